@@ -1,0 +1,1 @@
+"""Signals → fused signal → decision."""

@@ -1,0 +1,1 @@
+"""How things learn and plan; takes callables, knows no network and no market."""

@@ -1,0 +1,1 @@
+"""How a model is born, promoted and retired."""

@@ -1,0 +1,1 @@
+"""Decision → order or refusal, every cut by a named limit."""

@@ -1,0 +1,53 @@
+"""Settings of the fusion and of the rule agent."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from cryptoalpha.core.config import Count, Fraction, NonNegative, Positive, Section
+
+
+class FusionConfig(Section):
+    """[fusion] How opinions are weighed into one. These three stay as the baselines of any learned fusion."""
+
+    method: Literal["ridge", "hedge", "equal"] = "ridge"
+    """`ridge` learns signed weights by rolling regression, `hedge` by multiplicative updates with sharing, `equal` does not learn."""
+
+    horizon_bars: Count = 24
+    """How far ahead outcomes are measured when weights are learned, bars. A day of hourly bars: costs drown anything faster."""
+
+    half_life_bars: Positive = 4380.0
+    """Age at which an outcome counts half in the ridge, bars. Half a year of hours: long enough for some 180 independent outcomes per asset."""
+
+    ridge_penalty: NonNegative = 30.0
+    """Pull of the ridge weights towards zero, in independent outcomes. Thirty: a source must earn its weight for about a month."""
+
+    noise_floor: NonNegative = 1.5
+    """The ridge stays flat until its fit explains this many times what pure noise of its size would (see `decisions.ridge`)."""
+
+    ridge_scale: Positive = 0.10
+    """Expected move, in units of volatility over the horizon, at which the direction reaches tanh(1) = 0.76."""
+
+    hedge_rate: Positive = 4.0
+    """Learning rate of the hedge per independent outcome. Gains are small (an IC of 0.1 gains 0.03), hence a rate above one."""
+
+    hedge_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.02
+    """Share of weight handed back to the prior per independent outcome (0–1), so that a dead source can return."""
+
+
+class AgentConfig(Section):
+    """[agent] The rule agent: a volatility-targeted position from the fused direction."""
+
+    target_volatility: Positive = 0.30
+    """Annualised volatility of the whole book at full conviction. The customary target of the trend-following baselines."""
+
+    assumed_correlation: Fraction = 0.6
+    """Correlation between instruments assumed when the target is shared among them (0–1). Crypto majors moved together at about 0.6–0.8."""
+
+    dead_band: Fraction = 0.10
+    """Directions weaker than this are treated as no opinion (0–1), so that noise does not trade."""
+
+    long_only: bool = True
+    """Refuse to want a short position. On spot there is nothing to borrow."""

@@ -1,0 +1,106 @@
+"""What a fusion is: many opinions in, one `FusedSignal` per instrument out.
+
+A fusion sees nothing but values: signals, and the market states whose prices later tell how right they were. It cannot look ahead, because
+it is never handed anything from ahead. `EqualWeights` is the one that learns nothing and that every other has to beat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from cryptoalpha.core.values import FusedSignal, MarketState, Signal
+
+TEXT_TYPES = frozenset({"news", "mood"})
+"""Signal types that count as sentiment."""
+
+
+class Fusion(Protocol):
+    """Weighs signals. One instance serves one run and is called once per step, in time order."""
+
+    name: str
+
+    def fuse(
+        self,
+        at: int,
+        states: Sequence[MarketState],
+        signals: Sequence[Signal],
+        *,
+        state_events: Sequence[int],
+        signal_events: Sequence[int],
+    ) -> list[FusedSignal]:
+        """One fused signal per market state, in the order of `states`. Event ids run parallel to `states` and `signals`."""
+        ...
+
+
+def compose(
+    at: int,
+    state: MarketState,
+    state_event: int,
+    opinions: Sequence[tuple[Signal, int, float]],
+    *,
+    direction: float | None = None,
+) -> FusedSignal:
+    """Build the fused signal of one instrument from its (signal, event id, weight) triples.
+
+    Weights may be negative (a source that is reliably wrong) and are normalised so that absolute values sum to 1. `direction` defaults to
+    the weighted mean of the signal values. Urgency is the weighted mean of bar length over horizon, capped at 1.
+    """
+    scale = sum(abs(weight) for _, _, weight in opinions)
+    if scale == 0.0:
+        return FusedSignal(
+            happened_at=state.happened_at, known_at=at, instrument=state.instrument, sentiment=0.0, direction=0.0,
+            volatility=state.volatility, confidence=0.0, urgency=0.0, weights=(),
+            signals=tuple([event for _, event, _ in opinions]), market_state=state_event,
+        )  # fmt: skip
+    bar = at - state.happened_at
+    mean = confidence = urgency = text = text_scale = 0.0
+    weights = []
+    for signal, _, raw in opinions:
+        weight = raw / scale
+        share = weight if weight >= 0.0 else -weight
+        mean += weight * signal.value
+        confidence += share * signal.confidence
+        urgency += share * bar / signal.horizon
+        if signal.type in TEXT_TYPES:
+            text += weight * signal.value
+            text_scale += share
+        weights.append((signal.source, weight))
+    wanted = mean if direction is None else direction
+    return FusedSignal(
+        happened_at=state.happened_at,
+        known_at=at,
+        instrument=state.instrument,
+        sentiment=_clip(text / text_scale) if text_scale else 0.0,
+        direction=_clip(wanted),
+        volatility=state.volatility,
+        confidence=min(1.0, confidence),
+        urgency=min(1.0, urgency),
+        weights=tuple(weights),
+        signals=tuple([event for _, event, _ in opinions]),
+        market_state=state_event,
+    )
+
+
+def _clip(value: float) -> float:
+    return 1.0 if value > 1.0 else -1.0 if value < -1.0 else value
+
+
+class EqualWeights:
+    """Every source that has an opinion counts the same."""
+
+    name = "equal"
+
+    def fuse(
+        self,
+        at: int,
+        states: Sequence[MarketState],
+        signals: Sequence[Signal],
+        *,
+        state_events: Sequence[int],
+        signal_events: Sequence[int],
+    ) -> list[FusedSignal]:
+        by_instrument: dict[str, list[tuple[Signal, int, float]]] = {state.instrument: [] for state in states}
+        for signal, event in zip(signals, signal_events, strict=True):
+            by_instrument[signal.instrument].append((signal, event, 1.0))
+        return [compose(at, state, event, by_instrument[state.instrument]) for state, event in zip(states, state_events, strict=True)]

@@ -1,0 +1,85 @@
+"""Delayed labels: an opinion is judged only when its horizon has passed.
+
+The outcome of an opinion given at time t about horizon h is `ln(price(t+h) / price(t)) / (σ_t √h)`: the move in units of the volatility that
+was expected when the opinion was given. It is known at t + h and handed out then, never earlier.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cryptoalpha.core.time import DAY, DAYS_PER_YEAR
+from cryptoalpha.core.values import MarketState, Signal
+from cryptoalpha.store.tables import Floats
+
+OUTCOME_CAP = 4.0
+"""Outcomes are capped at this many volatilities: one crash must not decide the weights."""
+
+
+@dataclass(frozen=True)
+class Matured:
+    """What was said about one instrument, and how it turned out. Shapes: `values` `[S]`, 0 where a source was silent; `spoke` `[S]`."""
+
+    values: Floats
+    spoke: Floats
+    outcome: float
+
+
+@dataclass(frozen=True)
+class _Pending:
+    at: int
+    values: Mapping[str, Floats]
+    prices: Mapping[str, float]
+    scales: Mapping[str, float]
+
+
+class DelayedOutcomes:
+    """Keeps opinions until they can be judged. Memory is bounded by the horizon.
+
+    Args:
+        horizon_bars: how many bars after an opinion its outcome is measured.
+    """
+
+    def __init__(self, horizon_bars: int) -> None:
+        self.horizon_bars = horizon_bars
+        self.sources: dict[str, int] = {}
+        self._waiting: deque[_Pending] = deque()
+
+    def observe(self, at: int, states: Sequence[MarketState], signals: Sequence[Signal]) -> list[Matured]:
+        """Note this step's opinions and return those that have matured by `at`, oldest first."""
+        prices = {state.instrument: state.price for state in states}
+        matured: list[Matured] = []
+        bar = at - states[0].happened_at if states else 0
+        while self._waiting and bar and at - self._waiting[0].at >= self.horizon_bars * bar:
+            matured.extend(self._judge(self._waiting.popleft(), prices))
+        if states:
+            self._waiting.append(self._note(at, bar, states, signals, prices))
+        return matured
+
+    def _note(self, at: int, bar: int, states: Sequence[MarketState], signals: Sequence[Signal], prices: Mapping[str, float]) -> _Pending:
+        for signal in signals:
+            self.sources.setdefault(signal.source, len(self.sources))
+        values: dict[str, Floats] = {name: np.full(len(self.sources), np.nan) for name in prices}
+        for signal in signals:
+            values[signal.instrument][self.sources[signal.source]] = signal.value
+        horizon_years = self.horizon_bars * bar / (DAYS_PER_YEAR * DAY)
+        scales = {state.instrument: state.volatility * math.sqrt(horizon_years) for state in states}
+        return _Pending(at, values, prices, scales)
+
+    def _judge(self, pending: _Pending, prices: Mapping[str, float]) -> list[Matured]:
+        judged = []
+        for instrument, then in pending.prices.items():
+            now, scale = prices.get(instrument), pending.scales[instrument]
+            if now is None or not scale > 0.0:  # a gap at either end, or no volatility yet: no verdict
+                continue
+            outcome = max(-OUTCOME_CAP, min(OUTCOME_CAP, math.log(now / then) / scale))
+            values = np.full(len(self.sources), np.nan)
+            values[: len(pending.values[instrument])] = pending.values[instrument]
+            spoke = np.isfinite(values)
+            judged.append(Matured(np.where(spoke, values, 0.0), spoke.astype(np.float64), outcome))
+        return judged

@@ -19,7 +19,7 @@ class FusionConfig(Section):
     """How far ahead outcomes are measured when weights are learned, bars. A day of hourly bars: costs drown anything faster."""
 
     half_life_bars: Positive = 4380.0
-    """Age at which an outcome counts half in the ridge, bars. Half a year of hours: long enough for some 180 independent outcomes per asset."""
+    """Age at which an outcome counts half in the ridge, bars. Half a year of hours: some 180 independent outcomes per asset."""
 
     ridge_penalty: NonNegative = 30.0
     """Pull of the ridge weights towards zero, in independent outcomes. Thirty: a source must earn its weight for about a month."""

@@ -1,7 +1,7 @@
 """Hedge with sharing: multiplicative weights over sources, their opposites, and doing nothing.
 
-Every source enters twice, as itself and negated, beside one expert that always says nothing. With a uniform prior the signed weights start at
-zero, so the fusion holds no view until evidence arrives, and returns to none when it fades.
+Every source enters twice, as itself and negated, beside one expert that always says nothing. With a uniform prior the signed weights
+start at zero, so the fusion holds no view until evidence arrives, and returns to none when it fades.
 
 Source: Freund & Schapire (1997), Hedge; Herbster & Warmuth (1998), fixed share; Freund et al. (1997), experts that sleep (a silent source
 neither gains nor loses). Departure: outcomes overlap over the horizon, so each one moves the weights by `rate / horizon`.
@@ -23,8 +23,7 @@ from cryptoalpha.store.tables import Floats
 class Hedge:
     """Fixed-share Hedge over ± sources and cash.
 
-    The direction of an instrument is the expected opinion under the expert weights, divided by the share of experts that hold any opinion at
-    all when they agree: Σ_k (w⁺_k − w⁻_k) v_k.
+    The direction of an instrument is the expected opinion under the expert weights, Σ_k (w⁺_k − w⁻_k) v_k; cash pulls it towards zero.
     """
 
     name = "hedge"

@@ -1,7 +1,7 @@
 """Delayed labels: an opinion is judged only when its horizon has passed.
 
-The outcome of an opinion given at time t about horizon h is `ln(price(t+h) / price(t)) / (σ_t √h)`: the move in units of the volatility that
-was expected when the opinion was given. It is known at t + h and handed out then, never earlier.
+The outcome of an opinion given at time t about horizon h is `ln(price(t+h) / price(t)) / (σ_t √h)`: the move in units of the volatility
+that was expected when the opinion was given. It is known at t + h and handed out then, never earlier.
 """
 
 from __future__ import annotations

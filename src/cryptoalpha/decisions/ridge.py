@@ -1,7 +1,7 @@
 """Rolling ridge: signed weights by exponentially forgetting regression of outcomes on opinions, pooled over instruments.
 
-With x the vector of opinions and y the outcome in volatility units, `A ← λA + x xᵀ`, `b ← λb + x y`, `w = (A + κI)⁻¹ b`. The expected move of
-an instrument is `wᵀx`; its direction is `tanh(shrunk move / scale)`.
+With x the vector of opinions and y the outcome in volatility units, `A ← λA + x xᵀ`, `b ← λb + x y`, `w = (A + κI)⁻¹ b`. The expected move
+of an instrument is `wᵀx`; its direction is `tanh(shrunk move / scale)`.
 
 Honesty about noise: a regression always finds something. The fit is compared with what S worthless sources would explain,
 `F = (wᵀAw / S) / (s² · m)`, where s² is the residual variance and m the number of overlapping outcomes that carry one outcome's worth of
@@ -93,7 +93,7 @@ class RollingRidge:
         together = max(1.0, self._step_energy / self._energy) if self._energy > 0.0 else 1.0
         worth = together * self._config.horizon_bars
         penalty = self._config.ridge_penalty * worth
-        self._weights = np.linalg.solve(self._gram + penalty * np.eye(sources), self._cross)
+        self._weights = np.asarray(np.linalg.solve(self._gram + penalty * np.eye(sources), self._cross), dtype=np.float64)
         explained = float(self._weights @ self._gram @ self._weights)
         residual = max(self._energy - 2.0 * float(self._weights @ self._cross) + explained, 1e-12) / max(self._count, 1.0)
         by_noise = sources * residual * worth

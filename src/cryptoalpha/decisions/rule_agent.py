@@ -1,7 +1,7 @@
 """The rule agent: hold what the fused direction says, sized so that the book has the wanted volatility.
 
-`w_a = direction_a · σ* / (σ_a · √(N (1 + (N − 1) ρ)))`: at full conviction in all N instruments, with correlation ρ between them, the book's
-annualised volatility is σ*. It knows no limits; `risk` cuts what it wants.
+`w_a = direction_a · σ* / (σ_a · √(N (1 + (N − 1) ρ)))`: at full conviction in all N instruments, with correlation ρ between them, the
+book's annualised volatility is σ*. It knows no limits; `risk` cuts what it wants.
 """
 
 from __future__ import annotations

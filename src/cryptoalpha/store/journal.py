@@ -1,0 +1,209 @@
+"""The journal: every value of a run, append-only, from which the run can be explained, resumed and proved equal to another.
+
+One row per engine step holds all values of that step (one row per value costs three times the time, measured on the 525,600-bar oracle);
+`event_id(row, index)` names a value. Backtests commit in blocks; paper and live trading commit each row before `append` returns.
+
+Replay-verify: a journal that already holds rows is resumed by running again from the start. Rows it holds are compared, byte by byte,
+instead of written; the first difference stops the run. So a run continued after a crash has the journal of a run that never crashed.
+
+An order's client id and a fill's trade id (per instrument) name one value for ever: a second, different one is refused.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from cryptoalpha.core.errors import JournalDivergenceError, StoreError
+from cryptoalpha.core.time import iso
+from cryptoalpha.core.values import ROW_SHIFT, Fill, Order, Travelling, event_id, format_event_id
+from cryptoalpha.store.journal_reader import SCHEMA, TRAVELLING, JournalReader
+from cryptoalpha.store.sqlite import open_database, sqlite_errors
+
+BLOCK_ROWS = 4096
+"""Rows a backtest holds back before it commits."""
+COMPRESS_ABOVE = 1024
+"""Bodies longer than this (bytes) are stored as zlib level 1: less than half the disk at little time."""
+
+_HAS_ID: dict[type, bool] = {kind: kind in (Order, Fill) for kind in TRAVELLING}
+_Ident = tuple[str, str, str]  # kind, id, scope
+
+
+class Journal(JournalReader):
+    """A journal opened for writing; created if there is none.
+
+    Args:
+        path: the file; `None` keeps the journal in memory.
+        durable: commit each row with `synchronous=FULL` before `append` returns; else commit in blocks.
+        header: what identifies the run. An existing file must have the same.
+
+    Raises:
+        StoreError: if the file cannot be written, is corrupt, has another schema, or belongs to a run with another header.
+    """
+
+    def __init__(self, path: Path | None, *, durable: bool, header: Mapping[str, str]) -> None:
+        self._path = path
+        self._durable = durable
+        self._connection = open_database(path, SCHEMA, durable=durable)
+        self._prepare()
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._pending: list[tuple[int, int, bytes]] = []
+        self._pending_idents: dict[_Ident, tuple[Order | Fill, int]] = {}
+        try:
+            self._stored = super().__len__()
+            self._claim(header)
+        except StoreError:
+            self._connection.close()
+            raise
+        self._next_row = 1
+        self._last_at: int | None = None
+        self._replay: Iterator[tuple[int, int, bytes]] = self.raw(1, self._stored + 1)
+
+    def _claim(self, header: Mapping[str, str]) -> None:
+        """Write the header of a new journal, or refuse one that belongs to another run."""
+        stored = self.header
+        if not stored and self._stored == 0:
+            with sqlite_errors(self._path, "journal"):
+                self._connection.execute("BEGIN IMMEDIATE")
+                self._connection.executemany("INSERT INTO header VALUES (?, ?)", sorted(header.items()))
+                self._connection.execute("COMMIT")
+            return
+        differing = [key for key in sorted({*stored, *header}) if stored.get(key) != header.get(key)]
+        if differing:
+            listed = ", ".join(f"{key} was {stored.get(key)!r} and is {header.get(key)!r}" for key in differing)
+            raise StoreError(
+                f"the journal {self._path} belongs to another run: {listed}",
+                hint="start a new run under another id, or continue with the configuration, data and version it began with",
+            )
+
+    def __len__(self) -> int:
+        return max(self._stored, self._next_row - 1)
+
+    @property
+    def next_row(self) -> int:
+        """The row the next `append` writes, or compares while replaying."""
+        return self._next_row
+
+    @property
+    def is_replaying(self) -> bool:
+        """True while the next row is one the file already holds."""
+        return self._next_row <= self._stored
+
+    def append(self, at: int, values: Sequence[Travelling]) -> int:
+        """Add one step's values at engine time `at`; returns its row. While replaying, compare instead.
+
+        Raises:
+            JournalDivergenceError: if a replayed row differs from the stored one.
+            StoreError: if time runs backwards, an id is taken by a different order or fill, the row holds more than 65,536 values, or a
+                value is of a kind that does not travel. Nothing is changed then.
+        """
+        row = self._next_row
+        body = self._encode(values)
+        if row <= self._stored:
+            self._compare(row, at, body)
+        else:
+            if self._last_at is not None and at < self._last_at:
+                raise StoreError(f"journal row {row} at {iso(at)} lies before row {row - 1} at {iso(self._last_at)}: time runs forward")
+            self._admit(row, values)
+            self._pending.append((row, at, body))
+        self._next_row = row + 1
+        self._last_at = at
+        if self._durable or len(self._pending) >= BLOCK_ROWS:
+            self.commit()
+        return row
+
+    def commit(self) -> None:
+        """Make everything appended so far part of the file.
+
+        Raises:
+            StoreError: if the disk refuses; the rows are kept and the next commit tries again.
+        """
+        if not self._pending:
+            return
+        rows = [(row, at, zlib.compress(body, 1) if len(body) > COMPRESS_ABOVE else body) for row, at, body in self._pending]
+        idents = [
+            (*key, value.client_id, event) for key, (value, event) in self._pending_idents.items()
+        ]  # in the same transaction, so that the index never lags
+        with sqlite_errors(self._path, "journal"):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                self._connection.executemany("INSERT INTO step VALUES (?, ?, ?)", rows)
+                self._connection.executemany("INSERT INTO ident VALUES (?, ?, ?, ?, ?)", idents)
+                self._connection.execute("COMMIT")
+            finally:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+        if self._hashed == self._pending[0][0] - 1:
+            self._absorb(self._pending)
+        self._stored = self._pending[-1][0]
+        self._pending.clear()
+        self._pending_idents.clear()
+
+    def close(self) -> None:
+        """Commit and close. A journal left without `close` loses what `append` had not committed, nothing else."""
+        try:
+            self.commit()
+        finally:
+            super().close()
+
+    def _settle(self) -> None:
+        self.commit()
+
+    def _compare(self, row: int, at: int, body: bytes) -> None:
+        _, stored_at, stored = next(self._replay)
+        if stored_at == at and stored == body:
+            return
+        difference = self._difference(row, stored_at, stored, at, body)
+        raise JournalDivergenceError(
+            f"replaying the journal {self._path} differs at row {row} ({iso(stored_at)}): {difference}",
+            hint="the same code, configuration and data reproduce a run; find what changed, or start a new run under another id",
+        )
+
+    def _difference(self, row: int, stored_at: int, stored: bytes, at: int, body: bytes) -> str:
+        if stored_at != at:
+            return f"the replay is at {iso(at)}"
+        before, now = self._decode(row, stored), self._decode(row, body)
+        for index, (old, new) in enumerate(zip(before, now, strict=False)):
+            if self._encode(old) != self._encode(new):
+                return f"event {format_event_id(event_id(row, index))} was {old}, the replay says {new}"
+        return f"it held {len(before)} values, the replay has {len(now)}"
+
+    def _admit(self, row: int, values: Sequence[Travelling]) -> None:
+        """Check kinds and ids of a row before it is accepted, and remember its ids."""
+        if len(values) > 1 << ROW_SHIFT:
+            raise StoreError(f"journal row {row} holds {len(values)} values, more than the {1 << ROW_SHIFT} an event id can name")
+        fresh: dict[_Ident, tuple[Order | Fill, int]] = {}
+        for index, value in enumerate(values):
+            has_id = _HAS_ID.get(type(value))
+            if has_id is None:
+                raise StoreError(f"journal row {row}: a {type(value).__name__} does not travel; only core values are journaled")
+            if has_id and isinstance(value, Order | Fill):
+                key = ("Order", value.client_id, "") if isinstance(value, Order) else ("Fill", value.trade_id, value.instrument)
+                earlier = self._holder(key, fresh)
+                if earlier is None:
+                    fresh[key] = (value, event_id(row, index))
+                elif earlier != value:
+                    raise StoreError(
+                        f"{key[0].lower()} id {key[1]!r} already names {earlier}; row {row} offers {value}",
+                        hint="an id names one order or trade for ever; a new attempt needs a new id",
+                    )
+        self._pending_idents.update(fresh)
+
+    def _holder(self, key: _Ident, fresh: Mapping[_Ident, tuple[Order | Fill, int]]) -> Travelling | None:
+        """The order or fill that has this id already."""
+        waiting = fresh.get(key) or self._pending_idents.get(key)
+        if waiting is not None:
+            return waiting[0]
+        with sqlite_errors(self._path, "journal"):
+            found = self._connection.execute("SELECT event FROM ident WHERE kind = ? AND ident = ? AND scope = ?", key).fetchone()
+        return None if found is None else self._read_stored(found[0])
+
+    def _read_stored(self, event: int) -> Travelling:
+        """A committed value, read without committing what is pending."""
+        row, index = event >> ROW_SHIFT, event & ((1 << ROW_SHIFT) - 1)
+        with sqlite_errors(self._path, "journal"):
+            (body,) = self._connection.execute("SELECT body FROM step WHERE row = ?", (row,)).fetchone()
+        return self._decode(row, self._plain(row, body))[index]

@@ -21,7 +21,7 @@ class FusionConfig(Section):
     half_life_bars: Positive = 4380.0
     """Age at which an outcome counts half in the ridge, bars. Half a year of hours: some 180 independent outcomes per asset."""
 
-    ridge_penalty: NonNegative = 30.0
+    ridge_penalty: Positive = 30.0
     """Pull of the ridge weights towards zero, in independent outcomes. Thirty: a source must earn its weight for about a month."""
 
     noise_floor: NonNegative = 1.5
@@ -30,7 +30,7 @@ class FusionConfig(Section):
     ridge_scale: Positive = 0.10
     """Expected move, in units of volatility over the horizon, at which the direction reaches tanh(1) = 0.76."""
 
-    hedge_rate: Positive = 4.0
+    hedge_rate: Positive = 2.0
     """Learning rate of the hedge per independent outcome. Gains are small (an IC of 0.1 gains 0.03), hence a rate above one."""
 
     hedge_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.02

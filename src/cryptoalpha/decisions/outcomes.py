@@ -53,12 +53,13 @@ class DelayedOutcomes:
     def observe(self, at: int, states: Sequence[MarketState], signals: Sequence[Signal]) -> list[Matured]:
         """Note this step's opinions and return those that have matured by `at`, oldest first."""
         prices = {state.instrument: state.price for state in states}
+        if not states:
+            return []
+        bar = at - states[0].happened_at
+        self._waiting.append(self._note(at, bar, states, signals, prices))
         matured: list[Matured] = []
-        bar = at - states[0].happened_at if states else 0
-        while self._waiting and bar and at - self._waiting[0].at >= self.horizon_bars * bar:
+        while at - self._waiting[0].at >= self.horizon_bars * bar:
             matured.extend(self._judge(self._waiting.popleft(), prices))
-        if states:
-            self._waiting.append(self._note(at, bar, states, signals, prices))
         return matured
 
     def _note(self, at: int, bar: int, states: Sequence[MarketState], signals: Sequence[Signal], prices: Mapping[str, float]) -> _Pending:

@@ -79,7 +79,7 @@ def build_panel(dataset: Dataset, *, since: int, until: int, instruments: Sequen
             hint="`cryptoalpha data list` prints what each source covers",
         )
     first, last = min(int(times[0]) for times in used), max(int(times[-1]) for times in used)
-    open_time = first + interval * np.arange((last - first) // interval + 1, dtype=np.int64)
+    open_time = first + interval * np.arange((last - first) // interval + 1, dtype=np.int64)  # arange over ns loses rows to rounding
     return _fill(tables, inside, interval, open_time)
 
 

@@ -1,1 +1,1 @@
-"""Is it any good? Measures, significance, calibration."""
+"""Is it any good? Measures, significance, bootstrap intervals, calibration, comparison with baselines."""

@@ -89,7 +89,7 @@ def daily_returns(times_ns: ArrayLike, equity: ArrayLike, initial: float, *, sta
         return DailyReturns(np.empty(0, np.int64), np.empty(0), np.array([float(initial)]))
     first = (int(times[0]) - 1) // DAY * DAY if start is None else start // DAY * DAY
     last = int(times[-1]) // DAY * DAY
-    midnights = np.arange(first + DAY, last + 1, DAY, dtype=np.int64)
+    midnights = first + DAY * np.arange(1, (last - first) // DAY + 1, dtype=np.int64)  # arange of large steps loses its last one
     latest = np.searchsorted(times, midnights, side="right") - 1
     sampled = np.concatenate(([float(initial)], np.where(latest >= 0, marks[latest], initial)))
     return DailyReturns(midnights - DAY, sampled[1:] / sampled[:-1] - 1.0, sampled)

@@ -122,6 +122,12 @@ def test_a_day_without_marks_is_an_idle_day():
     assert_allclose(daily.returns, [0.1, 0.0, 0.1])
 
 
+def test_no_day_is_lost_in_years_of_marks():
+    returns = np.random.default_rng(1).normal(0.0, 0.03, 1500)
+    times = START + DAY * np.arange(1, 1501)
+    assert_allclose(m.daily_returns(times, 1e4 * np.cumprod(1 + returns), 1e4).returns, returns, atol=1e-12)
+
+
 def test_a_given_start_counts_the_days_before_the_first_mark():
     daily = m.daily_returns([START + 2 * DAY], [110.0], 100.0, start=START)
     assert_allclose(daily.returns, [0.0, 0.1])

@@ -1,0 +1,74 @@
+"""Do probabilities mean what they say? Expected calibration error and Brier score, to be taken on out-of-fold predictions.
+
+Sources: Brier (1950); Naeini, Cooper & Hauskrecht (2015), with bins of equal mass instead of equal width.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cryptoalpha.core.errors import ConfigError, DataError
+from cryptoalpha.monitoring.daily import Floats
+from cryptoalpha.monitoring.ratios import NAN
+
+
+def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, *, bins: int = 15) -> float:
+    """Mean gap between how sure a predictor was and how often it was right, weighted by bin: `Σ n_b / n · |acc_b − conf_b|`.
+
+    Args:
+        confidence: probability given to the predicted class, `[n]`, 0–1.
+        correct: whether it came true, `[n]`, 0 or 1.
+        bins: bins of equal mass (as equal as n allows; equal confidences stay together).
+
+    Returns:
+        0 for a perfectly calibrated predictor, at most 1; NaN if empty.
+
+    Raises:
+        DataError: for shapes that differ or values outside 0–1.
+    """
+    p, hit = _probabilities(confidence, "confidence"), _probabilities(correct, "correct")
+    if p.ndim != 1 or p.shape != hit.shape:
+        raise DataError(f"confidence {p.shape} and correct {hit.shape}: expected two series of one length")
+    if bins < 1:
+        raise ConfigError(f"bins is {bins}, expected at least 1")
+    n = p.size
+    if n == 0:
+        return NAN
+    _, inverse, counts = np.unique(p, return_inverse=True, return_counts=True)
+    centre = np.cumsum(counts) - counts / 2.0  # a bin holds whole levels, so ties cannot fall on two sides by their order
+    member = np.minimum((centre * bins / n).astype(np.int64), bins - 1)[inverse]
+    gap = np.bincount(member, weights=hit - p, minlength=bins)
+    return float(np.sum(np.abs(gap))) / n
+
+
+def brier_score(probabilities: ArrayLike, outcomes: ArrayLike) -> float:
+    """Mean squared error of probabilities, summed over classes: `mean Σ_k (p_k − y_k)²`; NaN if empty.
+
+    Args:
+        probabilities: `[n, K]`, rows sum to 1; or `[n]`, the probability of outcome 1 of two (then the sum over both classes).
+        outcomes: `[n]`, the class that came true.
+
+    Raises:
+        DataError: for rows that do not sum to 1, classes that do not exist, or lengths that differ.
+    """
+    p = _probabilities(probabilities, "probabilities")
+    table = np.stack((1.0 - p, p), axis=1) if p.ndim == 1 else p
+    classes = np.asarray(outcomes)
+    if table.ndim != 2 or classes.shape != table.shape[:1]:
+        raise DataError(f"probabilities {p.shape} and outcomes {classes.shape}: expected [n, K] or [n], and [n]")
+    if table.shape[0] == 0:
+        return NAN
+    if not np.allclose(table.sum(axis=1), 1.0, atol=1e-6):
+        raise DataError("probabilities of a row do not sum to 1", hint="apply the softmax first")
+    known: NDArray[np.int64] = classes.astype(np.int64)
+    if bool(np.any(known != classes)) or known.min() < 0 or known.max() >= table.shape[1]:
+        raise DataError(f"outcomes must be classes 0 to {table.shape[1] - 1}")
+    return float(np.mean(np.sum((table - np.eye(table.shape[1])[known]) ** 2, axis=1)))
+
+
+def _probabilities(values: ArrayLike, name: str) -> Floats:
+    array = np.asarray(values, dtype=np.float64)
+    if not bool(np.all((array >= 0.0) & (array <= 1.0))):  # NaN fails both
+        raise DataError(f"{name} must lie between 0 and 1 and not be NaN")
+    return array

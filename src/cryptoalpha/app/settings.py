@@ -23,8 +23,14 @@ from cryptoalpha.app.output import MASK
 from cryptoalpha.core.config import Section
 from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.data.config import ExchangeConfig, FilesConfig, SimulatedConfig
+from cryptoalpha.data.streams_config import StreamsConfig
 from cryptoalpha.decisions.config import AgentConfig, FusionConfig
 from cryptoalpha.execution.config import ExecutionConfig
+from cryptoalpha.learn.config import LearnConfig
+from cryptoalpha.lifecycle.config import LifecycleConfig
+from cryptoalpha.nets.config import NetsConfig
+from cryptoalpha.risk.config import RiskConfig
+from cryptoalpha.store.config import BarGateConfig
 
 DEFAULT_FILE = "cryptoalpha.yaml"
 
@@ -41,6 +47,16 @@ class DataConfig(Section):
     exchange: ExchangeConfig = ExchangeConfig()
     """Public candles."""
 
+    streams: StreamsConfig = StreamsConfig()
+    """Messages."""
+
+
+class StoreConfig(Section):
+    """[store] What is kept, and what is let in."""
+
+    bar_gate: BarGateConfig = BarGateConfig()
+    """What happens to bars that cannot be true."""
+
 
 class Settings(Section):
     """Everything that can be configured, one section per owner."""
@@ -51,14 +67,29 @@ class Settings(Section):
     data: DataConfig = DataConfig()
     """Sources."""
 
+    store: StoreConfig = StoreConfig()
+    """What is kept."""
+
     fusion: FusionConfig = FusionConfig()
     """How opinions are weighed."""
 
     agent: AgentConfig = AgentConfig()
     """How the fused direction becomes a position."""
 
+    risk: RiskConfig = RiskConfig()
+    """What may never be exceeded."""
+
     execution: ExecutionConfig = ExecutionConfig()
     """How orders become fills."""
+
+    nets: NetsConfig = NetsConfig()
+    """Sizes of the networks."""
+
+    learn: LearnConfig = LearnConfig()
+    """How things learn and plan."""
+
+    lifecycle: LifecycleConfig = LifecycleConfig()
+    """How models are born, promoted and retired."""
 
     credentials: CredentialsConfig = Field(default_factory=CredentialsConfig)
     """Keys, by reference."""

@@ -1,0 +1,35 @@
+"""Servers and limits of the streams. The defaults are the user's own numbers; nothing connects until `backend` says so."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from cryptoalpha.core.config import Count, Fraction, Section
+
+
+class StreamsConfig(Section):
+    """[data.streams] Where live messages come in and how they are kept."""
+
+    backend: Literal["embedded", "servers"] = "embedded"
+    """`embedded` needs no server: messages and state stay in this process and its files. `servers` uses Kafka and Redis."""
+
+    kafka_servers: str = "localhost:9092"
+    """Kafka bootstrap servers, host:port, several with commas."""
+
+    redis_address: str = "localhost:6379"
+    """Redis for shared state, host:port."""
+
+    ray_address: str = "ray://localhost:10001"
+    """Ray cluster for agents and training on many machines."""
+
+    relevance_threshold: Fraction = 0.3
+    """Messages less relevant than this are dropped before they are scored (0–1)."""
+
+    signal_types: Count = 10
+    """Kinds of signal the fusion weighs."""
+
+    regimes: tuple[str, ...] = ("bull", "bear", "sideways", "high_volatility", "low_volatility")
+    """Market regimes that are told apart: three of trend, two of volatility."""
+
+    regime_features: Count = 20
+    """Features from which the regime is inferred."""

@@ -1,0 +1,92 @@
+"""How models are tuned, rolled out and watched. The defaults are the user's own numbers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, model_validator
+
+from cryptoalpha.core.config import Count, Fraction, Positive, Section
+
+
+def _rising(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] >= bounds[1]:
+        raise ValueError(f"the lower bound {bounds[0]} is not below the upper bound {bounds[1]}")
+    return bounds
+
+
+def _rising_counts(bounds: tuple[int, int]) -> tuple[int, int]:
+    _rising(bounds)
+    return bounds
+
+
+Range = Annotated[tuple[Positive, Positive], AfterValidator(_rising)]
+CountRange = Annotated[tuple[Count, Count], AfterValidator(_rising_counts)]
+
+
+class TuneConfig(Section):
+    """[lifecycle.tune] The space in which training settings are searched; each is [lowest, highest]."""
+
+    trials: Count = 50
+    """Trials of one study. Every one is counted when the winner's Sharpe is deflated."""
+
+    learning_rate: Range = (1e-5, 1e-2)
+    """Step size, searched on a log scale."""
+
+    batch: CountRange = (16, 128)
+    """Samples of one step."""
+
+    simulations: CountRange = (400, 1600)
+    """Simulations of one decision."""
+
+    sigma: Range = (0.01, 0.1)
+    """Noise of the evolution strategy."""
+
+    dropout: Range = (0.1, 0.5)
+    """Dropout."""
+
+    heads: CountRange = (8, 16)
+    """Attention heads. Head width is drawn too and the width is their product, so every point of the space is valid."""
+
+    width: CountRange = (256, 1024)
+    """Channels."""
+
+
+class CanaryConfig(Section):
+    """[lifecycle.canary] How a new model takes over."""
+
+    steps: tuple[Fraction, ...] = (0.05, 0.10, 0.25, 0.50, 1.0)
+    """Share of requests the new model answers at each step (0–1), rising, the last one 1."""
+
+    @model_validator(mode="after")
+    def _steps_rise_to_one(self) -> Self:
+        rising = all(earlier < later for earlier, later in zip(self.steps, self.steps[1:], strict=False))
+        if not rising or not self.steps or self.steps[0] <= 0.0 or self.steps[-1] != 1.0:
+            raise ValueError("the steps must rise from above 0 to exactly 1")
+        return self
+
+
+class AlertConfig(Section):
+    """[lifecycle.alerts] When a served model needs more machines or new training."""
+
+    latency_seconds: Positive = 0.1
+    """99th percentile of prediction latency above which serving scales up."""
+
+    accuracy_drop: Fraction = 0.05
+    """Fall of accuracy below its baseline, as a fraction (0–1), at which retraining is proposed."""
+
+    memory: Fraction = 0.8
+    """Share of the memory limit (0–1) above which serving scales out."""
+
+
+class LifecycleConfig(Section):
+    """[lifecycle] How a model is tuned, promoted and watched."""
+
+    tune: TuneConfig = TuneConfig()
+    """Search of settings."""
+
+    canary: CanaryConfig = CanaryConfig()
+    """Taking over."""
+
+    alerts: AlertConfig = AlertConfig()
+    """Watching."""

@@ -1,0 +1,64 @@
+"""Settings of the `execution` room: what trading costs, how orders fill, what the account starts with.
+
+Source of the defaults: `docs` of the cost model; where a number is a choice rather than a measurement, its docstring says so.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from cryptoalpha.core.config import Fraction, NonNegative, Positive, Section
+
+FillRule = Literal["next_open", "signal_close"]
+
+
+class CostConfig(Section):
+    """[execution.costs] What a trade costs besides the price: `price = open × (1 ± (half_spread + impact))`, then a fee on the
+    notional."""
+
+    taker_fee: Fraction = 0.001
+    """Fee of an order that takes liquidity, fraction of notional (0–1). 10 basis points: the public spot rate of large venues."""
+
+    maker_fee: Fraction = 0.001
+    """Fee of a resting limit order, fraction of notional (0–1). Equal to the taker fee: discounts depend on the account."""
+
+    half_spread: Fraction = 0.0001
+    """Half the bid–ask spread, fraction of price (0–1). 1 basis point: typical of the larger pairs, too little for small ones."""
+
+    impact: NonNegative = 1.0
+    """Coefficient k of the square-root law `impact = k · daily volatility · sqrt(quantity / daily volume)` (≥ 0). 1 by choice; 0 is
+    off."""
+
+    max_participation: Positive | None = 0.1
+    """Largest share of a bar's volume one order may take (> 0; none = no limit); the rest waits. A tenth by choice."""
+
+    unknown_volume_slippage: Fraction = 0.001
+    """Slippage beyond the half spread where a bar's volume is zero or unknown, or there is too little history for impact, as a fraction of
+    price (0–1). 10 basis points: dearer than the usual impact, so that missing data never flatters."""
+
+
+class ExecutionConfig(Section):
+    """[execution] How orders become fills and what the account holds at the start."""
+
+    costs: CostConfig = CostConfig()
+    """What a trade costs."""
+
+    fill: FillRule = "next_open"
+    """`next_open`: an order decided when bar t is known fills at the open of the next bar. `signal_close` fills at the very close it was
+    decided on, which nobody can do: it exists to compare with other engines (oracle A) and for nothing else."""
+
+    initial_cash: Positive = 100_000.0
+    """Cash at the start, in units of `quote` (> 0). Large against minimum order sizes, small against the volume of large pairs."""
+
+    quote: str = "USDT"
+    """Currency in which cash, fees and equity are counted. Every instrument of a book is quoted in it."""
+
+    funding: bool = True
+    """Whether perpetual positions pay and receive funding. On: leaving it out makes carry look free."""
+
+    stale_after_intervals: NonNegative = 1.0
+    """How many bar lengths late a market order may still fill (≥ 0). 1: a longer outage makes the decision history, not a plan."""
+
+    liquidity_half_life_days: Positive = 7.0
+    """Half-life, in days, of the running estimates of daily volatility and volume behind the impact (> 0). A week, by choice: it averages
+    over the weekly cycle of volume."""

@@ -1,0 +1,162 @@
+"""Cash and positions, counted in `Decimal` after every fill.
+
+Promises, checked always and in every mode: each trade is booked once; a book of spot longs never has negative cash; equity never reaches
+zero. A broken promise raises `AccountingError`; a run never goes on with numbers that do not add up.
+
+At any time `cash = initial cash − Σ side · quantity · price − fees + funding` and `equity = cash + Σ position · mark` (invariant I3,
+which the tests recompute from the fills). Perpetual positions are kept the same way: the notional moves through cash, which gives the
+same equity as margin accounting. A short leaves its proceeds in cash; the broker lets exposure grow only while equity covers the gross of
+the book (`free_cash`), so there is no leverage. With a short or a perpetual in the book, cash may pass below zero by funding or losses;
+equity decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from decimal import Decimal
+
+from cryptoalpha.core.errors import AccountingError, ConfigError
+from cryptoalpha.core.time import iso
+from cryptoalpha.core.values import Fill, FundingPayment, PortfolioState
+from cryptoalpha.execution.money import ZERO, exact
+
+
+class Portfolio:
+    """One account.
+
+    Args:
+        initial_cash: quote units.
+        instruments: order in which `mark` gets its prices.
+        perpetual: those of them that are perpetual contracts.
+
+    Raises:
+        AccountingError: from `apply` and `mark` when the books do not add up (see the module header).
+    """
+
+    def __init__(self, initial_cash: Decimal | float, instruments: Sequence[str], perpetual: Collection[str] = ()) -> None:
+        self.initial_cash = initial_cash if isinstance(initial_cash, Decimal) else exact(float(initial_cash))
+        if not self.initial_cash > 0:
+            raise ConfigError(f"a portfolio cannot start with {self.initial_cash} of cash", hint="set execution.initial_cash above 0")
+        self._place = {name: i for i, name in enumerate(instruments)}
+        self._names = tuple(instruments)
+        self._perpetual = frozenset(self._place[name] for name in perpetual if name in self._place)
+        self.cash = self.initial_cash
+        self.fees_paid = ZERO
+        self.funding_received = ZERO
+        self.peak_equity = self.initial_cash
+        self._held: dict[int, Decimal] = {}
+        self._marks: dict[int, Decimal] = {}
+        self._applied: set[str] = set()
+        self._positions: tuple[tuple[str, Decimal], ...] = ()
+
+    def position(self, instrument: str) -> Decimal:
+        """Base units held; negative for a short."""
+        return self._held.get(self._index(instrument), ZERO)
+
+    @property
+    def positions(self) -> tuple[tuple[str, Decimal], ...]:
+        """What is held, in the order of the instruments; nothing that is flat."""
+        return self._positions
+
+    def free_cash(self, prices: Sequence[float]) -> Decimal:
+        """What exposure may still grow by: equity less the gross of the book, `cash − 2 · Σ shorts`; plain cash where nothing is short.
+
+        Args:
+            prices: one per instrument; NaN means the last known one.
+        """
+        free = self.cash
+        for index, quantity in self._held.items():
+            if quantity < 0:
+                price = prices[index]
+                free += 2 * quantity * (exact(price) if price == price else self._marks[index])
+        return free
+
+    def apply(self, event: Fill | FundingPayment) -> None:
+        """Book a trade or a funding payment."""
+        if isinstance(event, Fill):
+            self._apply_fill(event)
+        else:
+            self.apply_funding(event)
+
+    def _apply_fill(self, fill: Fill) -> None:
+        if fill.trade_id in self._applied:
+            raise AccountingError(f"trade {fill.trade_id} of {fill.instrument} is booked already", hint="drop duplicates by trade id")
+        index = self._index(fill.instrument)
+        signed = fill.quantity if fill.side == "buy" else -fill.quantity
+        held = self._held.get(index, ZERO) + signed
+        self._applied.add(fill.trade_id)
+        self.cash -= signed * fill.price + fill.fee
+        self.fees_paid += fill.fee
+        self._marks[index] = fill.price
+        if held:
+            self._held[index] = held
+        else:
+            self._held.pop(index, None)
+        self._positions = tuple((self._names[i], self._held[i]) for i in sorted(self._held))
+        if self.cash < 0:
+            self._refuse_unfunded(f"after trade {fill.trade_id} of {fill.instrument}")
+
+    def apply_funding(self, payment: FundingPayment) -> None:
+        """Book a funding payment.
+
+        Raises:
+            AccountingError: if it was computed on a position other than the one held.
+        """
+        held = self._held.get(self._index(payment.instrument), ZERO)
+        if payment.position != held:
+            raise AccountingError(
+                f"funding of {payment.instrument} at {iso(payment.happened_at)} was paid on {payment.position}, but the book holds {held}"
+            )
+        self.cash += payment.amount
+        self.funding_received += payment.amount
+        if self.cash < 0:
+            self._refuse_unfunded(f"after funding of {payment.instrument} at {iso(payment.happened_at)}")
+
+    def _refuse_unfunded(self, when: str) -> None:
+        """Negative cash is money that nobody lent, unless a perpetual or a short explains it: then equity decides."""
+        if all(quantity > 0 and index not in self._perpetual for index, quantity in self._held.items()):
+            raise AccountingError(
+                f"cash is {self.cash} {when}: the book spent money it does not have",
+                hint="the broker must cut buys to what cash covers; leave room with risk.max_gross below 1",
+            )
+
+    def mark(self, at: int, prices: Sequence[float]) -> PortfolioState:
+        """Value the book.
+
+        Args:
+            at: when `prices` are known, UTC ns.
+            prices: one per instrument, in the order given at the start; NaN keeps the last known price.
+
+        Raises:
+            AccountingError: if nothing is left.
+        """
+        equity = self.cash
+        for index, quantity in self._held.items():
+            price = prices[index]
+            if price == price:  # not NaN
+                self._marks[index] = mark = Decimal(repr(price))
+                equity += quantity * mark
+            else:
+                equity += quantity * self._marks[index]
+        if equity > self.peak_equity:
+            self.peak_equity = equity
+        elif equity <= 0:
+            raise AccountingError(f"equity is {equity} at {iso(at)}: the account is bankrupt", hint="lower risk.max_gross or forbid shorts")
+        return PortfolioState(
+            happened_at=at,
+            known_at=at,
+            cash=self.cash,
+            positions=self._positions,
+            equity=equity,
+            peak_equity=self.peak_equity,
+            fees_paid=self.fees_paid,
+            funding_received=self.funding_received,
+        )
+
+    def _index(self, instrument: str) -> int:
+        try:
+            return self._place[instrument]
+        except KeyError:
+            raise AccountingError(
+                f"{instrument} is not in this book", hint=f"it was opened with {', '.join(self._names) or 'no instruments'}"
+            ) from None

@@ -1,0 +1,41 @@
+"""What the caps look at: every wanted position beside what is held, as fractions of equity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from cryptoalpha.core.values import Decision
+
+
+@dataclass(slots=True)
+class Proposal:
+    """One decision that could be sized. Weights are signed fractions of equity.
+
+    `wanted` is what the agent asked for, `held` what the book holds at `price`, `position` the same in base units and `pending` what an
+    earlier order has still to fill. `volatility` is annual.
+    """
+
+    decision: Decision
+    event: int
+    wanted: float
+    held: float
+    price: float
+    volatility: float
+    position: Decimal
+    pending: Decimal
+
+    @property
+    def is_reducing(self) -> bool:
+        """Whether it only makes the position smaller: such a change is never refused."""
+        return abs(self.wanted) <= abs(self.held) and self.wanted * self.held >= 0.0
+
+
+@dataclass(slots=True)
+class Book:
+    """All proposals of one review. `held_elsewhere` are the weights of positions nobody decided on now."""
+
+    equity: float
+    proposals: list[Proposal]
+    held_elsewhere: list[tuple[float, float]]
+    """(weight, annual volatility; NaN where unknown)."""

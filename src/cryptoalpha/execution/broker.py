@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from cryptoalpha.core.errors import ConfigError, DataError
 from cryptoalpha.core.values import Fill, FundingPayment, Order, Refusal
@@ -81,7 +82,7 @@ def bar_steps(panel: Panel, funding: tuple[Floats, Floats] | None = None) -> Ite
     for start in range(0, len(panel), CHUNK):
         part = panel.rows(start, start + CHUNK)
         columns = (part.known_at, part.open_time, part.open, part.high, part.low, part.close, part.volume, part.present)
-        rows: Iterator[tuple[Any, ...]] = zip(*map(np.ndarray.tolist, columns), strict=True)
+        rows = zip(*(_listed(column) for column in columns), strict=True)
         nothing: list[list[float] | None] = [None] * len(part)
         at_open = _settled(funding[0][start : start + CHUNK]) if funding is not None else nothing
         inside = _settled(funding[1][start : start + CHUNK]) if funding is not None else nothing
@@ -89,10 +90,16 @@ def bar_steps(panel: Panel, funding: tuple[Floats, Floats] | None = None) -> Ite
             yield BarStep(at, opened, panel.interval, panel.instruments, open_, high, low, close, volume, present, first, later)
 
 
+def _listed(column: npt.NDArray[Any]) -> list[Any]:
+    """A column as Python numbers, which are far cheaper to read one by one."""
+    listed: list[Any] = column.tolist()
+    return listed
+
+
 def _settled(rates: Floats) -> list[list[float] | None]:
     """Rows of rates, None where nothing settles."""
-    anything = (~np.isnan(rates)).any(axis=1)
-    return [row if some else None for row, some in zip(rates.tolist(), anything.tolist(), strict=True)]
+    anything: npt.NDArray[np.bool_] = np.any(~np.isnan(rates), axis=1)
+    return [row if some else None for row, some in zip(_listed(rates), _listed(anything), strict=True)]
 
 
 def funding_by_bar(panel: Panel, dataset: Dataset) -> tuple[Floats, Floats]:

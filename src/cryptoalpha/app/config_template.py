@@ -92,7 +92,9 @@ def _scalar(value: Any, annotation: Any) -> str:
         return "null"
     if isinstance(value, float):
         return _number(value)
-    if isinstance(value, list | dict):
+    if isinstance(value, list):
+        return "[" + ", ".join(_scalar(item, None) for item in value) + "]"
+    if isinstance(value, dict):
         return json.dumps(value, ensure_ascii=False)
     return yaml.safe_dump(value, allow_unicode=True, width=10_000).removesuffix("\n").removesuffix("\n...")
 

@@ -46,6 +46,6 @@ def price_features(panel: Panel) -> Floats:
 def ewma_volatility(panel: Panel) -> Floats:
     """σ per bar of every asset: the exponential volatility of half-life 32, bar t included. Shapes: bars `[T, A]` → `[T, A]`.
 
-    NaN at absent bars, where the price stood still for the whole window, and until 80 % of the weight has bars (75 bars).
+    NaN at absent bars, where the price stood still for the whole window, and until 80 % of the weight has returns (74 of them).
     """
     return np.stack([asset_bars(panel, a).sigma for a in range(len(panel.instruments))], axis=1)

@@ -93,9 +93,11 @@ def chain_features(panel: Panel, dataset: Dataset) -> Floats:
     The asset of an instrument is the base of its rules, or what stands before the `/` of its name.
     """
     values = np.full((len(panel), len(panel.instruments), len(CHAIN_FEATURES)), np.nan)
-    for a, instrument in enumerate(panel.instruments):
-        for f, feature in enumerate(asset_series(dataset, base_of(dataset, instrument))):
-            values[:, a, f] = feature.at(panel.known_at)
+    with np.errstate(invalid="ignore", over="ignore"):  # absurd readings overflow here and are masked below
+        for a, instrument in enumerate(panel.instruments):
+            for f, feature in enumerate(asset_series(dataset, base_of(dataset, instrument))):
+                values[:, a, f] = feature.at(panel.known_at)
+    values[~np.isfinite(values)] = np.nan
     return values
 
 

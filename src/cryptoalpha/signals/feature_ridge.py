@@ -1,0 +1,176 @@
+"""A ridge regression on all 80 features, pooled over assets, refitted as it walks forward.
+
+Fits stand at fixed moments (multiples of `refit_days` since 1970), each on the trailing `train_days` of rows whose labels were known an
+embargo before it; a row is predicted by the newest fit before it. Nothing depends on where a run starts or ends.
+
+The penalty follows from a belief, not from a search: F features of unit variance that together explain a share R² of the labels have
+weights of variance R²/F, so β = (X'X/n + F/(R² n_eff) I)⁻¹ X'y/n, where n_eff counts independent observations: overlapping labels and
+correlated assets make it far smaller than n. The mean label is removed and not predicted: drift is for other sources to find.
+
+Impact is the prediction itself; value = tanh of it over twice its root mean square in training. Confidence = share of features observed ×
+n_eff / (n_eff + F).
+
+Departure from BLAS: the normal equations are summed in a fixed order by own kernels, so a fit is the same on any machine and thread count.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from cryptoalpha.core.time import DAY
+from cryptoalpha.signals.config import FeatureRidgeConfig
+from cryptoalpha.signals.frame import Frame, rows_in, squash_all
+from cryptoalpha.signals.labels import Labels, forward_return
+from cryptoalpha.signals.model import Opinions, opinions
+from cryptoalpha.signals.price_features import WARMUP_BARS
+from cryptoalpha.signals.scaler import Scaler, fit_scaler
+from cryptoalpha.store.as_of import as_of_index
+from cryptoalpha.store.tables import Floats
+
+
+@njit(cache=True)
+def normal_equations(rows: Floats, target: Floats) -> tuple[Floats, Floats]:
+    """X'X and X'y, summed row by row. `[n, F]`, `[n]` → `[F, F]`, `[F]`."""
+    n, width = rows.shape
+    gram, moment = np.zeros((width, width)), np.zeros(width)
+    for r in range(n):
+        for i in range(width):
+            x = rows[r, i]
+            moment[i] += x * target[r]
+            for j in range(width):
+                gram[i, j] += x * rows[r, j]
+    return gram, moment
+
+
+@njit(cache=True)
+def solve_positive(matrix: Floats, right: Floats) -> Floats:
+    """Solve for a symmetric positive definite matrix by Cholesky. `[F, F]`, `[F]` → `[F]`; NaN if it is not positive definite."""
+    width = right.size
+    lower, solution = np.zeros((width, width)), right.copy()
+    for i in range(width):
+        for j in range(i + 1):
+            rest = matrix[i, j]
+            for k in range(j):
+                rest -= lower[i, k] * lower[j, k]
+            if i > j:
+                lower[i, j] = rest / lower[j, j]
+            elif rest > 0.0:
+                lower[i, i] = math.sqrt(rest)
+            else:
+                return np.full(width, np.nan)
+    for i in range(width):
+        for k in range(i):
+            solution[i] -= lower[i, k] * solution[k]
+        solution[i] /= lower[i, i]
+    for i in range(width - 1, -1, -1):
+        for k in range(i + 1, width):
+            solution[i] -= lower[k, i] * solution[k]
+        solution[i] /= lower[i, i]
+    return solution
+
+
+@njit(cache=True)
+def predict(rows: Floats, weights: Floats) -> Floats:
+    """X β, each row summed in the order of the features. `[n, F]`, `[F]` → `[n]`."""
+    out = np.zeros(rows.shape[0])
+    for r in range(rows.shape[0]):
+        for f in range(weights.size):
+            out[r] += rows[r, f] * weights[f]
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """One fit: its scaler, weights `[F]` per scaled feature, root mean square of its predictions in training, independent observations."""
+
+    scaler: Scaler
+    weights: Floats
+    strength: float
+    effective_rows: float
+
+
+class FeatureRidge:
+    """Walk-forward ridge on the price and on-chain features. `config` says over which windows."""
+
+    source = "features"
+    type = "model"
+
+    def __init__(self, config: FeatureRidgeConfig) -> None:
+        self._config = config
+        self.horizon = round(config.horizon_days * DAY)
+
+    def reach(self, interval: int) -> int:
+        days = self._config.train_days + self._config.refit_days
+        return rows_in(days, interval) + WARMUP_BARS + 2
+
+    def compute(self, frame: Frame) -> Opinions:
+        features = np.concatenate((frame.price, frame.chain), axis=2)  # [T, A, F]
+        labels = forward_return(frame.panel, rows_in(self._config.horizon_days, frame.panel.interval), frame.sigma)
+        width = features.shape[2]
+        prediction, strength, confidence = (np.full(frame.shape, np.nan) for _ in range(3))
+        traces = {name: np.full((len(frame.panel), width), np.nan) for name in ("scaler/centre", "scaler/scale", "weights/features")}
+        for anchor, rows in self._stretches(frame):
+            fit = self.fit(frame, features, labels, anchor)
+            if fit is None:
+                continue
+            scaled, observed = fit.scaler.apply(features[rows])
+            prediction[rows] = predict(scaled.reshape(-1, width), fit.weights).reshape(-1, frame.shape[1])
+            strength[rows] = fit.strength
+            confidence[rows] = observed.sum(axis=2) / width * (fit.effective_rows / (fit.effective_rows + width))
+            traces["scaler/centre"][rows], traces["scaler/scale"][rows] = fit.scaler.centre, fit.scaler.scale
+            traces["weights/features"][rows] = fit.weights
+        prediction[confidence == 0.0] = np.nan  # not one feature observed
+        value = squash_all(prediction / (2.0 * strength))
+        return opinions(frame, value, confidence, prediction, traces={**traces, "label/forward": _as_known(frame, labels)})
+
+    def _stretches(self, frame: Frame) -> Iterator[tuple[int, slice]]:
+        """The fits needed from `frame.first` on: their moment, and the rows they predict."""
+        period = round(self._config.refit_days * DAY)
+        anchors = frame.panel.known_at // period * period
+        start = frame.first
+        while start < len(anchors):
+            stop = int(np.searchsorted(anchors, anchors[start], side="right"))
+            yield int(anchors[start]), slice(start, stop)
+            start = stop
+
+    def fit(self, frame: Frame, features: Floats, labels: Labels, anchor: int) -> Fit | None:
+        """The fit that stands at `anchor`; None with too few labelled rows. Features `[T, A, F]`."""
+        config, panel = self._config, frame.panel
+        begins, ends = anchor - round(config.train_days * DAY), anchor - round(config.embargo_days * DAY)
+        on_stride = panel.open_time // panel.interval % config.stride_bars == 0
+        chosen = np.flatnonzero((panel.open_time >= begins) & (labels.known_at <= ends) & on_stride)
+        rows, target, count = _training_rows(features[chosen], labels.value[chosen])
+        if not count or count * config.stride_bars * panel.interval < config.minimum_train_days * DAY:
+            return None
+        target = np.clip(target, -config.label_clip, config.label_clip)
+        scaler = fit_scaler(rows, fitted_until=int(labels.known_at[chosen[-1]]))
+        scaled, _ = scaler.apply(rows)
+        n, width = scaled.shape
+        horizon_bars = rows_in(config.horizon_days, panel.interval)
+        independent = min(1.0, config.stride_bars / horizon_bars) / (1.0 + max(0.0, n / count - 1.0) * config.asset_correlation)
+        gram, moment = normal_equations(scaled, target - target.mean())
+        penalty = width / (config.prior_r2 * n * independent)
+        weights = solve_positive(gram / n + penalty * np.eye(width), moment / n)
+        fitted = predict(scaled, weights)
+        strength = float(np.sqrt(np.mean(fitted * fitted)))
+        if not (np.isfinite(strength) and strength > 0.0):
+            return None
+        return Fit(scaler, weights, strength, n * independent)
+
+
+def _training_rows(features: Floats, label: Floats) -> tuple[Floats, Floats, int]:
+    """Rows with a label and at least one feature, and over how many moments they spread. `[n, A, F]`, `[n, A]` → `[m, F]`, `[m]`."""
+    labelled: npt.NDArray[np.bool_] = np.isfinite(label) & np.isfinite(features).any(axis=2)
+    return features[labelled], label[labelled], int(labelled.any(axis=1).sum())
+
+
+def _as_known(frame: Frame, labels: Labels) -> Floats:
+    """At each row the newest label known by then, for the audit. `[T, A]`."""
+    index = as_of_index(labels.known_at, frame.panel.known_at)
+    return np.where(index[:, None] >= 0, labels.value[np.maximum(index, 0)], np.nan)

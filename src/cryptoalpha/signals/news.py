@@ -1,0 +1,176 @@
+"""News tone: what was published about an asset, and about the market, weighed by age.
+
+At each bar the texts known in the last day count: weight ½^(age / half-life), times 1 if the text names the asset, times the market
+weight if it names no asset of the book, times 0 if it names others only. Tone = Σ weight × tone / (Σ weight + shrinkage). It is compared
+with its own mean and deviation over the past month, because headlines lean to one side for months: value = tanh(z / 2).
+
+No text in the last day, no opinion. A text seen before within a week does not count again. Confidence = 1 − ½^(Σ weight / 2).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from cryptoalpha.core.time import DAY, HOUR
+from cryptoalpha.signals.frame import Frame, slow_reach, squash_all
+from cryptoalpha.signals.lexicon import mentions, tone_of
+from cryptoalpha.signals.model import Opinions, opinions
+from cryptoalpha.signals.rolling import mean_and_deviation, ratio
+from cryptoalpha.store.tables import Floats, PostTable, Times
+
+HALF_CONFIDENCE = 2.0
+"""Weight of texts at which confidence is one half: two fresh ones."""
+
+_tone = lru_cache(maxsize=1 << 16)(tone_of)
+_mentions = lru_cache(maxsize=1 << 16)(mentions)
+
+
+@dataclass(frozen=True, eq=False)
+class _Posts:
+    """The texts that may count, in the order they became known. `known_at`, `tone` `[n]`, `relevance` `[n, A]`, `names` `n` references."""
+
+    known_at: Times
+    tone: Floats
+    relevance: Floats
+    names: tuple[str, ...]
+
+
+@njit(cache=True)
+def _weigh(
+    at: Times, known_at: Times, tone: Floats, relevance: Floats, half_life: float, window: int
+) -> tuple[Floats, Floats, npt.NDArray[np.int64]]:
+    """Weighted tone, weight and newest text at each moment. `[T]`, `[n]`, `[n]`, `[n, A]` → `[T, A]` each."""
+    rows, assets = at.size, relevance.shape[1]
+    total, weight = np.zeros((rows, assets)), np.zeros((rows, assets))
+    newest = np.full((rows, assets), -1, np.int64)
+    first = stop = 0
+    for t in range(rows):
+        while stop < known_at.size and known_at[stop] <= at[t]:
+            stop += 1
+        while first < stop and known_at[first] <= at[t] - window:
+            first += 1
+        for i in range(first, stop):
+            fresh = math.pow(0.5, (at[t] - known_at[i]) / half_life)
+            for a in range(assets):
+                if relevance[i, a] > 0.0:
+                    total[t, a] += fresh * relevance[i, a] * tone[i]
+                    weight[t, a] += fresh * relevance[i, a]
+                    newest[t, a] = i
+    return total, weight, newest
+
+
+class NewsTone:
+    """The tone of the last day's texts against its usual level.
+
+    Args:
+        half_life_hours: age at which a text weighs half.
+        window_hours: age at which it no longer counts.
+        market_weight: weight of a text that names no asset of the book.
+        shrinkage: weight of imagined neutral texts.
+        history_days: days of past tone that say what is usual.
+        repeat_days: days within which a repeated text does not count.
+        horizon_days: days the opinion looks ahead.
+        typical_ic: believed correlation with the return ahead, for the expected move.
+    """
+
+    source = "news_tone"
+    type = "news"
+
+    def __init__(
+        self,
+        *,
+        half_life_hours: float,
+        window_hours: float,
+        market_weight: float,
+        shrinkage: float,
+        history_days: float,
+        repeat_days: float,
+        horizon_days: float,
+        typical_ic: float,
+    ) -> None:
+        self.horizon = round(horizon_days * DAY)
+        self._half_life, self._window = half_life_hours * HOUR, round(window_hours * HOUR)
+        self._market_weight, self._shrinkage = market_weight, shrinkage
+        self._history_days, self._repeat = history_days, round(repeat_days * DAY)
+        self._ic = typical_ic
+
+    def reach(self, interval: int) -> int:
+        return slow_reach(self._history_days, interval)
+
+    def compute(self, frame: Frame) -> Opinions:
+        at = frame.panel.known_at
+        posts = self._posts(frame)
+        total, weight, newest = _weigh(at, posts.known_at, posts.tone, posts.relevance, self._half_life, self._window)
+        starts = [int(table.known_at[0]) for table in frame.dataset.posts.values() if len(table)]
+        if not starts:
+            nothing = np.full(frame.shape, np.nan)
+            return opinions(frame, nothing, nothing, nothing)
+        silent = weight == 0.0
+        level = np.where(silent, 0.0, total / np.where(silent, 1.0, weight + self._shrinkage))
+        level[at < min(starts)] = np.nan  # no text has ever been published: that is not a neutral day
+        value = squash_all(0.5 * self._standing(frame, level))
+        value[silent] = np.nan
+        confidence = 1.0 - _halvings(np.ascontiguousarray(weight / HALF_CONFIDENCE).ravel()).reshape(weight.shape)
+        return opinions(frame, value, confidence, self._ic * value, reference=newest, references=posts.names)
+
+    def _standing(self, frame: Frame, level: Floats) -> Floats:
+        """z of the level among the past month's levels, one per row of the slow grid. `[T, A]` → `[T, A]`."""
+        window = max(2, round(self._history_days * DAY / frame.slow_interval))
+        sampled = np.ascontiguousarray(level[frame.slow_rows].T)
+        usual = [mean_and_deviation(column, window) for column in sampled]
+        mean = frame.from_slow(tuple(m for m, _ in usual))
+        deviation = frame.from_slow(tuple(d for _, d in usual))
+        return ratio(level - mean, np.where(deviation > 0.0, deviation, np.nan))
+
+    def _posts(self, frame: Frame) -> _Posts:
+        """Texts that may count in this frame, repeats removed, in the order they became known (then by source and row)."""
+        opens = int(frame.panel.known_at[0]) - self._window
+        known: list[int] = []
+        texts: list[str] = []
+        names: list[str] = []
+        for source in sorted(frame.dataset.posts):
+            table = frame.dataset.posts[source]
+            start, stop = np.searchsorted(table.known_at, [opens - self._repeat, int(frame.panel.known_at[-1])], side="right")
+            known += table.known_at[start:stop].tolist()
+            texts += table.text[start:stop].tolist()
+            names += [_name(table, row) for row in range(start, stop)]
+        order = np.argsort(np.array(known, np.int64), kind="stable").tolist()
+        last_seen: dict[str, int] = {}
+        kept: list[int] = []
+        for i in order:
+            text = texts[i].strip().lower()
+            repeated = text in last_seen and known[i] - last_seen[text] < self._repeat
+            last_seen[text] = known[i]
+            if known[i] > opens and text and not repeated:
+                kept.append(i)
+        relevance = np.zeros((len(kept), len(frame.assets)))
+        for row, i in enumerate(kept):
+            named = _mentions(texts[i], frame.assets)
+            relevance[row] = [float(asset in named) for asset in frame.assets] if named else self._market_weight
+        return _Posts(
+            known_at=np.array([known[i] for i in kept], np.int64),
+            tone=np.array([_tone(texts[i]) for i in kept], np.float64),
+            relevance=relevance,
+            names=tuple(names[i] for i in kept),
+        )
+
+
+@njit(cache=True)
+def _halvings(x: Floats) -> Floats:
+    """½^x, one element at a time. `[n]` → `[n]`."""
+    out = np.empty_like(x)
+    for i in range(x.size):
+        out[i] = math.pow(0.5, x[i])
+    return out
+
+
+def _name(table: PostTable, row: int) -> str:
+    """How a signal refers to a text: `partition:row` where it is stored, else `source:id`."""
+    partition = str(table.partition[row])
+    return f"{partition}:{table.row[row]}" if partition else f"{table.source}:{table.post_id[row]}"

@@ -74,12 +74,9 @@ class Frame:
     @property
     def home(self) -> Path:
         """Where the store lies: `CRYPTOALPHA_HOME`, else the platform's data directory. Not created by asking."""
-        named = os.environ.get("CRYPTOALPHA_HOME")
-        if named:
-            return Path(named).expanduser()
-        import platformdirs
+        from cryptoalpha.store.home import Home
 
-        return Path(platformdirs.user_data_dir(PROGRAM, appauthor=False))
+        return Home.default().root
 
 
 _PANEL = "Everywhere"

@@ -30,6 +30,7 @@ from cryptoalpha.learn.config import LearnConfig
 from cryptoalpha.lifecycle.config import LifecycleConfig
 from cryptoalpha.nets.config import NetsConfig
 from cryptoalpha.risk.config import RiskConfig
+from cryptoalpha.signals.config import SignalsConfig
 from cryptoalpha.store.config import BarGateConfig
 
 DEFAULT_FILE = "cryptoalpha.yaml"
@@ -69,6 +70,9 @@ class Settings(Section):
 
     store: StoreConfig = StoreConfig()
     """What is kept."""
+
+    signals: SignalsConfig = SignalsConfig()
+    """Sources of opinion."""
 
     fusion: FusionConfig = FusionConfig()
     """How opinions are weighed."""

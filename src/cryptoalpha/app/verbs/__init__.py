@@ -12,7 +12,7 @@ import typer
 
 from cryptoalpha import __version__
 
-VERBS = ("configuration",)
+VERBS = ("configuration", "health", "data")
 """Modules of this package, by name."""
 
 

@@ -1,0 +1,78 @@
+"""What is running and how fresh it is: every journal of a store, its last row and its age. Reads only; never takes the store's lock."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cryptoalpha.app.runs import JOURNAL, METRICS
+from cryptoalpha.core.errors import StoreError
+from cryptoalpha.core.time import SECOND, iso
+from cryptoalpha.store.home import Home
+from cryptoalpha.store.journal_reader import JournalReader
+
+RunState = Literal["running", "stopped", "finished", "damaged"]
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """One journal. `last_at` is the time its last row speaks of, `age_seconds` how long ago that row was written."""
+
+    run: str
+    state: RunState
+    rows: int
+    last_at: str | None
+    age_seconds: float
+    problem: str = ""
+
+
+def run_statuses(home: Path, *, now: int) -> list[RunStatus]:
+    """All runs of a store, the one written last first."""
+    store = Home(home)
+    holder = lock_holder(store)
+    found = [path for path in (home / "runs").glob("*/" + JOURNAL) if not path.parent.name.startswith(".")]
+    if store.journal.is_file():
+        found.append(store.journal)
+    statuses = [_status(path, store, holder is not None, now) for path in found]
+    return sorted(statuses, key=lambda status: (status.age_seconds, status.run))
+
+
+def lock_holder(store: Home) -> int | None:
+    """The process that holds the store, as far as its lock file and the process table tell."""
+    try:
+        pid = int(store.lock.read_text(encoding="ascii").strip() or "0")
+    except (OSError, ValueError):
+        return None
+    return pid if pid and _is_alive(pid) else None
+
+
+def _status(path: Path, store: Home, locked: bool, now: int) -> RunStatus:
+    name = "trade" if path == store.journal else path.parent.name
+    age = max(now - _written(path), 0) / SECOND
+    try:
+        with JournalReader(path) as journal:
+            rows = len(journal)
+            last = iso(journal.read(rows)[0]) if rows else None
+    except StoreError as error:
+        return RunStatus(name, "damaged", 0, None, age, str(error))
+    finished = (path.parent / METRICS).exists() and path != store.journal
+    state: RunState = "finished" if finished else "running" if locked else "stopped"
+    return RunStatus(name, state, rows, last, age)
+
+
+def _written(path: Path) -> int:
+    """When a journal was last written, wall clock ns; new rows may still lie in its write-ahead log."""
+    log = path.with_name(path.name + "-wal")
+    return max(file.stat().st_mtime_ns for file in (path, log) if file.exists())
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,168 @@
+"""`data list|import|verify|fetch`: what history there is, adding to it, and proving that it is what was written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cryptoalpha.app.frame import Frame, verb
+from cryptoalpha.app.output import Table
+
+if TYPE_CHECKING:
+    from cryptoalpha.signals.features import LiveCount
+    from cryptoalpha.store.tables import Dataset
+
+Interval = Annotated[str, typer.Option("--interval", help="Bar length, such as 1h.")]
+Since = Annotated[str | None, typer.Option("--since", help="First day, YYYY-MM-DD.")]
+Until = Annotated[str | None, typer.Option("--until", help="Day after the last, YYYY-MM-DD.")]
+
+
+def register(app: typer.Typer) -> None:
+    group = typer.Typer(help="See, add and verify history.")
+    verb(group, "list")(list_)
+    verb(group, "import")(import_)
+    verb(group)(verify)
+    app.add_typer(group, name="data")
+
+
+def list_(
+    frame: Frame,
+    data: Annotated[Path | None, typer.Option("--data", help="Look at this directory instead of the store.")] = None,
+    interval: Interval = "1h",
+    features: Annotated[bool, typer.Option(help="Count the features that live.")] = True,
+) -> None:
+    """Print what history there is, and how many of the 50 price and 30 on-chain features live per asset and year."""
+    from cryptoalpha.app.inventory import coverage_lines, coverage_row, live_features, stored_books
+    from cryptoalpha.store.history import History
+    from cryptoalpha.store.home import Home
+
+    if data is not None:
+        dataset = _directory(frame, data, interval, None, None)
+        counts = {dataset.origin: live_features(dataset)} if features else {}
+        tables = [_bars_table(dataset), *_feature_tables(counts)]
+        frame.out.result({"origin": dataset.origin, "notes": list(dataset.notes), "features": _feature_rows(counts)}, _spaced(tables))
+        return
+    if not Home(frame.home).manifest.exists():
+        empty = f"the store {frame.home} is empty; fill it with `cryptoalpha data fetch` or `cryptoalpha data import DIR`"
+        frame.out.result({"home": str(frame.home), "series": [], "features": []}, empty)
+        return
+    with History(Home(frame.home)) as history:
+        coverage = history.coverage()
+        books = stored_books(history, coverage) if features else {}
+    rows = [coverage_row(found) for found in coverage]
+    counts = {f"{venue} {length}": live_features(book) for (venue, length), book in books.items()}
+    held = Table(("kind", "source", "subject", "what", "first", "last", "rows"), coverage_lines(rows), str(frame.home))
+    result = {"home": str(frame.home), "series": rows, "features": _feature_rows(counts)}
+    frame.out.result(result, _spaced([held, *_feature_tables(counts)]))
+
+
+def import_(
+    frame: Frame,
+    directory: Annotated[Path, typer.Argument(help="Directory of CSV or Parquet history; docs/data.md shows the layout.")],
+    interval: Interval = "1h",
+    since: Since = None,
+    until: Until = None,
+    venue: Annotated[str | None, typer.Option("--venue", help="Name to keep the bars under.")] = None,
+) -> None:
+    """Add a directory of history to the store; what is there already stays, contradictions are told and not stored."""
+    from cryptoalpha.app.inventory import import_dataset, series_count
+
+    dataset = _directory(frame, directory, interval, since, until)
+    with frame.out.progress("importing", total=series_count(dataset)) as advance:
+        done = import_dataset(frame.home, dataset, venue=venue, advance=advance)
+    for conflict in done.conflicts[:10]:
+        frame.out.warn(f"not stored: {conflict}")
+    lines = [*dataset.notes, f"{done.series} series: {done.added:,} rows added, {done.already_there:,} were there already"]
+    if done.conflicts:
+        lines.append(f"{len(done.conflicts):,} rows contradict stored ones and were not stored")
+    result = {"home": str(frame.home), "origin": dataset.origin, "notes": list(dataset.notes), "series": done.series, "added": done.added}
+    frame.out.result({**result, "already_there": done.already_there, "conflicts": list(done.conflicts)}, lines)
+
+
+def verify(frame: Frame) -> None:
+    """Hash every stored file again and compare with what was written; exit code 3 if one differs."""
+    from cryptoalpha.core.errors import DataMissingError, StoreError
+    from cryptoalpha.store.history import History
+    from cryptoalpha.store.home import Home
+
+    if not Home(frame.home).manifest.exists():
+        raise DataMissingError(
+            f"the store {frame.home} is empty", hint="`cryptoalpha data fetch` or `cryptoalpha data import DIR` fills it"
+        )
+    with History(Home(frame.home)) as history:
+        files = sum(found.partitions for found in history.coverage())
+        faults = history.verify()
+    lines = [f"{fault.path}: {fault.problem}; {fault.advice}" for fault in faults]
+    frame.out.result({"files": files, "faults": faults}, lines or [f"{files} files, all as they were written"])
+    if faults:
+        raise StoreError(f"{len(faults)} of {files} files are not what the manifest says", hint="the list above says what to do about each")
+
+
+def _directory(frame: Frame, path: Path, interval: str, since: str | None, until: str | None) -> Dataset:
+    """A directory of history through the bar gate, as of now."""
+    from cryptoalpha.core.clock import SystemClock
+    from cryptoalpha.core.time import parse_time
+    from cryptoalpha.data.files import load_directory
+    from cryptoalpha.store.bar_gate import BarGate
+
+    return load_directory(
+        path,
+        gate=BarGate(frame.settings.store.bar_gate),
+        now=SystemClock().now(),
+        interval=interval,
+        since=parse_time(since) if since else None,
+        until=parse_time(until) if until else None,
+        config=frame.settings.data.files,
+    )
+
+
+def _bars_table(dataset: Dataset) -> Table:
+    from cryptoalpha.core.time import day_of, interval_name
+
+    rows = [
+        (name, interval_name(bars.interval), day_of(int(bars.open_time[0])), day_of(int(bars.open_time[-1])), f"{len(bars):,}")
+        for name, bars in dataset.bars.items()
+    ]
+    return Table(("instrument", "bars", "first", "last", "rows"), rows, dataset.origin)
+
+
+def _feature_rows(counts: dict[str, tuple[LiveCount, ...]]) -> list[dict[str, object]]:
+    from cryptoalpha.core.time import day_of
+
+    return [
+        {
+            "book": book,
+            "instrument": each.instrument,
+            "since": day_of(each.since),
+            "until": day_of(each.until),
+            "bars": each.bars,
+            "price_live": each.price,
+            "chain_live": each.chain,
+            "masked": list(each.masked),
+        }
+        for book, counted in counts.items()
+        for each in counted
+    ]
+
+
+def _feature_tables(counts: dict[str, tuple[LiveCount, ...]]) -> list[Table]:
+    from cryptoalpha.core.time import day_of
+
+    return [
+        Table(
+            ("instrument", "year", "bars", "price of 50", "on-chain of 30"),
+            [(each.instrument, day_of(each.since)[:4], f"{each.bars:,}", each.price, each.chain) for each in counted],
+            f"features that live, {book} (--json names the masked ones)",
+        )
+        for book, counted in counts.items()
+    ]
+
+
+def _spaced(tables: list[Table]) -> list[str | Table]:
+    """Tables with an empty line between them."""
+    spaced: list[str | Table] = []
+    for table in tables:
+        spaced += [table, ""]
+    return spaced[:-1]

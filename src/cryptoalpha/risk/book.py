@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
+import msgspec
+
 from cryptoalpha.core.values import Decision
 
 
-@dataclass(slots=True)
-class Proposal:
+class Proposal(msgspec.Struct, gc=False):
     """One decision that could be sized. Weights are signed fractions of equity.
 
     `wanted` is what the agent asked for, `held` what the book holds at `price`, `position` the same in base units and `pending` what an
-    earlier order has still to fill. `volatility` is annual.
+    earlier order has still to fill. `volatility` is annual. `is_reducing`: it only makes the position smaller, and such a change is never
+    refused.
     """
 
     decision: Decision
@@ -24,11 +26,12 @@ class Proposal:
     volatility: float
     position: Decimal
     pending: Decimal
+    is_reducing: bool
 
-    @property
-    def is_reducing(self) -> bool:
-        """Whether it only makes the position smaller: such a change is never refused."""
-        return abs(self.wanted) <= abs(self.held) and self.wanted * self.held >= 0.0
+
+def only_reduces(wanted: float, held: float) -> bool:
+    """Whether going from `held` to `wanted` makes the position smaller, or leaves it, without changing its sign."""
+    return 0.0 <= wanted <= held or held <= wanted <= 0.0
 
 
 @dataclass(slots=True)

@@ -70,16 +70,25 @@ def position_cap(book: Book, config: RiskConfig) -> list[float]:
 
 def gross_cap(book: Book, config: RiskConfig) -> list[float]:
     """All positions together are not larger than `max_gross`: entries share what the others leave, in proportion to what they want."""
-    kept = sum(abs(weight) for weight, _ in book.held_elsewhere) + sum(abs(p.wanted) for p in book.proposals if p.is_reducing)
-    wanted = sum(abs(p.wanted) for p in book.proposals if not p.is_reducing)
+    kept, wanted = 0.0, 0.0
+    for weight, _ in book.held_elsewhere:
+        kept += abs(weight)
+    for p in book.proposals:
+        if p.is_reducing:
+            kept += abs(p.wanted)
+        else:
+            wanted += abs(p.wanted)
     room = max(0.0, config.max_gross - kept)
-    factor = 1.0 if wanted <= room else room / wanted
-    return [math.inf if p.is_reducing or factor == 1.0 else factor * abs(p.wanted) for p in book.proposals]
+    if wanted <= room:
+        return [math.inf] * len(book.proposals)
+    return [math.inf if p.is_reducing else room / wanted * abs(p.wanted) for p in book.proposals]
 
 
 def short_forbidden(book: Book, config: RiskConfig) -> list[float]:
     """Without leave to go short, a negative weight becomes zero."""
-    return [0.0 if p.wanted < 0.0 and not config.allow_short and not p.is_reducing else math.inf for p in book.proposals]
+    if config.allow_short:
+        return [math.inf] * len(book.proposals)
+    return [0.0 if p.wanted < 0.0 and not p.is_reducing else math.inf for p in book.proposals]
 
 
 CAPS: tuple[tuple[str, Cap], ...] = (

@@ -7,7 +7,7 @@ Promises:
 * The same decisions and states give the same orders, ids included.
 
 Rules by name: `duplicate_decision`, `unknown_instrument`, `not_finite`, `no_market_state`, `drawdown_stop`, those of `risk.caps`, `lot`,
-`min_notional`.
+`min_notional`, and `superseded` (nothing to trade, but the rest of an earlier order is wanted no longer).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.core.time import MINUTE
 from cryptoalpha.core.values import Decision, InstrumentRules, MarketState, Order, PortfolioState, Refusal
 from cryptoalpha.risk import drawdown_stop
-from cryptoalpha.risk.book import Book, Proposal
+from cryptoalpha.risk.book import Book, Proposal, only_reduces
 from cryptoalpha.risk.caps import CAPS
 from cryptoalpha.risk.config import RiskConfig
 from cryptoalpha.risk.drawdown_stop import DrawdownStop
@@ -73,8 +73,8 @@ class RiskGate:
             events: event id of each decision.
             states: what is known of each instrument.
             portfolio: the book, marked at `at`.
-            pending: signed quantity of earlier orders still to be filled (`Broker.pending`). They count for the caps where nobody decided
-                on their instrument; where somebody did, the decision replaces them, and the caller cancels them (`Broker.cancel`).
+            pending: signed quantity of earlier orders still to be filled (`Broker.pending`). While they head for what is wanted they are
+                left to work; an order in the result replaces them, and a refusal means that the caller cancels them (`Broker.cancel`).
 
         Raises:
             ConfigError: if there are not as many events as decisions.
@@ -103,7 +103,8 @@ class RiskGate:
             else:
                 verdicts.append(admitted)
         decided = {p.decision.instrument for p in book.proposals}
-        book.held_elsewhere = self._held_elsewhere(portfolio, positions, pending, states, decided)
+        if pending or not positions.keys() <= decided:
+            book.held_elsewhere = self._held_elsewhere(portfolio, positions, pending, states, decided)
         self._size(at, book, verdicts)
         return verdicts
 
@@ -117,17 +118,17 @@ class RiskGate:
         if not math.isfinite(wanted):
             return self._refuse(at, decision, event, "not_finite", f"{decision.agent} wants {wanted}")
         price = state.price if state is not None and at - state.known_at <= self._max_age else math.nan
-        if state is None or not (price > 0.0 and math.isfinite(price)):
+        if state is None or not 0.0 < price < math.inf:
             if wanted == 0.0 and position:  # closing needs no price
-                return Proposal(decision, event, 0.0, math.copysign(1.0, position), math.nan, math.nan, position, pending)
+                return Proposal(decision, event, 0.0, math.copysign(1.0, position), math.nan, math.nan, position, pending, True)
             return self._refuse(at, decision, event, "no_market_state", "its market state is missing, stale or without a price")
         if self.config.sizing == "units":
             wanted = wanted * price / equity
         held = float(position) * price / equity
-        proposal = Proposal(decision, event, wanted, held, price, state.volatility, position, pending)
-        if self.config.volatility_target is not None and state.volatility != state.volatility and not proposal.is_reducing:
+        reducing = only_reduces(wanted, held)
+        if not reducing and state.volatility != state.volatility and self.config.volatility_target is not None:
             return self._refuse(at, decision, event, "no_market_state", "too little history to know its volatility")
-        return proposal
+        return Proposal(decision, event, wanted, held, price, state.volatility, position, pending, reducing)
 
     def _held_elsewhere(
         self,

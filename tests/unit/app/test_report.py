@@ -1,0 +1,403 @@
+"""The report: self-contained, escaped, small, readable without scripts, and every number equal to the metrics."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from decimal import Decimal
+from html.parser import HTMLParser
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+
+from cryptoalpha.app.report.assets import LIGHTWEIGHT_CHARTS, UPLOT_SCRIPT, UPLOT_STYLE, own_asset, package_asset
+from cryptoalpha.app.report.build import build_report
+from cryptoalpha.app.report.charts import POINTS, thin, thin_rows
+from cryptoalpha.app.report.content import (
+    Check,
+    CostSplit,
+    GateFinding,
+    Liveness,
+    RefusalCount,
+    ReportContent,
+    RunCard,
+    SourceSkill,
+    Trade,
+    WeightHistory,
+)
+from cryptoalpha.app.report.metrics import look_up, metrics_of, plain
+from cryptoalpha.core.errors import ConfigError
+from cryptoalpha.core.time import DAY, HOUR, parse_time
+from cryptoalpha.monitoring.comparison import EquitySeries, compare
+
+START = parse_time("2021-11-05")
+BASELINES = ("hold", "equal-weight hold", "volatility-targeted hold", "50-day trend", "28-day momentum", "multi-speed trend", "random")
+ASSETS = ("BTC/USDT", "ETH/USDT", "SOL/USDT", "ADA/USDT", "DOGE/USDT", "LTC/USDT", "XRP/USDT", "BNB/USDT")
+SOURCES = ("momentum", "trend", "volatility", "funding", "mood", "news")
+
+
+def curve(name: str, seed: int, days: int, *, drift: float = 0.0005) -> EquitySeries:
+    returns = drift + np.random.default_rng(seed).normal(0.0, 0.02, days)
+    times = START + DAY * np.arange(1, days + 1)
+    return EquitySeries.of_marks(name, times, 10_000.0 * np.cumprod(1.0 + returns), 10_000.0, costs=0.031, turnover=14.0)
+
+
+def make_content(
+    *, days: int = 770, seed: int = 0, simulated: bool = False, hours: int | None = None, name: str = "rule agent"
+) -> ReportContent:
+    """A run as rich as a real one, from random numbers."""
+    rng = np.random.default_rng(seed)
+    strategy = curve("strategy", 100 + seed, days)
+    baselines = {other: curve(other, place, days) for place, other in enumerate(BASELINES)}
+    rows = days * 24 if hours is None else hours
+    times = START + HOUR * np.arange(rows)
+    raw = np.exp(np.cumsum(rng.normal(0.0, 0.02, (rows, len(SOURCES))), axis=0))
+    held = np.clip(0.12 + np.cumsum(rng.normal(0.0, 0.004, (rows, len(ASSETS))), axis=0), 0.0, 0.25)
+    trades = tuple(
+        Trade(
+            f"{1000 + k}.{k % 9}",
+            START + k * HOUR,
+            ASSETS[k % 8],
+            "buy" if k % 2 else "sell",
+            0.0123 * (k + 1),
+            31_234.5,
+            1.25,
+            0.5,
+            0.21,
+            "trend up",
+        )
+        for k in range(260)
+    )
+    return ReportContent(
+        card=RunCard(
+            name=name,
+            run_id=f"20260101-{seed}",
+            data_origin="simulated market of 8 assets, edge planted" if simulated else "files: 8 assets with text, chain and funding",
+            is_simulated=simulated,
+            data_hash="0c9f" * 16,
+            since=START,
+            until=START + days * DAY,
+            interval="1h",
+            instruments=ASSETS,
+            quote="USDT",
+            initial_equity=10_000.0,
+            seed=seed,
+            version="0.1.0",
+            git_sha="a1b2c3d4e5f6",
+            config_hash="77aa" * 16,
+            cost_model=(
+                ("taker fee", "0.10% of notional"),
+                ("half spread", "0.02%"),
+                ("impact", "0.5 · σ_day · √(q / ADV)"),
+                ("funding", "as paid"),
+            ),
+            journal_digest="beef" * 16,
+            command="cryptoalpha backtest --data DIR --since 2021-11-05 --until 2023-12-14 --seed 0",
+            extra=(("Look-back of features", "720 bars"),),
+        ),
+        comparison=compare(strategy, baselines, trials=24, seed=seed, resamples=200),
+        strategy=strategy,
+        baselines=baselines,
+        costs=CostSplit(net=1_234.56, fees=210.0, spread=70.5, impact=31.25, funding_received=-44.0),
+        trades=trades,
+        trades_total=1_417,
+        source_weights=WeightHistory(SOURCES, times, raw / raw.sum(axis=1, keepdims=True)),
+        position_weights=WeightHistory(ASSETS, times, held),
+        source_skill=tuple(SourceSkill(one, 0.01 * k - 0.02, 0.7 * k - 1.0, 18_000, 1 / 6, "24h") for k, one in enumerate(SOURCES)),
+        checks=(
+            Check("features keep their prefix", True, "8 cuts, 1,920 values compared"),
+            Check("future poisoned", True, "8 cuts, bit-equal"),
+            Check("trained parts", None, "no trained part in this run"),
+        ),
+        refusals=(RefusalCount("max_gross", 31, "gross 1.04 would exceed 1.00"), RefusalCount("min_notional", 12)),
+        bar_gate=(GateFinding("DOGE/USDT", "gap", 7, "left out"), GateFinding("BTC/USDT", "zero volume", 2, "kept")),
+        bar_gate_summary="147,840 bars checked, 9 findings.",
+        liveness=tuple(
+            Liveness(family, asset, live, total) for asset in ASSETS for family, live, total in (("price", 48, 50), ("on-chain", 11, 30))
+        ),
+        notes=("No text before 2022-01-01: the news source abstains until then.",),
+    )
+
+
+class Page(HTMLParser):
+    """What a test asks about the page: links, elements, scripts, numbers, visible text."""
+
+    VOID = frozenset(("meta", "line", "path", "rect", "br", "link", "img"))
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.addresses: list[str] = []
+        self.tags: list[str] = []
+        self.inline_styles = 0
+        self.handlers: list[str] = []
+        self.scripts: dict[str, str] = {}
+        self.numbers: list[tuple[str, str, str]] = []
+        self.text = ""
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self._script = ""
+        self._number: tuple[str, str] | None = None
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = {name: value or "" for name, value in attrs}
+        self.tags.append(tag)
+        self.addresses += [found[name] for name in ("src", "href", "srcset", "data", "action", "poster") if name in found]
+        self.inline_styles += "style" in found
+        self.handlers += [name for name in found if name.startswith("on")]
+        self.ids += [found["id"]] if "id" in found else []
+        if tag not in self.VOID:
+            self.open.append(tag)
+        if tag == "script":
+            self._script = found.get("id") or f"code {len(self.scripts)}"
+            self.scripts[self._script] = ""
+        if tag == "data":
+            self._number = (found["value"], found["data-metric"])
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}> closes something else"
+
+    def handle_data(self, data: str) -> None:
+        inside = self.open[-1] if self.open else ""
+        if inside == "script":
+            self.scripts[self._script] += data
+        elif inside != "style":
+            self.text += data
+            if self._number is not None and data.strip():
+                self.numbers.append((*self._number, data.strip()))
+                self._number = None
+
+
+@pytest.fixture(scope="module")
+def content() -> ReportContent:
+    return make_content()
+
+
+@pytest.fixture(scope="module")
+def html(content: ReportContent) -> str:
+    return build_report(content)
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> Page:
+    return Page(html)
+
+
+def test_the_page_is_well_formed_and_smaller_than_a_megabyte(html, page):
+    assert html.startswith("<!DOCTYPE html>")
+    assert page.open == []
+    assert len(page.ids) == len(set(page.ids))
+    assert len(html.encode()) < 1_000_000
+
+
+def test_the_only_address_is_the_attribution(page):
+    assert page.addresses == ["https://www.tradingview.com/"]
+    assert not {"link", "img", "iframe", "object", "embed", "form", "base"} & set(page.tags)
+
+
+def test_nothing_runs_but_what_the_policy_names(html, page):
+    import base64
+    import hashlib
+
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', html)
+    assert policy is not None
+    allowed = policy[1].replace("&#39;", "'")
+    assert allowed.startswith("default-src 'none';")
+    assert "unsafe" not in allowed
+    for name, text in page.scripts.items():
+        if name.startswith("code"):
+            assert base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() in allowed
+    for text in re.findall(r"<style>(.*?)</style>", html, flags=re.DOTALL):
+        assert base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() in allowed
+    assert page.inline_styles == 0
+    assert page.handlers == []
+
+
+def test_every_number_equals_the_metrics(content, page):
+    metrics = json.loads(page.scripts["metrics"])
+    assert metrics == json.loads(json.dumps(metrics_of(content)))
+    assert len(page.numbers) > 150
+    for exact, where, shown in page.numbers:
+        _, *path = (unquote(key) for key in where.split("/"))
+        value = look_up(metrics, tuple(path))
+        assert float(exact) == value
+        text = shown.replace("−", "-").replace(",", "").rstrip("×")
+        tolerance = 0.0005 if text.endswith("%") else 0.5 if re.fullmatch(r"[-+]?\d+", text) else 0.5 * 10.0 ** -len(text.partition(".")[2])
+        spoken = float(text.rstrip("%")) / (100 if text.endswith("%") else 1)
+        assert spoken == pytest.approx(value, abs=tolerance * 1.001 + (0.05 if shown.endswith("×") else 0.0))
+
+
+def test_measures_in_the_metrics_are_those_of_the_comparison(content):
+    metrics = metrics_of(content)
+    assert look_up(metrics, ("strategy", "sharpe", "estimate")) == content.comparison.strategy.sharpe.estimate
+    assert look_up(metrics, ("baselines", "hold", "drawdown", "depth")) == content.comparison.baselines[0].drawdown.depth
+    assert look_up(metrics, ("costs", "gross")) == pytest.approx(1_234.56 + 210.0 + 70.5 + 31.25 + 44.0)
+    years = look_up(metrics, ("years",))
+    assert isinstance(years, dict)
+    total = np.prod([1 + float(value) for value in years.values()])  # type: ignore[arg-type]
+    assert total - 1 == pytest.approx(content.comparison.strategy.total_return)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "What this run shows", "Equity against baselines", "Drawdown", "Measures", "Monthly returns", "From gross to net",
+        "What each source knew", "Weights of sources", "Position weights", "Last 200 of 1,417 fills",
+        "cryptoalpha explain FILL", "Look-ahead and leak checks",
+        "Orders stopped by risk rules", "Bar gate", "Features that had data", "Run card", "0.10% of notional", "48 of 50", "✓ passed",
+        "– not run", "max_gross", "No text before 2022-01-01", "Deflated Sharpe", "Copyright (c) Leon Sorokin", "Apache License",
+    ],
+)  # fmt: skip
+def test_the_page_says(page, words):
+    assert words in page.text
+
+
+def test_the_verdict_comes_before_the_numbers_and_names_what_is_not_beaten(content, page):
+    assert content.comparison.verdict in page.text
+    assert page.text.index(content.comparison.verdict) < page.text.index("Monthly returns")
+    for difference in content.comparison.differences:
+        assert difference.words in page.text
+
+
+def test_each_chart_has_a_picture_a_label_and_a_table(html, page):
+    assert html.count("<figure data-chart=") == 4
+    assert html.count('class="still"') == html.count('class="live"') == html.count("This chart as a table") == 4
+    assert len(re.findall(r'role="img" aria-label="[^"]{40,}"', html)) == 8
+    for key in re.findall(r'<figure data-chart="([^"]+)"', html):
+        chart = json.loads(page.scripts[key])
+        assert all(len(chart["clocks"][line["clock"]]) == len(line["values"]) <= POINTS for line in chart["lines"])
+        assert all(min(clock) > 0 for clock in chart["clocks"])  # steps: times increase
+
+
+def test_a_simulated_run_is_called_simulated_first_thing():
+    page = Page(build_report(make_content(simulated=True, days=60, hours=100)))
+    assert page.text.index("SIMULATED: simulated market of 8 assets, edge planted") < page.text.index("What this run shows")
+    assert "(SIMULATED)" in page.text
+
+
+def test_text_from_data_cannot_become_markup(content):
+    evil = '</script><script>alert(1)</script><img src=x onerror="alert(2)">'
+    trade = dataclasses.replace(content.trades[0], reason=evil, instrument=evil)
+    card = dataclasses.replace(content.card, name=evil, data_origin=evil, command=evil)
+    weights = WeightHistory((evil,), np.array([START, START + DAY]), np.ones((2, 1)))
+    html = build_report(dataclasses.replace(content, card=card, trades=(trade,), source_weights=weights, notes=(evil,)))
+    page = Page(html)
+    assert page.handlers == []
+    assert "img" not in page.tags
+    assert len([name for name in page.scripts if name.startswith("code")]) == 3
+    assert evil in page.text
+    assert json.loads(page.scripts["metrics"])["card"]["name"] == evil
+
+
+def test_a_bare_run_says_what_is_missing_and_what_makes_it(content):
+    bare = ReportContent(
+        card=dataclasses.replace(content.card, cost_model=(), journal_digest="", command=""),
+        comparison=compare(content.strategy, {}, trials=1, resamples=100),
+        strategy=content.strategy,
+        baselines={},
+        costs=content.costs,
+    )
+    text = Page(build_report(bare)).text
+    for words in (
+        "No baseline was compared",
+        "cryptoalpha audit",
+        "No trade was made",
+        "No order was refused",
+        "free of costs",
+        "cryptoalpha data list",
+    ):
+        assert words in text
+
+
+def test_a_short_run_prints_dashes_and_reasons():
+    page = Page(build_report(make_content(days=10, hours=1)))
+    assert "Undefined (–): sharpe ratio of strategy, 10 returns, fewer than the 30 it needs" in page.text
+    assert "Fewer than two points: nothing to draw." in page.text
+    assert "nan" not in page.text.lower()
+
+
+def test_several_runs_are_overlaid_and_set_side_by_side():
+    runs = [make_content(seed=k, days=200, hours=500, name=f"run {k}") for k in range(3)]
+    html = build_report(runs)
+    page = Page(html)
+    assert "Side by side" in page.text
+    assert html.count("<figure data-chart=") == 1 + 3 * 4
+    assert [line["name"] for line in json.loads(page.scripts["overlay"])["lines"]] == ["run 0", "run 1", "run 2", "hold (baseline)"]
+    assert len(json.loads(page.scripts["metrics"])) == 3
+    assert {where.split("/")[0] for _, where, _ in page.numbers} == {"0", "1", "2"}
+    assert len(html.encode()) < 1_000_000
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_five_full_runs_still_fit_in_a_megabyte():
+    run = make_content()
+    assert len(build_report([run] * 5).encode()) < 1_000_000
+
+
+def test_no_runs_or_too_many_are_refused(content):
+    with pytest.raises(ConfigError, match="1 to 5 runs, not 0"):
+        build_report([])
+    with pytest.raises(ConfigError, match="not 6"):
+        build_report([content] * 6)
+
+
+def test_thinning_keeps_the_ends_every_peak_and_every_trough_of_a_stretch():
+    values = np.sin(np.arange(20_000) / 50.0)
+    values[7_777], values[12_345] = 9.0, -9.0
+    kept = thin(values, 500)
+    assert kept.size <= 500
+    assert {0, 7_777, 12_345, 19_999} <= set(kept.tolist())
+    assert np.all(np.diff(kept) > 0)
+    assert thin(values[:300], 500).tolist() == list(range(300))
+
+
+def test_thinning_rows_follows_the_column_that_moves_most():
+    rows = np.zeros((5_000, 3))
+    rows[2_500, 1] = 1.0
+    assert 2_500 in thin_rows(rows, 100).tolist()
+
+
+def test_chart_libraries_are_the_ones_we_tested():
+    import hashlib
+
+    for asset, expected in (
+        (LIGHTWEIGHT_CHARTS, "756b0ba9f5893022"),
+        (UPLOT_SCRIPT, "2d27e8ad3d228164"),
+        (UPLOT_STYLE, "df630c6a8d6f8eea"),
+    ):
+        assert hashlib.sha256(package_asset(*asset).encode()).hexdigest()[:16] == expected
+
+
+def test_a_missing_chart_library_is_named():
+    with pytest.raises(ConfigError, match="no_such_package_here"):
+        package_asset("no_such_package_here", "x.js")
+
+
+def test_the_script_makes_no_request():
+    script = own_asset("report.js")
+    assert not re.search(r"fetch\(|XMLHttpRequest|WebSocket|import\(|https?:", script)
+
+
+def test_what_has_no_json_form_is_refused_and_undefined_is_null():
+    assert plain((float("nan"), np.float64(1.5), np.int64(3), Decimal("2.5"), None, {"a": True})) == [None, 1.5, 3, 2.5, None, {"a": True}]
+    with pytest.raises(ConfigError, match="set has no JSON form"):
+        plain({1, 2})
+    with pytest.raises(ConfigError, match="no metric at a / b"):
+        look_up({"a": {}}, ("a", "b"))
+
+
+def test_content_that_contradicts_itself_is_refused(content):
+    with pytest.raises(ConfigError, match="equity curves"):
+        dataclasses.replace(content, baselines={})
+    with pytest.raises(ConfigError, match="2 times and 1 names"):
+        WeightHistory(("a",), np.array([1, 2]), np.zeros((2, 2)))
+    with pytest.raises(ConfigError, match="NaN"):
+        WeightHistory(("a",), np.array([1]), np.array([[np.nan]]))

@@ -145,10 +145,22 @@ class Frame:
             returns.append(np.asarray((close - before) / np.sqrt(age), np.float64))
         return tuple(returns)
 
+    @cached_property
+    def slow_first(self) -> int:
+        """The first row of the slow grid that rows from `first` on can see; averages before it are nobody's."""
+        return max(0, int(np.searchsorted(self.slow_rows, self.first)) - 1)
+
+    def slow_mean(self, column: Floats, weights: Floats) -> Floats:
+        """`weighted_mean` from `slow_first` on, NaN before: warm-up rows are looked at, not averaged. `[S]`, `[w]` → `[S]`."""
+        begin = max(0, self.slow_first - len(weights))
+        out = np.full(column.size, np.nan)
+        out[begin:] = weighted_mean(column[begin:], weights)
+        return out
+
     def slow_volatility(self, half_life_days: float) -> tuple[Floats, ...]:
         """Exponential volatility per row of the slow grid. `[S]` each; NaN where the price stood still or history is short."""
         weights = half_life_weights(half_life_days * DAY / self.slow_interval)
-        sigmas = [np.sqrt(weighted_mean(unit * unit, weights)) for unit in self.slow_unit_return]
+        sigmas = [np.sqrt(self.slow_mean(unit * unit, weights)) for unit in self.slow_unit_return]
         return tuple(np.where(sigma > 0.0, sigma, np.nan) for sigma in sigmas)
 
     @cached_property

@@ -123,9 +123,11 @@ class NewsTone:
         """z of the level among the past month's levels, one per row of the slow grid. `[T, A]` → `[T, A]`."""
         window = max(2, round(self._history_days * DAY / frame.slow_interval))
         sampled = np.ascontiguousarray(level[frame.slow_rows].T)
-        usual = [mean_and_deviation(column, window) for column in sampled]
-        mean = frame.from_slow(tuple(m for m, _ in usual))
-        deviation = frame.from_slow(tuple(d for _, d in usual))
+        mean, deviation = np.full(sampled.shape, np.nan), np.full(sampled.shape, np.nan)
+        begin = max(0, frame.slow_first - window)
+        for a, column in enumerate(sampled):
+            mean[a, begin:], deviation[a, begin:] = mean_and_deviation(column[begin:], window)
+        mean, deviation = frame.from_slow(tuple(mean)), frame.from_slow(tuple(deviation))
         return ratio(level - mean, np.where(deviation > 0.0, deviation, np.nan))
 
     def _posts(self, frame: Frame) -> _Posts:

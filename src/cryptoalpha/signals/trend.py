@@ -15,7 +15,7 @@ from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.core.time import DAY
 from cryptoalpha.signals.frame import SLOW_VOLATILITY_MEMORY_DAYS, Frame, slow_reach, squash_all
 from cryptoalpha.signals.model import Opinions, opinions
-from cryptoalpha.signals.rolling import CUTOFF_HALF_LIVES, span_weights, weighted_mean
+from cryptoalpha.signals.rolling import CUTOFF_HALF_LIVES, span_weights
 from cryptoalpha.store.tables import Floats
 
 _LN2_HALVES = 0.35
@@ -66,6 +66,6 @@ class Trend:
         """ln close less its average over `span` slow rows, in units of its random-walk deviation. `[S]` each."""
         weights = span_weights(span)
         return tuple(
-            (close - weighted_mean(close, weights)) / (sigma * (0.5 * span**0.5))
+            (close - frame.slow_mean(close, weights)) / (sigma * (0.5 * span**0.5))
             for close, sigma in zip(frame.slow_log_close, frame.slow_sigma, strict=True)
         )

@@ -84,6 +84,9 @@ class ExchangeConfig(Section):
     venues: tuple[str, ...] = ("binance", "okx", "bybit")
     """ccxt ids, tried in order. Only venues that serve years of history are useful (Kraken keeps the newest 720 bars)."""
 
+    funding_venue: str = "binanceusdm"
+    """ccxt id of the venue that is asked for funding rates of perpetuals; empty for none."""
+
     page_bars: Annotated[int, Field(ge=10, le=1000)] = 1000
     """Bars asked for in one request (10 to 1000); venues that allow fewer return fewer, which is noticed."""
 

@@ -12,8 +12,8 @@ from cryptoalpha.core.seeds import stream
 from cryptoalpha.core.time import DAY, HOUR
 from cryptoalpha.store.tables import Floats, PostTable, Times
 
-POSITIVE = ("bullish", "rally", "surge", "gain", "adoption", "record", "upgrade", "partnership")
-NEGATIVE = ("bearish", "crash", "plunge", "loss", "hack", "ban", "lawsuit", "selloff")
+POSITIVE = ("bullish", "rally", "surge", "gain", "adoption", "upgrade", "rebound", "soar")
+NEGATIVE = ("bearish", "crash", "plunge", "loss", "hack", "ban", "slump", "fraud")
 NEUTRAL = ("schedule", "meeting", "interview", "weekly", "figures", "overview", "conference", "calendar")
 FILLER = ("analysts", "traders", "developers", "editors", "desks", "readers", "venues", "newsletters")
 EMBARGO = HOUR

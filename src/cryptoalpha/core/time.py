@@ -40,6 +40,11 @@ def interval_name(nanoseconds: int) -> str:
     raise ConfigError(f"{nanoseconds} ns is not a whole number of seconds")
 
 
+def grid_anchor(nanoseconds: int) -> int:
+    """A moment at which bars of this length open; all others are whole lengths away. The epoch, but for weeks, which open on Mondays."""
+    return 4 * DAY if nanoseconds % (7 * DAY) == 0 else 0  # the epoch was a Thursday
+
+
 def parse_time(text: str) -> int:
     """UTC nanoseconds of an ISO date or datetime; a bare date is its 00:00 UTC, an offset is honoured.
 

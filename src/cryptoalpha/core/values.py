@@ -53,7 +53,7 @@ def parse_event_id(text: str) -> int:
         ConfigError: if `text` is not `row.place`.
     """
     row, _, index = text.partition(".")
-    if not (row.isdigit() and index.isdigit()) or int(index) >= 1 << ROW_SHIFT:
+    if not (row.isdecimal() and index.isdecimal()) or int(index) >= 1 << ROW_SHIFT:
         raise ConfigError(f"{text!r} is not an event id", hint="event ids look like 1842.7; `cryptoalpha report` lists them")
     return event_id(int(row), int(index))
 

@@ -17,15 +17,13 @@ from dataclasses import replace
 import numpy as np
 
 from cryptoalpha.core.errors import BarGateError
-from cryptoalpha.core.time import DAY, interval_name, iso
+from cryptoalpha.core.time import grid_anchor, interval_name, iso
 from cryptoalpha.store.bad_print import Mask, clip_wicks, unbacked_jumps
 from cryptoalpha.store.config import BarGateConfig, Fault
 from cryptoalpha.store.gate_report import Finding, GateReport
 from cryptoalpha.store.tables import BarTable, Times
 
 _PRICES = ("open", "high", "low", "close")
-_MONDAY = 4 * DAY
-"""The first Monday after the epoch (a Thursday): weekly bars open on Mondays."""
 
 
 class BarGate:
@@ -97,14 +95,13 @@ class _Inspection:
         with np.errstate(invalid="ignore"):
             possible = (np.isfinite(prices) & (prices > 0.0)).all(axis=0) & np.isfinite(table.volume) & (table.volume >= 0.0)
             consistent = (table.high >= np.maximum(table.open, table.close)) & (table.low <= np.minimum(table.open, table.close))
-        anchor = _MONDAY if table.interval % (7 * DAY) == 0 else 0
         kept = np.ones(len(table), np.bool_)
         tests: tuple[tuple[Fault, Mask], ...] = (
             ("impossible_value", ~possible),
             ("impossible_range", ~consistent),
             ("future", table.open_time > now),
             ("open_bar", table.open_time + table.interval > now),
-            ("off_grid", (table.open_time - anchor) % table.interval != 0),
+            ("off_grid", (table.open_time - grid_anchor(table.interval)) % table.interval != 0),
         )
         for fault, failed in tests:
             self.note(fault, table, kept & failed, "dropped", lambda i: _words(table, i))

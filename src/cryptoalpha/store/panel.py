@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cryptoalpha.core.errors import DataError, DataMissingError
-from cryptoalpha.core.time import interval_name, iso
+from cryptoalpha.core.time import grid_anchor, interval_name, iso
 from cryptoalpha.store.tables import BarTable, Dataset, Floats, Times
 
 FIELDS = ("open", "high", "low", "close", "volume", "taker_buy_volume")
@@ -57,7 +57,7 @@ def build_panel(dataset: Dataset, *, since: int, until: int, instruments: Sequen
 
     Raises:
         DataMissingError: if no instrument has a bar in the period.
-        DataError: if instruments have bars of different lengths, or a bar opens off the grid.
+        DataError: if instruments have bars of different lengths, or bars are unsorted, doubled or open off the grid.
     """
     names = tuple(sorted(dataset.bars)) if instruments is None else tuple(instruments)
     missing = [name for name in names if name not in dataset.bars]
@@ -71,6 +71,8 @@ def build_panel(dataset: Dataset, *, since: int, until: int, instruments: Sequen
             hint="choose one with --interval",
         )
     interval = lengths.pop()
+    for name, table in tables.items():
+        _refuse_ungated(name, table)
     inside = {n: np.flatnonzero((t.open_time >= since) & (t.open_time < until)) for n, t in tables.items()}
     used = [tables[name].open_time[rows] for name, rows in inside.items() if rows.size]
     if not used:
@@ -83,6 +85,18 @@ def build_panel(dataset: Dataset, *, since: int, until: int, instruments: Sequen
     return _fill(tables, inside, interval, open_time)
 
 
+def _refuse_ungated(name: str, table: BarTable) -> None:
+    """Bars that the gate would not let through have no one place on a grid."""
+    unordered = np.flatnonzero(np.diff(table.open_time) <= 0)
+    off_grid = np.flatnonzero((table.open_time - grid_anchor(table.interval)) % table.interval)
+    for places, fault in ((unordered + 1, "is doubled or comes after a later one"), (off_grid, "opens off the grid")):
+        if places.size:
+            raise DataError(
+                f"{name}: the {interval_name(table.interval)} bar at {iso(int(table.open_time[places[0]]))} {fault}",
+                hint="run it through the bar gate",
+            )
+
+
 def _fill(tables: dict[str, BarTable], inside: dict[str, Times], interval: int, open_time: Times) -> Panel:
     """Scatter each table's rows onto the grid."""
     shape = (len(open_time), len(tables))
@@ -91,14 +105,7 @@ def _fill(tables: dict[str, BarTable], inside: dict[str, Times], interval: int, 
     known_at = open_time + interval
     for a, (name, table) in enumerate(tables.items()):
         rows = inside[name]
-        offset = table.open_time[rows] - open_time[0]
-        if bool(np.any(offset % interval)):
-            where = int(table.open_time[rows][np.flatnonzero(offset % interval)[0]])
-            raise DataError(
-                f"{name}: the bar at {iso(where)} opens off the {interval_name(interval)} grid",
-                hint="run it through the bar gate",
-            )
-        place = offset // interval
+        place = (table.open_time[rows] - open_time[0]) // interval
         source_row[place, a] = rows
         for field in FIELDS:
             columns[field][place, a] = getattr(table, field)[rows]

@@ -28,6 +28,7 @@ from cryptoalpha.app.report.content import (
     WeightHistory,
 )
 from cryptoalpha.app.report.metrics import look_up, metrics_of, plain
+from cryptoalpha.app.report.picture import ticks
 from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.core.time import DAY, HOUR, parse_time
 from cryptoalpha.monitoring.comparison import EquitySeries, compare
@@ -363,6 +364,12 @@ def test_thinning_rows_follows_the_column_that_moves_most():
     rows = np.zeros((5_000, 3))
     rows[2_500, 1] = 1.0
     assert 2_500 in thin_rows(rows, 100).tolist()
+
+
+def test_grid_lines_lie_at_round_values():
+    assert ticks(0.49, 3.38).tolist() == pytest.approx([1.0, 2.0, 3.0])
+    assert ticks(-0.411, 0.0).tolist() == pytest.approx([-0.4, -0.3, -0.2, -0.1, 0.0])
+    assert ticks(0.0, 1.0).tolist() == pytest.approx([0.0, 0.2, 0.4, 0.6, 0.8, 1.0])
 
 
 def test_chart_libraries_are_the_ones_we_tested():

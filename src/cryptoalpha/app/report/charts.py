@@ -121,7 +121,7 @@ def _weights(weights: WeightHistory, key: str, points: int, kind: Kind, title: s
     rows = thin_rows(weights.values, points)
     seconds = (weights.times[rows] // SECOND).tolist()
     lines = tuple(
-        Line(name, seconds, [round(float(v), 3) for v in weights.values[rows, column]]) for column, name in enumerate(weights.names)
+        Line(name, seconds, [round(float(v), 4) for v in weights.values[rows, column]]) for column, name in enumerate(weights.names)
     )
     return Chart(key, kind, "share", title, description, lines)
 

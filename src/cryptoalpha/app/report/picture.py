@@ -64,6 +64,14 @@ def draw(chart: Chart, points_per_line: int) -> Picture | None:
         paths.append(Path(place, f"M{points}{closing}", is_area))
     if chart.kind == "stack":
         paths.reverse()  # the tallest sum lies at the back
-    marks = np.linspace(low, high, 5)
+    marks = ticks(low, high)
     levels = tuple((round(float(y), 1), say(float(value), chart.unit)) for y, value in zip(up(marks), marks, strict=True))
     return Picture(tuple(paths), levels, day_of(int(start) * SECOND), day_of(int(end) * SECOND))
+
+
+def ticks(low: float, high: float) -> Floats:
+    """Round values between `low` and `high`, about five of them: multiples of 1, 2 or 5 times a power of ten."""
+    rough = (high - low) / 5.0
+    power = 10.0 ** np.floor(np.log10(rough))
+    step = power * next(factor for factor in (1.0, 2.0, 5.0, 10.0) if factor * power >= rough * (1.0 - 1e-9))
+    return np.asarray(np.arange(np.ceil(low / step - 1e-9), np.floor(high / step + 1e-9) + 1) * step + 0.0, dtype=np.float64)

@@ -82,8 +82,8 @@ class Bar(Value, frozen=True, kw_only=True):
     volume: float
 
     def __post_init__(self) -> None:
-        lowest, highest = min(self.open, self.close), max(self.open, self.close)
-        if not (0.0 < self.low <= lowest and highest <= self.high < float("inf") and 0.0 <= self.volume < float("inf")):
+        inside = self.low <= self.open <= self.high and self.low <= self.close <= self.high  # min() and max() would let a NaN through
+        if not (inside and 0.0 < self.low and self.high < float("inf") and 0.0 <= self.volume < float("inf")):
             raise DataError(
                 f"bar of {self.instrument} at {self.happened_at}: open {self.open}, high {self.high}, low {self.low}, close {self.close}, "
                 f"volume {self.volume} is impossible",

@@ -83,7 +83,7 @@ class Bar(Value, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         inside = self.low <= self.open <= self.high and self.low <= self.close <= self.high  # min() and max() would let a NaN through
-        if not (inside and 0.0 < self.low and self.high < float("inf") and 0.0 <= self.volume < float("inf")):
+        if not (inside and self.low > 0.0 and self.high < float("inf") and 0.0 <= self.volume < float("inf")):
             raise DataError(
                 f"bar of {self.instrument} at {self.happened_at}: open {self.open}, high {self.high}, low {self.low}, close {self.close}, "
                 f"volume {self.volume} is impossible",

@@ -1,6 +1,6 @@
 """Settings of the `execution` room: what trading costs, how orders fill, what the account starts with.
 
-Source of the defaults: `docs` of the cost model; where a number is a choice rather than a measurement, its docstring says so.
+Where a default is a choice rather than a measurement, its docstring says so.
 """
 
 from __future__ import annotations

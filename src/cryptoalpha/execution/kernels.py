@@ -79,7 +79,7 @@ def _settle_funding(book: Floats, rates: Floats, marks: Floats) -> float:
 
 @njit(cache=True)
 def _price(book: Floats, a: int, is_buy: bool, quantity: float, reference: float, volume: float, rates: Rates) -> float:
-    """Average price of a fill; twin of `SimulatedBroker._price`."""
+    """Average price of a fill; twin of `FillModel.price`."""
     move = rates.half_spread
     if rates.impact > 0.0:
         daily_volume = book[a, VOLUME] * rates.bars_per_day
@@ -94,7 +94,7 @@ def _price(book: Floats, a: int, is_buy: bool, quantity: float, reference: float
 def _affordable(
     book: Floats, opens: Floats, a: int, is_buy: bool, quantity: float, price: float, cash: float, rates: Rates
 ) -> float:  # fmt: skip
-    """How much of `quantity` equity covers; twin of `SimulatedBroker._affordable`."""
+    """How much of `quantity` equity covers; twin of `Portfolio.covered`."""
     held = book[a, POSITION]
     closing = min(quantity, abs(held)) if held != 0.0 and (held < 0.0) == is_buy else 0.0
     opening = quantity - closing

@@ -17,8 +17,8 @@ from decimal import Decimal
 
 from cryptoalpha.core.errors import AccountingError, ConfigError
 from cryptoalpha.core.time import iso
-from cryptoalpha.core.values import Fill, FundingPayment, PortfolioState
-from cryptoalpha.execution.money import ZERO, exact
+from cryptoalpha.core.values import Fill, FundingPayment, PortfolioState, Side
+from cryptoalpha.execution.money import CENT, ZERO, exact
 
 
 class Portfolio:
@@ -70,6 +70,29 @@ class Portfolio:
                 price = prices[index]
                 free += 2 * quantity * (exact(price) if price == price else self._marks[index])
         return free
+
+    def covered(self, instrument: str, side: Side, quantity: Decimal, price: Decimal, fee_rate: Decimal, marks: Sequence[float]) -> Decimal:
+        """How much of a trade equity covers. What closes a position always is; exposure grows only by free cash.
+
+        Args:
+            price: of the trade.
+            fee_rate: fraction of notional.
+            marks: as in `free_cash`, at the moment of the trade.
+        """
+        held = self.position(instrument)
+        is_buy = side == "buy"
+        closing = min(quantity, abs(held)) if held != 0 and (held < 0) == is_buy else ZERO
+        opening = quantity - closing
+        if opening == 0:
+            return quantity
+        free = self.free_cash(marks)
+        if closing:  # what it sets free: proceeds of a sale, or the mark reserved for a short less what buying it back costs
+            mark = exact(marks[self._index(instrument)])
+            free += closing * (2 * mark - price * (1 + fee_rate)) if is_buy else closing * price * (1 - fee_rate)
+        unit, budget = price * (1 + fee_rate), free - 2 * CENT  # fees are rounded: leave room for it
+        if opening * unit <= budget:
+            return quantity
+        return closing + max(ZERO, budget / unit)
 
     def apply(self, event: Fill | FundingPayment) -> None:
         """Book a trade or a funding payment."""

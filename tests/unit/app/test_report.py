@@ -45,6 +45,35 @@ def curve(name: str, seed: int, days: int, *, drift: float = 0.0005) -> EquitySe
     return EquitySeries.of_marks(name, times, 10_000.0 * np.cumprod(1.0 + returns), 10_000.0, costs=0.031, turnover=14.0)
 
 
+def make_card(days: int, seed: int, *, simulated: bool, name: str) -> RunCard:
+    return RunCard(
+        name=name,
+        run_id=f"20260101-{seed}",
+        data_origin="simulated market of 8 assets, edge planted" if simulated else "files: 8 assets with text, chain and funding",
+        is_simulated=simulated,
+        data_hash="0c9f" * 16,
+        since=START,
+        until=START + days * DAY,
+        interval="1h",
+        instruments=ASSETS,
+        quote="USDT",
+        initial_equity=10_000.0,
+        seed=seed,
+        version="0.1.0",
+        git_sha="a1b2c3d4e5f6",
+        config_hash="77aa" * 16,
+        cost_model=(
+            ("taker fee", "0.10% of notional"),
+            ("half spread", "0.02%"),
+            ("impact", "0.5 · σ_day · √(q / ADV)"),
+            ("funding", "as paid"),
+        ),
+        journal_digest="beef" * 16,
+        command="cryptoalpha backtest --data DIR --since 2021-11-05 --until 2023-12-14 --seed 0",
+        extra=(("Look-back of features", "720 bars"),),
+    )
+
+
 def make_content(
     *, days: int = 770, seed: int = 0, simulated: bool = False, hours: int | None = None, name: str = "rule agent"
 ) -> ReportContent:
@@ -72,32 +101,7 @@ def make_content(
         for k in range(260)
     )
     return ReportContent(
-        card=RunCard(
-            name=name,
-            run_id=f"20260101-{seed}",
-            data_origin="simulated market of 8 assets, edge planted" if simulated else "files: 8 assets with text, chain and funding",
-            is_simulated=simulated,
-            data_hash="0c9f" * 16,
-            since=START,
-            until=START + days * DAY,
-            interval="1h",
-            instruments=ASSETS,
-            quote="USDT",
-            initial_equity=10_000.0,
-            seed=seed,
-            version="0.1.0",
-            git_sha="a1b2c3d4e5f6",
-            config_hash="77aa" * 16,
-            cost_model=(
-                ("taker fee", "0.10% of notional"),
-                ("half spread", "0.02%"),
-                ("impact", "0.5 · σ_day · √(q / ADV)"),
-                ("funding", "as paid"),
-            ),
-            journal_digest="beef" * 16,
-            command="cryptoalpha backtest --data DIR --since 2021-11-05 --until 2023-12-14 --seed 0",
-            extra=(("Look-back of features", "720 bars"),),
-        ),
+        card=make_card(days, seed, simulated=simulated, name=name),
         comparison=compare(strategy, baselines, trials=24, seed=seed, resamples=200),
         strategy=strategy,
         baselines=baselines,

@@ -9,7 +9,10 @@ volatility. With keep factor φ, G = Σ_{i<h} φ^i and V = h + 2 Σ_{0<j<h} (h �
 
     IC = s·G / √(h + s²·V)        hence        s = IC·√(h / (G² − IC²·V))
 
-and each source's own IC is √share of it. Pure noise keeps every draw and sets s = 0: without drift the price is a fair game.
+and each source's own IC is √share of it. Whoever adds up one day of posts, the last funding and the last day's flow, best weighted, finds
+about 0.12 of the oracle's 0.15 (mean of five markets): noise in what is seen, and its age, cost the rest.
+
+Pure noise keeps every draw and sets s = 0: without drift the price is a fair game.
 """
 
 from __future__ import annotations

@@ -86,10 +86,10 @@ class LoopbackVenue:
 
     def rates(self, query: dict[str, str]) -> list[dict[str, Any]]:
         step = 8 * HOUR // MILLISECOND
-        first = -(-int(query["startTime"]) // step) * step
+        first = -(-(int(query["startTime"]) - 7) // step) * step  # stamped seven milliseconds after the settlement
         stamps = list(range(first, self.now // MILLISECOND + 1, step))[: int(query["limit"])]
         return [
-            {"symbol": query["symbol"], "fundingTime": stamp, "fundingRate": f"{stamp // step % 5 / 1e4}", "markPrice": "1"}
+            {"symbol": query["symbol"], "fundingTime": stamp + 7, "fundingRate": f"{stamp // step % 5 / 1e4}", "markPrice": "1"}
             for stamp in stamps
         ]
 

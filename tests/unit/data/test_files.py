@@ -251,3 +251,34 @@ def test_close_stamped_bars_of_the_perpetual_venue_are_moved_to_their_open(tmp_p
     assert iso(int(table.known_at[0])) == "2022-01-01T00:00:00Z"
     np.testing.assert_allclose(table.volume, 10.0 / table.close)  # quote units become coins
     assert dataset.rules["BTC/USD"].perpetual
+
+
+def test_other_faults_of_files_are_named(history: Path) -> None:
+    write(history / "fear_greed_1d.parquet", "select cast(null as timestamptz) as date, 5 as fear_greed")
+    assert "row 0 has no date" in refusal(history)
+    (history / "fear_greed_1d.parquet").unlink()
+    write(history / "onchain_1d/btc_coinmetrics.parquet", "select timestamptz '2022-01-01 00:00:00+00' as time, 1.0 as SomethingElse")
+    assert "none of its columns is a known on-chain metric" in refusal(history)
+
+
+def test_dates_without_an_hour_are_midnights_of_utc(tmp_path: Path) -> None:
+    query = "select date '2022-01-01' + i::int as ts, 1.0 as open, 1.0 as high, 1.0 as low, 1.0 as close, 1.0 as volume from range(5) t(i)"
+    for suffix in ("parquet", "csv"):
+        write(tmp_path / suffix / f"BTCUSDT.{suffix}", query)
+        table = load_directory(tmp_path / suffix, gate=BarGate(), interval="1d").bars["BTC/USDT"]
+        assert table.open_time.tolist() == [parse_time("2022-01-01") + k * DAY for k in range(5)]
+
+
+def test_stablecoin_supply_is_summed_day_by_day(history: Path) -> None:
+    day = "timestamptz '2022-01-01 00:00:00+00' + i * interval 1 day as time"
+    write(history / "onchain_1d/usdt_coinmetrics.parquet", f"select {day}, 100.0 + i as SplyCur from range(4) t(i)")
+    write(history / "onchain_1d/usdc_coinmetrics.parquet", f"select {day}, 10.0 as SplyCur from range(1, 3) t(i)")
+    table = load_directory(history, gate=BarGate()).readings["*", "stablecoin_supply_usd"]
+    assert table.value.tolist() == [100.0, 111.0, 112.0]  # no USDC yet, both, both; on the fourth day USDC is unknown
+
+
+def test_empty_texts_are_left_out(history: Path) -> None:
+    write(history / "text/c.parquet", "select timestamptz '2022-01-01 07:00:00+00' as ts, '  ' as text")
+    dataset = load_directory(history, gate=BarGate())
+    assert len(dataset.posts["news"]) == 2
+    assert "c: 1 texts, 0 kept, 0 repeats, 1 empty, 0 date-only" in dataset.notes

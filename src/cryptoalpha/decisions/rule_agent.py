@@ -1,7 +1,7 @@
 """The rule agent: hold what the fused direction says, sized so that the book has the wanted volatility.
 
 `w_a = direction_a · σ* / (σ_a · √(N (1 + (N − 1) ρ)))`: at full conviction in all N instruments, with correlation ρ between them, the
-book's annualised volatility is σ*. It knows no limits; `risk` cuts what it wants.
+book's annualised volatility is σ*. Directions are averaged over time first, because costs punish haste. It knows no limits; `risk` cuts what it wants.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ class RuleAgent:
 
     def __init__(self, config: AgentConfig, *, book_size: int) -> None:
         self._config = config
+        self._keep = 0.5 ** (1.0 / config.smoothing_half_life_bars) if config.smoothing_half_life_bars > 0.0 else 0.0
+        self._smoothed: dict[str, float] = {}
         self._share = config.target_volatility / math.sqrt(book_size * (1.0 + (book_size - 1) * config.assumed_correlation))
 
     def decide(self, at: int, fused: Sequence[FusedSignal], *, fused_events: Sequence[int], portfolio: PortfolioState) -> list[Decision]:
@@ -57,7 +59,8 @@ class RuleAgent:
         return decisions
 
     def _wanted(self, signal: FusedSignal) -> tuple[float, str]:
-        direction = signal.direction
+        before = self._smoothed.get(signal.instrument, 0.0)
+        direction = self._smoothed[signal.instrument] = self._keep * before + (1.0 - self._keep) * signal.direction
         if not signal.volatility > 0.0:  # also refuses NaN
             return 0.0, "volatility unknown"
         if abs(direction) < self._config.dead_band:

@@ -19,7 +19,7 @@ def wanted(direction: float, volatility: float, *, book_size: int = 1, **setting
         happened_at=0, known_at=0, instrument="BTC/USDT", sentiment=0.0, direction=direction, volatility=volatility,
         confidence=0.4, urgency=0.0, weights=(),
     )  # fmt: skip
-    agent = RuleAgent(AgentConfig(**settings), book_size=book_size)
+    agent = RuleAgent(AgentConfig(**{"smoothing_half_life_bars": 0.0, **settings}), book_size=book_size)
     (decision,) = agent.decide(7, [fused], fused_events=[12], portfolio=PORTFOLIO)
     assert decision.fused == 12
     return decision.target_weight, decision.reason
@@ -49,3 +49,21 @@ def test_short_only_where_allowed():
 @pytest.mark.parametrize("volatility", [math.nan, 0.0])
 def test_unknown_volatility_means_no_position(volatility: float):
     assert wanted(1.0, volatility) == (0.0, "volatility unknown")
+
+
+def test_directions_are_averaged_with_the_stated_half_life():
+    agent = RuleAgent(AgentConfig(smoothing_half_life_bars=3.0, dead_band=0.0), book_size=1)
+    fused = FusedSignal(
+        happened_at=0,
+        known_at=0,
+        instrument="BTC/USDT",
+        sentiment=0.0,
+        direction=1.0,
+        volatility=0.30,
+        confidence=1.0,
+        urgency=0.0,
+        weights=(),
+    )
+    weights = [agent.decide(t, [fused], fused_events=[1], portfolio=PORTFOLIO)[0].target_weight for t in range(6)]
+    assert weights[2] == pytest.approx(0.5)  # one half-life
+    assert weights[5] == pytest.approx(0.75)  # two

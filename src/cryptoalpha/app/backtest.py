@@ -1,0 +1,222 @@
+"""A backtest: the engine that trades live, fed with history, and everything needed to doubt its result.
+
+Signals are computed in causal batches ahead of the loop (`SignalBook`); the loop itself sees one bar at a time. The result carries the
+baselines on the same bars and costs, a random signal of equal turnover, intervals, and how many variants have been tried on these data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+
+from cryptoalpha import __version__
+from cryptoalpha.app.baselines import WARMUP_DAYS, baseline_weights, shifted_copies
+from cryptoalpha.app.book import build_engine, tape_steps, warm_up
+from cryptoalpha.app.engine import Step, StepOutcome
+from cryptoalpha.app.period import Period
+from cryptoalpha.app.recorder import Recorder
+from cryptoalpha.app.runs import digest_of
+from cryptoalpha.app.settings import Settings
+from cryptoalpha.core.clock import VirtualClock
+from cryptoalpha.core.errors import AccountingError, DataMissingError
+from cryptoalpha.core.seeds import stream
+from cryptoalpha.core.time import DAY, DAYS_PER_YEAR
+from cryptoalpha.decisions.fusion import Fusion
+from cryptoalpha.execution.broker import funding_by_bar
+from cryptoalpha.execution.vectorised import WeightsRun, simulate_weights
+from cryptoalpha.monitoring.comparison import Comparison, EquitySeries, compare
+from cryptoalpha.signals.book import SignalBook
+from cryptoalpha.signals.tape import SignalTape
+from cryptoalpha.store.journal import Journal
+from cryptoalpha.store.panel import Panel, build_panel
+from cryptoalpha.store.tables import Dataset, Floats
+
+RANDOM_COPIES = 20
+"""How many time-shifted copies of the strategy make up the random signal."""
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class BacktestResult:
+    """What a run did and what it is worth. Weights and returns are fractions, costs are in quote currency."""
+
+    run: str
+    dataset: Dataset
+    period: Period
+    settings: Settings
+    panel: Panel
+    recorder: Recorder
+    comparison: Comparison
+    strategy: EquitySeries
+    baselines: dict[str, EquitySeries]
+    weights: Floats
+    """Marked-to-market position weights, `[T, A]`."""
+    turnover: float
+    """Share of the book traded per year: half of what was bought and sold, over mean equity."""
+    trials: int
+    digest: str
+    tape: SignalTape
+    seconds: dict[str, float]
+
+    @property
+    def instruments(self) -> tuple[str, ...]:
+        return self.panel.instruments
+
+
+def run_identity(settings: Settings, dataset: Dataset, period: Period, instruments: Sequence[str]) -> dict[str, str]:
+    """What makes a run the run it is: the header of its journal. Same identity, same journal."""
+    return {
+        "data": dataset.fingerprint,
+        "since": str(period.since),
+        "until": str(period.until),
+        "instruments": ",".join(instruments),
+        "config": digest_of(decisive_settings(settings)),
+        "seed": str(settings.engine.seed),
+        "version": __version__,
+    }
+
+
+def decisive_settings(settings: Settings) -> dict[str, object]:
+    """The settings that can change what a run does."""
+    return {name: getattr(settings, name).model_dump(mode="json") for name in ("signals", "fusion", "agent", "risk", "execution")}
+
+
+def run_backtest(
+    settings: Settings,
+    dataset: Dataset,
+    period: Period,
+    *,
+    run: str,
+    journal_path: Path | None,
+    instruments: Sequence[str] | None = None,
+    trials: int = 1,
+    advance: Progress | None = None,
+) -> BacktestResult:
+    """Replay `period` and measure what came of it.
+
+    Args:
+        journal_path: where the journal goes; None keeps it in memory.
+        trials: variants of the strategy tried on these data so far, this one included.
+        advance: told of every step taken.
+
+    Raises:
+        DataMissingError: if the period has no bars.
+        AccountingError: if not every bar given was processed.
+    """
+    started = perf_counter()
+    tape = SignalBook(settings.signals).prepare(dataset, since=period.since, until=period.until, instruments=instruments)
+    prepared = perf_counter()
+    panel = tape.panel
+    recorder = Recorder(panel.instruments)
+    clock = VirtualClock()
+    with Journal(journal_path, durable=False, header=run_identity(settings, dataset, period, panel.instruments)) as journal:
+        engine = build_engine(settings, dataset, panel.instruments, clock=clock, journal=journal, auto_trading=True, account=run)
+        learn_before(settings, dataset, period, panel.instruments, engine.fusion)
+        steps = engine.run(tape_steps(tape, dataset, clock), _watcher(recorder, advance))
+        digest = journal.digest()
+    if steps != len(panel):
+        raise AccountingError(f"{steps} of {len(panel)} bars were processed; the result would be of another period than the one asked for")
+    looped = perf_counter()
+    weights = recorder.position_weights()
+    turnover = _turnover(recorder)
+    strategy = EquitySeries.of_marks(
+        f"{settings.fusion.method} fusion",
+        recorder.time_array(),
+        recorder.equity_array(),
+        settings.execution.initial_cash,
+        costs=_costs(recorder) / settings.execution.initial_cash,
+        turnover=turnover,
+    )
+    baselines = run_baselines(settings, dataset, panel, weights)
+    comparison = compare(strategy, baselines, trials, seed=settings.engine.seed)
+    seconds = {"signals": prepared - started, "loop": looped - prepared, "evaluation": perf_counter() - looped}
+    return BacktestResult(
+        run=run,
+        dataset=dataset,
+        period=period,
+        settings=settings,
+        panel=panel,
+        recorder=recorder,
+        comparison=comparison,
+        strategy=strategy,
+        baselines=baselines,
+        weights=weights,
+        turnover=turnover,
+        trials=trials,
+        digest=digest,
+        tape=tape,
+        seconds=seconds,
+    )
+
+
+def learn_before(settings: Settings, dataset: Dataset, period: Period, instruments: Sequence[str], fusion: Fusion) -> None:
+    """Warm a learning fusion up on what the data hold of the days before the period."""
+    days = settings.fusion.warmup_days if settings.fusion.method != "equal" else 0.0
+    earliest = min(int(dataset.bars[name].open_time[0]) for name in instruments if len(dataset.bars[name]))
+    since = max(earliest, period.since - int(days * DAY))
+    if since < period.since:
+        warm_up(fusion, SignalBook(settings.signals).prepare(dataset, since=since, until=period.since, instruments=instruments))
+
+
+def _watcher(recorder: Recorder, advance: Progress | None) -> Callable[[Step, StepOutcome], None]:
+    if advance is None:
+        return recorder.watch
+
+    def watch(step: Step, outcome: StepOutcome) -> None:
+        recorder.watch(step, outcome)
+        advance(1)
+
+    return watch
+
+
+def _costs(recorder: Recorder) -> float:
+    """Fees, spread and impact paid less funding received."""
+    paid = sum(float(fill.fee + fill.spread_cost + fill.impact_cost) for fill in recorder.fills)
+    return paid - sum(float(payment.amount) for payment in recorder.funding)
+
+
+def _turnover(recorder: Recorder) -> float:
+    """Half of what was bought and sold per year, over mean equity."""
+    years = (recorder.times[-1] - recorder.times[0]) / (DAYS_PER_YEAR * DAY) if len(recorder.times) > 1 else 0.0
+    traded = sum(float(fill.quantity * fill.price) for fill in recorder.fills)
+    return 0.5 * traded / float(np.mean(recorder.equity)) / years if years > 0.0 else float("nan")
+
+
+def run_baselines(settings: Settings, dataset: Dataset, panel: Panel, own_weights: Floats) -> dict[str, EquitySeries]:
+    """Every baseline on the same bars, with the same costs. `own_weights` `[T, A]` feed the random signal of equal turnover."""
+    since = int(panel.open_time[0]) - WARMUP_DAYS * DAY
+    until = int(panel.open_time[-1]) + panel.interval
+    history = build_panel(dataset, since=since, until=until, instruments=panel.instruments)
+    first_row = len(history) - len(panel)
+    if first_row < 0:
+        raise DataMissingError("the panel of the run is longer than the history it was cut from")
+    funding = funding_by_bar(panel, dataset)
+
+    def series(name: str, weights: Floats) -> EquitySeries:
+        ran = simulate_weights(panel, weights, settings.execution, funding=funding, band=settings.risk.no_trade_band)
+        return as_series(name, panel, ran, settings.execution.initial_cash)
+
+    found = {name: series(name, weights) for name, weights in baseline_weights(history, first_row).items()}
+    copies = shifted_copies(own_weights, RANDOM_COPIES, stream(settings.engine.seed, "random signal"))
+    shifted = [simulate_weights(panel, one, settings.execution, funding=funding, band=settings.risk.no_trade_band) for one in copies]
+    found["random signal of equal turnover"] = _median_series(panel, shifted, settings.execution.initial_cash)
+    return found
+
+
+def as_series(name: str, panel: Panel, ran: WeightsRun, initial: float) -> EquitySeries:
+    """The equity curve of a vectorised run."""
+    paid = float((ran.fees + ran.spread + ran.impact - ran.funding).sum())
+    years = len(panel) * panel.interval / (DAYS_PER_YEAR * DAY)
+    turnover = 0.5 * float(ran.traded.sum()) / float(ran.equity.mean()) / years
+    return EquitySeries.of_marks(name, panel.known_at, ran.equity, initial, costs=paid / initial, turnover=turnover)
+
+
+def _median_series(panel: Panel, runs: Sequence[WeightsRun], initial: float) -> EquitySeries:
+    """The copy whose final equity is the median of all: one honest path instead of an average, which would diversify luck away."""
+    ordered = sorted(runs, key=lambda ran: float(ran.equity[-1]))
+    return as_series("random signal of equal turnover", panel, ordered[len(ordered) // 2], initial)

@@ -1,0 +1,1 @@
+"""`cryptoalpha bench NAME`: speed as ratios against named baselines, measured in one run."""

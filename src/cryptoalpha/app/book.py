@@ -1,0 +1,79 @@
+"""Builds the engine of a run from settings: the one place that decides which parts meet in the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from cryptoalpha.app.engine import Engine, Step
+from cryptoalpha.app.settings import Settings
+from cryptoalpha.core.clock import Clock, VirtualClock
+from cryptoalpha.core.errors import DataMissingError
+from cryptoalpha.decisions.config import FusionConfig
+from cryptoalpha.decisions.fusion import EqualWeights, Fusion
+from cryptoalpha.decisions.hedge import Hedge
+from cryptoalpha.decisions.ridge import RollingRidge
+from cryptoalpha.decisions.rule_agent import RuleAgent
+from cryptoalpha.execution.broker import bar_steps, funding_by_bar
+from cryptoalpha.execution.portfolio import Portfolio
+from cryptoalpha.execution.simulated import SimulatedBroker
+from cryptoalpha.risk.gate import RiskGate
+from cryptoalpha.signals.tape import SignalTape
+from cryptoalpha.store.journal import Journal
+from cryptoalpha.store.tables import Dataset
+
+
+def build_fusion(config: FusionConfig) -> Fusion:
+    """The fusion of that name."""
+    match config.method:
+        case "equal":
+            return EqualWeights()
+        case "hedge":
+            return Hedge(config)
+        case "ridge":
+            return RollingRidge(config)
+
+
+def build_engine(
+    settings: Settings,
+    dataset: Dataset,
+    instruments: Sequence[str],
+    *,
+    clock: Clock,
+    journal: Journal,
+    auto_trading: bool,
+    account: str,
+) -> Engine:
+    """An engine with fresh fusion, agent, risk gate, simulated broker and portfolio.
+
+    Raises:
+        DataMissingError: if an instrument has no trading rules.
+    """
+    missing = [name for name in instruments if name not in dataset.rules]
+    if missing:
+        raise DataMissingError(f"no lot and tick known for {', '.join(missing)}", hint="import the instruments together with their rules")
+    rules = {name: dataset.rules[name] for name in instruments}
+    perpetual = [name for name, rule in rules.items() if rule.perpetual]
+    return Engine(
+        clock=clock,
+        fusion=build_fusion(settings.fusion),
+        agent=RuleAgent(settings.agent, book_size=len(instruments)),
+        gate=RiskGate(settings.risk, rules, account=account),
+        broker=SimulatedBroker(settings.execution, rules),
+        portfolio=Portfolio(settings.execution.initial_cash, instruments, perpetual),
+        journal=journal,
+        auto_trading=auto_trading,
+    )
+
+
+def warm_up(fusion: Fusion, tape: SignalTape) -> None:
+    """Let a fusion learn from the bars before a run. Nothing is traded or journaled: it is the past when the run starts."""
+    for t, at in enumerate(tape.panel.known_at.tolist()):
+        states, signals = tape.states_at(t), tape.signals_at(t)
+        fusion.fuse(at, states, signals, state_events=range(len(states)), signal_events=range(len(signals)))
+
+
+def tape_steps(tape: SignalTape, dataset: Dataset, clock: VirtualClock) -> Iterator[Step]:
+    """Every row of a prepared tape as a step, moving the clock to the moment the row is known."""
+    for t, bar in enumerate(bar_steps(tape.panel, funding_by_bar(tape.panel, dataset))):
+        clock.advance_to(bar.at)
+        yield Step(bar, tape.references_at(t), tape.states_at(t), tape.signals_at(t))

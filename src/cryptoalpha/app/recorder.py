@@ -1,0 +1,112 @@
+"""Watches the loop and remembers what reports need. It changes nothing and is never asked by the loop."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from decimal import Decimal
+
+import numpy as np
+
+from cryptoalpha.app.engine import Step, StepOutcome
+from cryptoalpha.core.time import DAY
+from cryptoalpha.core.values import ROW_SHIFT, Fill, FundingPayment, Order, PortfolioState, Refusal
+from cryptoalpha.store.tables import Floats, Times
+
+
+class Recorder:
+    """What a run did, step by step. Pass `watch` to `Engine.run`.
+
+    Memory: one float per step for equity, and a shared reference for positions, which change only with fills.
+    """
+
+    def __init__(self, instruments: Sequence[str]) -> None:
+        self.instruments = tuple(instruments)
+        self.times: list[int] = []
+        self.equity: list[float] = []
+        self.fills: list[Fill] = []
+        self.fill_events: list[int] = []
+        self.funding: list[FundingPayment] = []
+        self.orders = 0
+        self.binding: Counter[str] = Counter()
+        self.refusals: Counter[str] = Counter()
+        self.refusal_examples: dict[str, str] = {}
+        self.source_weights: list[tuple[int, dict[str, float]]] = []
+        self.last: PortfolioState | None = None
+        self._positions: list[tuple[tuple[str, Decimal], ...]] = []
+        self._closes: list[Sequence[float]] = []
+        self._day = -1
+
+    def watch(self, step: Step, outcome: StepOutcome) -> None:
+        """Note one step."""
+        at = step.bar.at
+        self.times.append(at)
+        self.equity.append(float(outcome.portfolio.equity))
+        self._positions.append(outcome.portfolio.positions)
+        self._closes.append(step.bar.close)
+        self.last = outcome.portfolio
+        if outcome.happened:
+            self._note_events(outcome, len(step.references))
+        for verdict in outcome.reviewed:
+            if type(verdict) is Order:
+                self.orders += 1
+                if verdict.binding_limit:
+                    self.binding[verdict.binding_limit] += 1
+            elif type(verdict) is Refusal:
+                self._note_refusal(verdict)
+        if at // DAY != self._day and outcome.fused:
+            self._day = at // DAY
+            self.source_weights.append((at, _mean_weights(outcome)))
+
+    def _note_events(self, outcome: StepOutcome, offset: int) -> None:
+        base = (outcome.row << ROW_SHIFT) + offset
+        for place, event in enumerate(outcome.happened):
+            if type(event) is Fill:
+                self.fills.append(event)
+                self.fill_events.append(base + place)
+            elif type(event) is FundingPayment:
+                self.funding.append(event)
+            elif type(event) is Refusal:
+                self._note_refusal(event)
+
+    def _note_refusal(self, refusal: Refusal) -> None:
+        self.refusals[refusal.rule] += 1
+        self.refusal_examples[refusal.rule] = refusal.message
+
+    def position_weights(self) -> Floats:
+        """Marked-to-market position weights at every step. Shape `[T, A]`; an absent bar keeps the last known price."""
+        place = {name: a for a, name in enumerate(self.instruments)}
+        units = np.zeros((len(self.times), len(place)))
+        known: dict[int, Floats] = {}
+        for t, positions in enumerate(self._positions):
+            row = known.get(id(positions))
+            if row is None:
+                row = np.zeros(len(place))
+                for name, quantity in positions:
+                    row[place[name]] = float(quantity)
+                known[id(positions)] = row  # the tuple is kept alive by the list, so its id stays its own
+            units[t] = row
+        closes = np.array(self._closes, dtype=np.float64).reshape(units.shape)
+        return np.asarray(units * carried_forward(closes) / np.array(self.equity)[:, None])
+
+    def time_array(self) -> Times:
+        return np.array(self.times, dtype=np.int64)
+
+    def equity_array(self) -> Floats:
+        return np.array(self.equity, dtype=np.float64)
+
+
+def carried_forward(values: Floats) -> Floats:
+    """Each column with gaps (NaN) filled by the last value before them, 0 before the first. Shape `[T, A]`."""
+    index = np.where(np.isfinite(values), np.arange(len(values))[:, None], -1)
+    newest = np.maximum.accumulate(index, axis=0)
+    return np.asarray(np.where(newest >= 0, np.take_along_axis(values, np.maximum(newest, 0), axis=0), 0.0))
+
+
+def _mean_weights(outcome: StepOutcome) -> dict[str, float]:
+    """Weight of each source, averaged over the instruments it spoke about."""
+    total: dict[str, float] = {}
+    for fused in outcome.fused:
+        for source, weight in fused.weights:
+            total[source] = total.get(source, 0.0) + weight
+    return {source: value / len(outcome.fused) for source, value in total.items()}

@@ -1,0 +1,95 @@
+"""Where runs are kept: `runs/{id}/` with journal, metrics, configuration and report.
+
+A run is written beside its place and moved there when it is complete, so a killed backtest leaves nothing that looks finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cryptoalpha.core.errors import DataMissingError, StoreError
+from cryptoalpha.store.home import Home
+
+JOURNAL = "journal.sqlite"
+METRICS = "metrics.json"
+CONFIG = "config.json"
+REPORT = "report.html"
+
+
+def digest_of(value: object) -> str:
+    """First 16 hex digits of the sha256 of `value` as canonical JSON."""
+    text = json.dumps(value, sort_keys=True, default=str, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def run_directory(home: Path, run: str) -> Path:
+    """Where the run of that id lies or will lie.
+
+    Raises:
+        ConfigError: if the id is not a plain name.
+    """
+    return Home(home).run(run)
+
+
+@contextmanager
+def new_run(home: Path, run: str) -> Iterator[Path]:
+    """A directory to write a run into; on success it replaces an earlier run of the same id, on failure it is removed."""
+    final = run_directory(home, run)
+    draft = final.with_name(f".{run}.{os.getpid()}")
+    try:
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+    except OSError as error:
+        raise StoreError(f"cannot write runs under {home}: {error.strerror}", hint="set CRYPTOALPHA_HOME to a writable directory") from None
+    try:
+        yield draft
+        if final.exists():
+            stale = final.with_name(f".{run}.{os.getpid()}.old")
+            final.rename(stale)
+            draft.rename(final)
+            shutil.rmtree(stale, ignore_errors=True)
+        else:
+            draft.rename(final)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def list_runs(home: Path) -> list[str]:
+    """Ids of the finished runs, the newest last."""
+    root = home / "runs"
+    if not root.is_dir():
+        return []
+    found = [path for path in root.iterdir() if not path.name.startswith(".") and (path / JOURNAL).exists()]
+    return [path.name for path in sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name))]
+
+
+def find_run(home: Path, run: str | None) -> Path:
+    """The directory of a run, or of the newest one.
+
+    Raises:
+        DataMissingError: if there is none.
+    """
+    runs = list_runs(home)
+    if run is None:
+        if not runs:
+            raise DataMissingError(f"no runs under {home}", hint="make one with `cryptoalpha demo` or `cryptoalpha backtest`")
+        run = runs[-1]
+    elif run not in runs:
+        raise DataMissingError(f"no run {run!r} under {home}", hint=f"there are: {', '.join(runs[-8:]) or 'none'}")
+    return run_directory(home, run)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that a reader sees the old content or the new, never half of it."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    with draft.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)

@@ -1,0 +1,62 @@
+"""Which data a verb works on: a directory that is named, the simulated market, or what the store holds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from cryptoalpha.app.settings import Settings
+from cryptoalpha.core.errors import DataMissingError
+from cryptoalpha.core.time import parse_interval
+from cryptoalpha.data.files import load_directory
+from cryptoalpha.data.simulated import simulate
+from cryptoalpha.store.bar_gate import BarGate
+from cryptoalpha.store.history import History
+from cryptoalpha.store.home import Home
+from cryptoalpha.store.tables import Dataset
+
+
+def open_dataset(
+    settings: Settings,
+    home: Path,
+    *,
+    data: Path | None,
+    simulated: bool,
+    interval: str,
+    instruments: Sequence[str] | None,
+) -> Dataset:
+    """The data of a run: `data` if a directory is named, the simulated market if asked for, else the store.
+
+    Raises:
+        DataMissingError: if there is nothing to work on; the hint names the ways to get something.
+    """
+    if simulated:
+        return simulate(settings.data.simulated, settings.engine.seed).dataset
+    if data is not None:
+        return load_directory(
+            data,
+            gate=BarGate(settings.store.bar_gate),
+            now=time.time_ns(),
+            interval=interval,
+            instruments=instruments,
+            config=settings.data.files,
+        )
+    return open_store(home, interval=interval, instruments=instruments)
+
+
+def open_store(home: Path, *, interval: str, instruments: Sequence[str] | None) -> Dataset:
+    """What the store holds.
+
+    Raises:
+        DataMissingError: if it holds no bars of that length.
+    """
+    store = Home(home)
+    ways = "name a directory with --data DIR, download with `cryptoalpha data fetch`, or try --simulated"
+    if not store.manifest.exists():
+        raise DataMissingError(f"the store {home} is empty", hint=ways)
+    with History(store) as history:
+        dataset = history.load(interval=parse_interval(interval), instruments=instruments)
+    if not any(len(table) for table in dataset.bars.values()):
+        raise DataMissingError(f"the store {home} holds no {interval} bars", hint=ways)
+    return dataset

@@ -190,3 +190,10 @@ def test_a_model_of_the_wrong_shape_is_refused(dataset):
 
     with pytest.raises(ConfigError, match="flat"):
         SignalBook(CONFIG, models=[Flat()]).prepare(dataset, since=SINCE, until=SINCE + HOUR)
+
+
+def test_a_long_period_keeps_its_last_bar():
+    """10,128 hours is a length at which NumPy, counting a range of nanoseconds in floating point, drops the last one."""
+    bars = simulate(SimulatedConfig(assets=1, bars=10_128, start="2021-01-01"), seed=1).dataset
+    tape = SignalBook(CONFIG, models=()).prepare(bars, since=START, until=START + 10_128 * HOUR)
+    assert len(tape) == 10_128

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryptoalpha.core.errors import DataError
 from cryptoalpha.core.time import day_of, interval_name
 from cryptoalpha.core.values import InstrumentRules
 from cryptoalpha.signals.chain_features import CHAIN_FEATURES, chain_features
@@ -72,13 +73,21 @@ def live_features(dataset: Dataset) -> tuple[LiveCount, ...]:
     until = max((int(table.open_time[-1]) + 1 for table in tables), default=1)
     panel = build_panel(dataset, since=since, until=until)
     names = [spec.name for spec in (*PRICE_FEATURES, *CHAIN_FEATURES)]
-    return live_count(panel, price_features(panel), chain_features(panel, dataset), names)
+    counts = live_count(panel, price_features(panel), chain_features(panel, dataset), names)
+    return tuple(sorted(counts, key=lambda count: (count.instrument, count.since)))
 
 
-def stored_books(history: History, coverage: Sequence[Coverage]) -> dict[tuple[str, str], Dataset]:
-    """The store's bars by venue and bar length, each with all readings and texts it may be joined with."""
-    kinds = sorted({(found.series.source, found.series.interval) for found in coverage if found.series.kind == "bars"})
-    return {(venue, interval_name(interval)): history.load(interval=interval, venue=venue) for venue, interval in kinds}
+def stored_features(history: History, coverage: Sequence[Coverage]) -> tuple[dict[str, tuple[LiveCount, ...]], list[str]]:
+    """Features that live, by venue and bar length of the stored bars, and why a book could not be read if one could not."""
+    counts: dict[str, tuple[LiveCount, ...]] = {}
+    problems: list[str] = []
+    for venue, interval in sorted({(found.series.source, found.series.interval) for found in coverage if found.series.kind == "bars"}):
+        book = f"{venue} {interval_name(interval)}"
+        try:
+            counts[book] = live_features(history.load(interval=interval, venue=venue))
+        except DataError as error:
+            problems.append(f"{book}: {error}")
+    return counts, problems
 
 
 def import_dataset(home: Path, dataset: Dataset, *, venue: str | None, advance: Callable[[int], None] = lambda steps: None) -> Imported:

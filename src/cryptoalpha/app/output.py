@@ -50,6 +50,22 @@ class Table:
         return [*head, line(self.columns), "  ".join("─" * width for width in widths), *(line(row) for row in cells)]
 
 
+class Bar:
+    """A progress bar in hand: call it with steps, or say with `at` where it stands."""
+
+    def __init__(self, show: Callable[[int, int | None, str], None], total: int | None = None, title: str = "") -> None:
+        self._show, self._total, self._title = show, total, title
+        self._done = 0
+
+    def __call__(self, steps: int) -> None:
+        self.at(self._done + steps, self._total, self._title)
+
+    def at(self, done: int, total: int | None, title: str) -> None:
+        """So much is done, of so much, and this is what it is about."""
+        self._done, self._total, self._title = done, total, title
+        self._show(done, total, title)
+
+
 class Output:
     """One verb's voice. `as_json` wants a single document; `quiet` drops notes; `verbose` adds tracebacks."""
 
@@ -110,10 +126,11 @@ class Output:
             self._say(message, self._stderr)
 
     @contextmanager
-    def progress(self, title: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-        """A progress bar on stderr; yields `advance(steps)`. Silent without a terminal, with `--json` and with `-q`."""
+    def progress(self, title: str, total: int | None = None) -> Iterator[Bar]:
+        """A progress bar on stderr; calling what it yields with a number of steps moves it. Silent without a terminal, with `--json` and
+        with `-q`."""
         if self.as_json or self.quiet or not self._stderr.isatty():
-            yield lambda steps: None
+            yield Bar(lambda done, total, title: None)
             return
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -121,7 +138,7 @@ class Output:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=Console(file=self._stderr), transient=True) as bars:
             task = bars.add_task(title, total=total)
-            yield lambda steps: bars.advance(task, steps)
+            yield Bar(lambda done, total, title: bars.update(task, completed=done, total=total, description=title), total, title)
 
     def finish(self) -> None:
         """Print the JSON document of a verb that succeeded, and flush."""

@@ -182,7 +182,9 @@ def test_a_verb_that_found_something_bad_gives_its_result_and_its_error(capsys):
     assert speak(work, [], capsys)[1] == "leak: scaler\n"
 
 
-@pytest.mark.parametrize("arguments", [["frobnicate"], ["config"], ["config", "show", "--frob"], ["config", "validate", "a", "b"], ["--frob"]])
+@pytest.mark.parametrize(
+    "arguments", [["frobnicate"], ["config"], ["config", "show", "--frob"], ["config", "validate", "a", "b"], ["--frob"]]
+)
 def test_usage_errors_end_with_2_and_have_a_document(capsys, arguments):
     assert main([*arguments, "--json"]) == 2
     document = json.loads(capsys.readouterr().out)
@@ -226,7 +228,7 @@ def test_a_reader_that_stops_early_is_no_error():
 def test_known_secrets_are_masked_wherever_they_turn_up():
     stdout, stderr = io.StringIO(), io.StringIO()
     out = Output("work", as_json=True, stdout=stdout, stderr=stderr)
-    out.hide(["top\"secret", "abc"])
+    out.hide(['top"secret', "abc"])
     out.warn('found top"secret')
     out.result({'top"secret': ['top"secret']})
     out.finish()

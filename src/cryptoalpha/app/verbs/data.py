@@ -23,6 +23,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(help="See, add and verify history.")
     verb(group, "list")(list_)
     verb(group, "import")(import_)
+    verb(group)(fetch)
     verb(group)(verify)
     app.add_typer(group, name="data")
 
@@ -34,7 +35,7 @@ def list_(
     features: Annotated[bool, typer.Option(help="Count the features that live.")] = True,
 ) -> None:
     """Print what history there is, and how many of the 50 price and 30 on-chain features live per asset and year."""
-    from cryptoalpha.app.inventory import coverage_lines, coverage_row, live_features, stored_books
+    from cryptoalpha.app.inventory import coverage_lines, coverage_row, live_features, stored_features
     from cryptoalpha.store.history import History
     from cryptoalpha.store.home import Home
 
@@ -50,9 +51,10 @@ def list_(
         return
     with History(Home(frame.home)) as history:
         coverage = history.coverage()
-        books = stored_books(history, coverage) if features else {}
+        counts, problems = stored_features(history, coverage) if features else ({}, [])
+    for problem in problems:
+        frame.out.warn(problem)
     rows = [coverage_row(found) for found in coverage]
-    counts = {f"{venue} {length}": live_features(book) for (venue, length), book in books.items()}
     held = Table(("kind", "source", "subject", "what", "first", "last", "rows"), coverage_lines(rows), str(frame.home))
     result = {"home": str(frame.home), "series": rows, "features": _feature_rows(counts)}
     frame.out.result(result, _spaced([held, *_feature_tables(counts)]))
@@ -81,6 +83,37 @@ def import_(
     frame.out.result({**result, "already_there": done.already_there, "conflicts": list(done.conflicts)}, lines)
 
 
+def fetch(
+    frame: Frame,
+    instruments: Annotated[
+        list[str] | None,
+        typer.Option("--instruments", "-i", help="Such as BTC/USDT; repeatable [else those stored, else eight large ones]."),
+    ] = None,
+    since: Since = None,
+    until: Until = None,
+    interval: Interval = "1h",
+    venue: Annotated[list[str] | None, typer.Option("--venue", help="ccxt id; repeatable [else data.exchange.venues].")] = None,
+    funding: Annotated[bool, typer.Option(help="Fetch funding rates too.")] = True,
+) -> None:
+    """Download public candles and funding into the store; goes on where it stopped, needs no key."""
+    from cryptoalpha.app.fetching import Wanted, fetch_history
+    from cryptoalpha.core.time import parse_time
+
+    wanted = Wanted(
+        instruments=tuple(instruments or ()),
+        since=parse_time(since) if since else None,
+        until=parse_time(until) if until else None,
+        interval=interval,
+        venues=tuple(venue or ()),
+        funding=funding,
+    )
+    with frame.out.progress("fetching") as bar:
+        done = fetch_history(frame.home, frame.settings, wanted, note=frame.out.note, tell=bar.at)
+    for problem in done.problems:
+        frame.out.warn(problem)
+    frame.out.result({"home": str(frame.home), **done.as_dict()}, done.lines())
+
+
 def verify(frame: Frame) -> None:
     """Hash every stored file again and compare with what was written; exit code 3 if one differs."""
     from cryptoalpha.core.errors import DataMissingError, StoreError
@@ -103,10 +136,11 @@ def verify(frame: Frame) -> None:
 def _directory(frame: Frame, path: Path, interval: str, since: str | None, until: str | None) -> Dataset:
     """A directory of history through the bar gate, as of now."""
     from cryptoalpha.core.clock import SystemClock
-    from cryptoalpha.core.time import parse_time
+    from cryptoalpha.core.time import parse_interval, parse_time
     from cryptoalpha.data.files import load_directory
     from cryptoalpha.store.bar_gate import BarGate
 
+    parse_interval(interval)  # a length that is none is a fault of usage, whatever the directory holds
     return load_directory(
         path,
         gate=BarGate(frame.settings.store.bar_gate),

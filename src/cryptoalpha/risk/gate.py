@@ -188,7 +188,7 @@ class RiskGate:
                 return None
             units = decision.target_weight if self.config.sizing == "units" and not binding else weight * equity / p.price
             target = round_to_lot(Decimal(repr(units)), rules.lot)
-            if target == heading:
+            if target == heading != 0:
                 return None
         change = target - p.position
         quantity = round_to_lot(abs(change), rules.lot)

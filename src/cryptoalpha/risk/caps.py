@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from cryptoalpha.core.time import DAYS_PER_YEAR
 from cryptoalpha.risk.book import Book
 from cryptoalpha.risk.config import RiskConfig
 
@@ -68,6 +69,17 @@ def position_cap(book: Book, config: RiskConfig) -> list[float]:
     return [config.max_position] * len(book.proposals)
 
 
+def risk_tolerance(book: Book, config: RiskConfig) -> list[float]:
+    """One bad day in one position costs at most `risk_tolerance` of equity: `|w| σ / √365` is not larger. Unknown volatility allows nothing
+    new."""
+    if config.risk_tolerance is None:
+        return [math.inf] * len(book.proposals)
+    yearly = config.risk_tolerance * math.sqrt(DAYS_PER_YEAR)
+    return [
+        math.inf if p.is_reducing or p.volatility == 0.0 else yearly / p.volatility if p.volatility > 0.0 else 0.0 for p in book.proposals
+    ]
+
+
 def gross_cap(book: Book, config: RiskConfig) -> list[float]:
     """All positions together are not larger than `max_gross`: entries share what the others leave, in proportion to what they want."""
     kept, wanted = 0.0, 0.0
@@ -95,6 +107,7 @@ CAPS: tuple[tuple[str, Cap], ...] = (
     ("short_forbidden", short_forbidden),
     ("position_cap", position_cap),
     ("volatility_target", volatility_target),
+    ("risk_tolerance", risk_tolerance),
     ("gross_cap", gross_cap),
 )
 """Every cap under its name; where several bind equally, the first is named."""

@@ -26,6 +26,10 @@ class RiskConfig(Section):
     """Largest position in one instrument, fraction of equity (0–1). A quarter: four equal bets fill the book, one ruined coin costs a
     quarter."""
 
+    risk_tolerance: Positive | None = None
+    """Largest part of equity one position may lose on a day that is one standard deviation bad (> 0, none = no cap). None, because
+    `volatility_target` binds first: 0.30 a year is 0.016 a day. The user's own configuration says 0.02."""
+
     max_gross: Fraction = 0.98
     """Largest sum of position sizes, fraction of equity (0–1: no leverage). 2 % stay in cash for costs and for the move from the decision
     to the fill; what cash does not cover is not filled."""

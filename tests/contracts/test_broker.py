@@ -1,0 +1,149 @@
+"""What every broker must do, whatever it is made of. A new broker adds itself to `BROKERS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+
+import numpy as np
+import pytest
+
+from cryptoalpha.core.time import HOUR
+from cryptoalpha.core.values import Fill, InstrumentRules, Order, Refusal
+from cryptoalpha.execution.broker import BarStep, Broker
+from cryptoalpha.execution.config import ExecutionConfig
+from cryptoalpha.execution.simulated import SimulatedBroker
+
+NAMES = ("A/USDT", "B/USDT")
+RULES = {
+    name: InstrumentRules(
+        happened_at=0,
+        known_at=0,
+        instrument=name,
+        venue="t",
+        base=name[0],
+        quote="USDT",
+        lot=Decimal("0.001"),
+        tick=Decimal("0.01"),
+        min_notional=Decimal(1),
+    )
+    for name in NAMES
+}
+BROKERS: dict[str, Callable[[], Broker]] = {"simulated": lambda: SimulatedBroker(ExecutionConfig(), RULES)}
+
+
+@pytest.fixture(params=sorted(BROKERS))
+def make(request) -> Callable[[], Broker]:
+    return BROKERS[request.param]
+
+
+def bars(count: int, *, absent: bool = False) -> list[BarStep]:
+    g = np.random.default_rng(8)
+    close = 100 * np.exp(np.cumsum(g.normal(0, 0.01, (count, 2)), axis=0))
+    open_ = np.vstack([[100.0, 100.0], close[:-1]]) * (1 + g.normal(0, 0.001, (count, 2)))
+    volume = g.gamma(2, 20, (count, 2))
+    steps = []
+    for t in range(count):
+        there = [not (absent and t % 7 == 3), True]
+        rows = [
+            [float(v) if p else float("nan") for v, p in zip(row[t], there, strict=True)]
+            for row in (open_, np.maximum(open_, close) * 1.001, np.minimum(open_, close) * 0.999, close, volume)
+        ]
+        steps.append(BarStep((t + 1) * HOUR, t * HOUR, HOUR, NAMES, *rows, there))
+    return steps
+
+
+def orders(step: BarStep, t: int) -> list[Order]:
+    """A schedule of orders that depends on nothing but the bar's number."""
+    g = np.random.default_rng((9, t))
+    wanted = []
+    for name in NAMES:
+        if g.random() < 0.3:
+            limit = g.random() < 0.3
+            wanted.append(
+                Order(
+                    happened_at=step.at,
+                    known_at=step.at,
+                    client_id=f"ca{t}{name[0]}",
+                    instrument=name,
+                    side="buy" if g.random() < 0.6 else "sell",
+                    quantity=Decimal(int(g.integers(1, 50))) / 10,
+                    type="limit" if limit else "market",
+                    limit_price=Decimal(int(step.close[1] * 99)) / 100 if limit else None,
+                )
+            )
+    return wanted
+
+
+def drive(broker: Broker, steps: list[BarStep]) -> list[object]:
+    happened: list[object] = []
+    for t, step in enumerate(steps):
+        happened += broker.on_bar(step)
+        for n, order in enumerate(orders(step, t)):
+            broker.submit(order, 1000 * t + n)
+    return happened
+
+
+def test_the_same_orders_on_the_same_bars_give_the_same_fills(make):
+    assert drive(make(), bars(200, absent=True)) == drive(make(), bars(200, absent=True))
+
+
+def test_fills_do_not_depend_on_later_bars(make):
+    whole = drive(make(), bars(200, absent=True))
+    part = drive(make(), bars(200, absent=True)[:120])
+    assert part == whole[: len(part)]
+    assert len(part) > 20
+
+
+def test_nothing_is_known_before_its_bar_and_nothing_fills_before_its_order(make):
+    broker, steps = make(), bars(200, absent=True)
+    sent: dict[str, Order] = {}
+    for t, step in enumerate(steps):
+        for event in broker.on_bar(step):
+            assert event.known_at == step.at
+            assert event.happened_at <= event.known_at
+            if isinstance(event, Fill):
+                assert event.happened_at >= sent[event.client_id].known_at
+        for order in orders(step, t):
+            sent[order.client_id] = order
+            broker.submit(order, t)
+
+
+def test_an_order_is_never_filled_beyond_its_quantity_and_trades_have_their_own_ids(make):
+    broker, steps = make(), bars(300)
+    sent: dict[str, Order] = {}
+    filled: dict[str, Decimal] = {}
+    ids: list[str] = []
+    for t, step in enumerate(steps):
+        for event in broker.on_bar(step):
+            if isinstance(event, Fill):
+                filled[event.client_id] = filled.get(event.client_id, Decimal(0)) + event.quantity
+                ids.append(event.trade_id)
+        for order in orders(step, t):
+            sent[order.client_id] = order
+            broker.submit(order, t)
+    assert len(ids) == len(set(ids)) > 50
+    assert all(quantity <= sent[client].quantity for client, quantity in filled.items())
+
+
+def test_nothing_fills_in_an_absent_bar(make):
+    broker = make()
+    for t, step in enumerate(bars(200, absent=True)):
+        for event in broker.on_bar(step):
+            if not isinstance(event, Refusal):
+                assert step.present[NAMES.index(event.instrument)]
+        for order in orders(step, t):
+            broker.submit(order, t)
+
+
+def test_pending_is_what_is_left_and_cancel_clears_it(make):
+    broker, steps = make(), bars(10)
+    broker.on_bar(steps[0])
+    broker.submit(
+        Order(happened_at=HOUR, known_at=HOUR, client_id="ca", instrument="A/USDT", side="sell", quantity=Decimal("3.5")), event=1
+    )
+    assert broker.pending() == {"A/USDT": Decimal("-3.5")}
+    broker.cancel("A/USDT")
+    broker.cancel("A/USDT")
+    assert broker.pending() == {}
+    assert broker.on_bar(steps[1]) == []

@@ -14,7 +14,7 @@ export PYTHON TORCH_INDEX
 export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: demo test test-all check bench venv lock format clean
+.PHONY: demo test test-all check bench venv lock format config clean
 .DEFAULT_GOAL := demo
 
 demo: venv  ## three acts: a planted edge is found, pure noise is not traded, real data is judged against baselines
@@ -45,6 +45,16 @@ bench: venv  ## speed, as ratios measured in one run
 format: venv  ## put the sources into the house's form
 	@$(BIN)/ruff check --fix $(SOURCES)
 	@$(BIN)/ruff format $(SOURCES)
+
+# The user's own numbers where they differ from the defaults, and the caution of production on top; the rest of both files are defaults.
+USERS := risk.max_position=0.1 risk.risk_tolerance=0.02
+CAUTION := data.exchange.attempts=8 data.exchange.backoff_seconds=2 data.exchange.grace_seconds=300 \
+	store.bar_gate.conflicting_duplicate=refuse store.bar_gate.known_too_early=refuse \
+	risk.max_drawdown=0.25 execution.costs.half_spread=0.0002
+
+config: venv  ## write config/seed.yaml and config/production.yaml anew from the settings' own documentation
+	@$(BIN)/cryptoalpha init config/seed.yaml --force $(USERS:%=--set %)
+	@$(BIN)/cryptoalpha init config/production.yaml --force $(USERS:%=--set %) $(CAUTION:%=--set %)
 
 venv:
 	@sh .ci/venv

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import textwrap
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,13 @@ def render(settings: Settings, header: str = HEADER) -> str:
 
 
 def header_of(path: Path) -> str:
-    """The comment a configuration file begins with, up to its first blank line; the usual one if there is none."""
+    """The comment an existing file begins with, up to its first empty line; the usual one if there is none."""
     lines = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return HEADER
+    for line in text.splitlines():
         if not line.startswith("#"):
             break
         lines.append(line.removeprefix("#").removeprefix(" "))
@@ -58,7 +63,8 @@ def write_new(path: Path, text: str, *, force: bool) -> None:
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
         raise ConfigError(f"cannot write {path}: {error.strerror}", hint="name a place you may write to") from None
 
 

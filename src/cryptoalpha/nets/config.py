@@ -1,4 +1,4 @@
-"""Sizes of the networks. The defaults are the user's own; `config/production.yaml` holds smaller ones that keep up on a few cores."""
+"""Sizes of the networks. The defaults are the user's own numbers."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class GenomeConfig(Section):
     """Named tokens; padding, mask and start come on top."""
 
     window_bars: Count = 1000
-    """Bars in one window. Cost grows with its square in the pair representation: `production.yaml` reads 128."""
+    """Bars in one window. Time and memory of the pair representation grow with its square: 128 bars cost a sixtieth."""
 
     width: Count = 512
     """Channels of the token representation."""

@@ -24,15 +24,13 @@ def init(
     path: Annotated[Path, typer.Argument(help="File to write.")] = Path("cryptoalpha.yaml"),
     force: Annotated[bool, typer.Option("--force", help="Overwrite.")] = False,
 ) -> None:
-    """Write a commented configuration file: every setting with its default, unit, range and reason."""
-    from cryptoalpha.app.config_template import HEADER, header_of, render, write_new
+    """Write a commented configuration file: every setting with its value, unit, range and reason. Values are the defaults, then `--config`,
+    then `--set`; a file that is overwritten keeps the comment it begins with."""
+    from cryptoalpha.app.config_template import header_of, render, write_new
     from cryptoalpha.app.settings import defaults_with, read_file_alone
 
-    if frame.config is None:
-        settings, header = defaults_with(frame.overrides), HEADER
-    else:
-        settings, header = read_file_alone(frame.config, overrides=frame.overrides), header_of(frame.config)
-    write_new(path, render(settings, header), force=force)
+    settings = defaults_with(frame.overrides) if frame.config is None else read_file_alone(frame.config, overrides=frame.overrides)
+    write_new(path, render(settings, header_of(path)), force=force)
     frame.out.result({"path": str(path)}, f"wrote {path}; next: `cryptoalpha check`")
 
 

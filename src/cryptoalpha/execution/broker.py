@@ -103,7 +103,8 @@ def _settled(rates: Floats) -> list[list[float] | None]:
 
 
 def funding_by_bar(panel: Panel, dataset: Dataset) -> tuple[Floats, Floats]:
-    """Funding rates settled at the open of each bar and inside it, from the readings `(base, "funding_rate")`.
+    """Funding rates settled at the open of each bar and inside it, from the readings `(base, "funding_rate")`; perpetuals only, spot pays
+    none.
 
     Several settlements inside one bar are added. Settlement time is the reading's `happened_at`: what is paid does not wait for
     publication.
@@ -118,7 +119,10 @@ def funding_by_bar(panel: Panel, dataset: Dataset) -> tuple[Floats, Floats]:
     if len(panel) == 0:
         return at_open, inside
     for a, instrument in enumerate(panel.instruments):
-        base = dataset.rules[instrument].base if instrument in dataset.rules else instrument.split("/")[0]
+        rules = dataset.rules.get(instrument)
+        if rules is None or not rules.perpetual:
+            continue
+        base = rules.base
         table = dataset.readings.get((base, "funding_rate"))
         if table is None:
             continue

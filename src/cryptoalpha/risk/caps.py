@@ -70,8 +70,8 @@ def position_cap(book: Book, config: RiskConfig) -> list[float]:
 
 
 def risk_tolerance(book: Book, config: RiskConfig) -> list[float]:
-    """One bad day in one position costs at most `risk_tolerance` of equity: `|w| σ / √365` is not larger. Unknown volatility allows nothing
-    new."""
+    """One bad day in one position costs at most `risk_tolerance` of equity: `|w| σ / √365` is not larger. Unknown volatility allows
+    nothing new."""
     if config.risk_tolerance is None:
         return [math.inf] * len(book.proposals)
     yearly = config.risk_tolerance * math.sqrt(DAYS_PER_YEAR)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
 from cryptoalpha.core.errors import ConfigError, DataError
 from cryptoalpha.core.time import HOUR
+from cryptoalpha.core.values import InstrumentRules
 from cryptoalpha.execution import broker
 from cryptoalpha.execution.broker import bar_steps, funding_by_bar
 from cryptoalpha.store.panel import Panel, build_panel
@@ -25,6 +28,25 @@ def table(name: str, hours: list[int], interval: int = HOUR) -> BarTable:
 def panel(interval: int = HOUR) -> tuple[Panel, Dataset]:
     dataset = Dataset("test", {"A/USDT": table("A/USDT", [0, 1, 2, 3], interval), "B/USDT": table("B/USDT", [0, 2, 3], interval)})
     return build_panel(dataset, since=0, until=4 * interval), dataset
+
+
+def rules(name: str, *, perpetual: bool) -> InstrumentRules:
+    return InstrumentRules(
+        happened_at=0,
+        known_at=0,
+        instrument=name,
+        venue="t",
+        base=name[0],
+        quote="USDT",
+        lot=Decimal(1),
+        tick=Decimal(1),
+        min_notional=Decimal(0),
+        perpetual=perpetual,
+    )
+
+
+PERPETUAL = {"A/USDT": rules("A/USDT", perpetual=True), "B/USDT": rules("B/USDT", perpetual=True)}
+SPOT = {"A/USDT": rules("A/USDT", perpetual=False)}
 
 
 def readings(hours: list[float], values: list[float]) -> ReadingTable:
@@ -67,8 +89,8 @@ def test_funding_is_shown_only_where_something_settles():
 
 def test_settlements_fall_into_the_bar_they_happen_in():
     rows, dataset = panel()
-    table_ = readings([0.0, 1.5, 1.75, 3.0, 9.0], [1e-4, 2e-4, 3e-4, 4e-4, 5e-4])
-    at_open, inside = funding_by_bar(rows, Dataset("test", dataset.bars, {("A", "funding_rate"): table_}))
+    rates = readings([0.0, 1.5, 1.75, 3.0, 9.0], [1e-4, 2e-4, 3e-4, 4e-4, 5e-4])
+    at_open, inside = funding_by_bar(rows, Dataset("test", dataset.bars, {("A", "funding_rate"): rates}, rules=PERPETUAL))
     assert_array_equal(at_open[:, 0], [1e-4, NAN, NAN, 4e-4])
     assert_array_equal(inside[:, 0], [NAN, 5e-4, NAN, NAN])  # two settlements in one bar are added
     assert np.isnan(at_open[:, 1]).all()
@@ -76,13 +98,21 @@ def test_settlements_fall_into_the_bar_they_happen_in():
 
 def test_settlements_before_the_first_bar_and_empty_panels_change_nothing():
     rows, dataset = panel()
-    funded = Dataset("test", dataset.bars, {("A", "funding_rate"): readings([0.0], [1e-4])})
+    funded = Dataset("test", dataset.bars, {("A", "funding_rate"): readings([0.0], [1e-4])}, rules=PERPETUAL)
     at_open, _ = funding_by_bar(rows.rows(1, 4), funded)
     assert np.isnan(at_open).all()
     assert funding_by_bar(rows.rows(0, 0), funded)[0].shape == (0, 2)
 
 
+def test_spot_instruments_settle_nothing_although_their_asset_has_rates():
+    rows, dataset = panel()
+    for known in (SPOT, {}):
+        at_open, inside = funding_by_bar(rows, Dataset("test", dataset.bars, {("A", "funding_rate"): readings([1.0], [1e-4])}, rules=known))
+        assert np.isnan(at_open).all()
+        assert np.isnan(inside).all()
+
+
 def test_two_rates_at_one_moment_are_refused():
     rows, dataset = panel()
     with pytest.raises(DataError, match="two rates settle at the same moment"):
-        funding_by_bar(rows, Dataset("test", dataset.bars, {("A", "funding_rate"): readings([1.0, 1.0], [1e-4, 2e-4])}))
+        funding_by_bar(rows, Dataset("test", dataset.bars, {("A", "funding_rate"): readings([1.0, 1.0], [1e-4, 2e-4])}, rules=PERPETUAL))

@@ -110,6 +110,13 @@ class Output:
             for line in block.lines() if isinstance(block, Table) else [block]:
                 self._say(line, self._stdout)
 
+    def bare(self, document: Mapping[str, object], text: str | Table | Sequence[str | Table] = ()) -> None:
+        """Like `result`, but with `--json` the document is printed as it is, for verbs whose format is fixed elsewhere (`bench`)."""
+        if self.as_json:
+            self._say(json.dumps(_mask(plain(document), self.redact), ensure_ascii=False, allow_nan=False, indent=2), self._stdout)
+            return
+        self.result(document, text)
+
     def line(self, value: Mapping[str, object], text: str) -> None:
         """Stream one event: NDJSON with `--json`, a line of text otherwise; flushed at once."""
         self._say(json.dumps(plain(value), ensure_ascii=False, allow_nan=False) if self.as_json else text, self._stdout)

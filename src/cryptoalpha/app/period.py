@@ -20,6 +20,18 @@ class Period:
         if self.until <= self.since:
             raise ConfigError(f"the period {iso(self.since)} to {iso(self.until)} is empty", hint="--until must lie after --since")
 
+    def bars(self, dataset: Dataset) -> int:
+        """How many steps of the longest grid lie in the period."""
+        intervals = [table.interval for table in dataset.bars.values() if len(table)]
+        return (self.until - self.since) // min(intervals) if intervals else 0
+
+    def last_bars(self, dataset: Dataset, count: int) -> Period:
+        """The end of the period, `count` bars long at most; it ends with the last bar there is."""
+        tables = [table for table in dataset.bars.values() if len(table)]
+        interval = min(table.interval for table in tables)
+        until = min(self.until, max(int(table.open_time[-1]) for table in tables) + interval)
+        return Period(max(self.since, until - count * interval), until)
+
     def __str__(self) -> str:
         return f"{day_of(self.since)} to {day_of(self.until)}"
 

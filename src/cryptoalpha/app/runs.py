@@ -19,6 +19,7 @@ from cryptoalpha.store.home import Home
 JOURNAL = "journal.sqlite"
 METRICS = "metrics.json"
 CONFIG = "config.json"
+CONTENT = "report.msgpack"
 REPORT = "report.html"
 
 

@@ -119,7 +119,7 @@ def simulate(config: SimulatedConfig | None = None, seed: int = 0) -> SimulatedM
         bars=bars,
         readings=simulate_readings(seed, assets, path, partition=_partition(fingerprint, "readings")),
         posts={"news": posts},
-        rules={name: rules_for(table, venue="simulated") for name, table in bars.items()},
+        rules={name: rules_for(table, venue="simulated", perpetual=True) for name, table in bars.items()},
         simulated=True,
         fingerprint=fingerprint,
         notes=(f"SIMULATED: {kind}; no figure made from this says anything about a real market",),

@@ -6,7 +6,8 @@ of an instrument is `wᵀx`; its direction is `tanh(shrunk move / scale)`.
 Honesty about noise: a regression always finds something. Each weight is compared with its standard error under the hypothesis that no
 source knows anything, `C = (A + κI)⁻¹ M (A + κI)⁻¹` with `M = h Σ_t g_t g_tᵀ`, `g_t = Σ_a x_a y_a`: instruments that move together are
 one cluster, and outcomes that overlap over the horizon h count once. The weight is then multiplied by the positive part of
-`1 − floor / t²` (the non-negative garrote, Breiman 1995). A source whose |t| does not exceed √floor has no weight at all; a strong one keeps nearly all of it.
+`1 − floor / t²` (the non-negative garrote, Breiman 1995). A source whose |t| does not exceed √floor has no weight at all; a strong one
+keeps nearly all of it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The rule agent: hold what the fused direction says, sized so that the book has the wanted volatility.
 
 `w_a = direction_a · σ* / (σ_a · √(N (1 + (N − 1) ρ)))`: at full conviction in all N instruments, with correlation ρ between them, the
-book's annualised volatility is σ*. Directions are averaged over time first, because costs punish haste. It knows no limits; `risk` cuts what it wants.
+book's annualised volatility is σ*. Directions are averaged over time first, because costs punish haste. The agent knows no limits; `risk`
+cuts what it wants.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import typer
 
 from cryptoalpha import __version__
 
-VERBS = ("configuration", "health", "data")
+VERBS = ("configuration", "health", "data", "research")
 """Modules of this package, by name."""
 
 

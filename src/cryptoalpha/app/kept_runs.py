@@ -1,0 +1,82 @@
+"""Backtests that are kept: run, measured, and written to `runs/{id}/` as journal, numbers, settings and the content of the report.
+
+A run's name is made of its identity, so the same run twice replaces itself. Reports are rendered from the stored content.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptoalpha.app.audit import AuditReport
+from cryptoalpha.app.backtest import BacktestResult, Progress, run_backtest, run_identity
+from cryptoalpha.app.output import plain
+from cryptoalpha.app.period import Period
+from cryptoalpha.app.report.build import build_report
+from cryptoalpha.app.report.content import ReportContent
+from cryptoalpha.app.report.storage import dump_content, load_content
+from cryptoalpha.app.runs import CONFIG, CONTENT, JOURNAL, METRICS, REPORT, digest_of, find_run, new_run, write_atomically
+from cryptoalpha.app.settings import Settings
+from cryptoalpha.app.summary import as_dict, report_content
+from cryptoalpha.app.trials import count_trial
+from cryptoalpha.core.errors import DataMissingError
+from cryptoalpha.core.time import day_of
+from cryptoalpha.store.tables import Dataset
+
+
+@dataclass(frozen=True)
+class KeptRun:
+    """A finished run and where it lies."""
+
+    result: BacktestResult
+    place: Path
+
+
+def run_and_keep(
+    settings: Settings,
+    dataset: Dataset,
+    period: Period,
+    home: Path,
+    *,
+    instruments: Sequence[str] | None,
+    name: str | None,
+    elsewhere: int,
+    command: str,
+    audited: AuditReport | None = None,
+    advance: Progress | None = None,
+) -> KeptRun:
+    """Backtest and keep the run.
+
+    Args:
+        name: what to call it; made from its identity where None.
+        elsewhere: trials made on these data that the ledger does not know.
+        command: the command line that repeats it.
+    """
+    names = tuple(instruments) if instruments is not None else tuple(sorted(dataset.bars))
+    identity = run_identity(settings, dataset, period, names)
+    run = name or f"backtest-{day_of(period.since)}-{day_of(period.until)}-{digest_of(identity)[:8]}"
+    with new_run(home, run) as draft:
+        trials = count_trial(home, identity) + elsewhere
+        result = run_backtest(
+            settings, dataset, period, run=run, journal_path=draft / JOURNAL, instruments=names, trials=trials, advance=advance
+        )
+        content = report_content(result, command=command, audited=audited)
+        (draft / CONTENT).write_bytes(dump_content(content))
+        write_atomically(draft / METRICS, json.dumps(plain(as_dict(result)), indent=2, ensure_ascii=False))
+        write_atomically(draft / CONFIG, json.dumps(settings.model_dump(mode="json", exclude={"credentials"}), indent=2))
+        write_atomically(draft / REPORT, build_report(content))
+    return KeptRun(result, find_run(home, run))
+
+
+def stored_content(home: Path, run: str | None) -> ReportContent:
+    """What the report of a run is made of.
+
+    Raises:
+        DataMissingError: if there is no such run, or it was not a backtest.
+    """
+    place = find_run(home, run)
+    if not (place / CONTENT).is_file():
+        raise DataMissingError(f"run {place.name} keeps no report content", hint="only backtests do; `cryptoalpha backtest` makes one")
+    return load_content((place / CONTENT).read_bytes())

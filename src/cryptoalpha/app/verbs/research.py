@@ -1,0 +1,153 @@
+"""`backtest`, `audit`, `report`, `explain`, `bench`: what history says, whether it may be believed, and why a trade was made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cryptoalpha.app.frame import Frame, verb
+
+if TYPE_CHECKING:
+    from cryptoalpha.app.audit import AuditReport
+    from cryptoalpha.app.period import Period
+    from cryptoalpha.store.tables import Dataset
+
+Data = Annotated[Path | None, typer.Option("--data", help="Directory of history [else what the store holds].")]
+Since = Annotated[str | None, typer.Option("--since", help="First bar, YYYY-MM-DD [else the first there is].")]
+Until = Annotated[str | None, typer.Option("--until", help="End of the period, exclusive [else the last there is].")]
+Interval = Annotated[str, typer.Option("--interval", help="Bar length, such as 1h.")]
+Instruments = Annotated[str | None, typer.Option("--instruments", help="Comma-separated, such as BTC/USDT,ETH/USDT [else all].")]
+Simulated = Annotated[bool, typer.Option("--simulated", help="Use the simulated market instead of data.")]
+Run = Annotated[str | None, typer.Option("--run", help="Name of the run [else the newest].")]
+
+
+def register(app: typer.Typer) -> None:
+    for body in (backtest, audit, report, explain, bench):
+        verb(app)(body)
+
+
+def chosen(instruments: str | None) -> list[str] | None:
+    """The instruments named on the command line."""
+    return [name.strip() for name in instruments.split(",") if name.strip()] if instruments else None
+
+
+def backtest(
+    frame: Frame,
+    data: Data = None,
+    since: Since = None,
+    until: Until = None,
+    interval: Interval = "1h",
+    instruments: Instruments = None,
+    simulated: Simulated = False,
+    trials: Annotated[int, typer.Option("--trials", min=0, help="Variants tried elsewhere on these data; they deflate the result.")] = 0,
+    run: Annotated[str | None, typer.Option("--run", help="Name to keep the run under [else made from its identity].")] = None,
+    check: Annotated[bool, typer.Option("--audit", help="Also audit for look-ahead and put the result into the report.")] = False,
+) -> None:
+    """Replay history through the very engine that trades live, then report what it would have earned."""
+    import sys
+
+    from cryptoalpha.app.kept_runs import run_and_keep
+    from cryptoalpha.app.period import period_of
+    from cryptoalpha.app.sources import open_dataset
+    from cryptoalpha.app.summary import as_dict, tables
+
+    names = chosen(instruments)
+    dataset = open_dataset(frame.settings, frame.home, data=data, simulated=simulated, interval=interval, instruments=names)
+    period = period_of(dataset, since, until)
+    audited = _audit(frame, dataset, period, names, cuts=4, bars=1500) if check else None
+    with frame.out.progress("replaying", period.bars(dataset)) as advance:
+        kept = run_and_keep(
+            frame.settings, dataset, period, frame.home, instruments=names, name=run, elsewhere=trials,
+            command=" ".join(["cryptoalpha", *sys.argv[1:]]), audited=audited, advance=advance,
+        )  # fmt: skip
+    frame.out.result(as_dict(kept.result), [*tables(kept.result), f"report {kept.place / 'report.html'}"])
+
+
+def audit(
+    frame: Frame,
+    data: Data = None,
+    since: Since = None,
+    until: Until = None,
+    interval: Interval = "1h",
+    instruments: Instruments = None,
+    simulated: Simulated = False,
+    cuts: Annotated[int, typer.Option("--cuts", min=1, max=64, help="Random moments to cut at.")] = 8,
+    bars: Annotated[int, typer.Option("--bars", min=16, help="Length of the audited window, ending where the period ends.")] = 1500,
+) -> None:
+    """Remove the future, then poison it: nothing before may change by a bit. Exit code 6 on a leak."""
+    from cryptoalpha.app.output import Table
+    from cryptoalpha.app.period import period_of
+    from cryptoalpha.app.sources import open_dataset
+    from cryptoalpha.core.errors import LookAheadError
+
+    names = chosen(instruments)
+    dataset = open_dataset(frame.settings, frame.home, data=data, simulated=simulated, interval=interval, instruments=names)
+    period = period_of(dataset, since, until)
+    found = _audit(frame, dataset, period, names, cuts=cuts, bars=bars)
+    table = Table(("what", "values compared"), [(family, f"{count:,}") for family, count in found.compared.items()])
+    head = f"{dataset.origin}: {found.rows:,} bars, cut at {len(found.cuts)} moments, the future removed and poisoned at each"
+    frame.out.result(found.as_dict(), [head, table, *(f"LEAK {leak}" for leak in found.leaks), *(["no leak"] if found.is_clean else [])])
+    if not found.is_clean:
+        raise LookAheadError(f"{len(found.leaks)} leaks, the first: {found.leaks[0]}", hint="each line names what changed and when")
+
+
+def _audit(frame: Frame, dataset: Dataset, period: Period, instruments: list[str] | None, *, cuts: int, bars: int) -> AuditReport:
+    """Audit the last `bars` bars of the period."""
+    from cryptoalpha.app.audit import audit as look_for_leaks
+    from cryptoalpha.app.audit import default_path
+
+    window = period.last_bars(dataset, bars)
+    with frame.out.progress("auditing", 2 * cuts + 1) as advance:
+        return look_for_leaks(dataset, default_path(frame.settings, window, instruments), cuts=cuts, seed=frame.seed, advance=advance)
+
+
+def report(
+    frame: Frame,
+    runs: Annotated[list[str] | None, typer.Argument(help="Runs to show; several are compared [else the newest].")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write the HTML file.")] = None,
+) -> None:
+    """Write one self-contained HTML file: equity against baselines, drawdown, months, weights, trades, costs, leak checks."""
+    from cryptoalpha.app.kept_runs import stored_content
+    from cryptoalpha.app.report.build import build_report
+    from cryptoalpha.app.runs import REPORT, find_run, write_atomically
+
+    contents = [stored_content(frame.home, run) for run in (runs or (None,))]
+    if output is None:
+        output = find_run(frame.home, None if not runs else runs[0]) / REPORT if len(contents) == 1 else Path("comparison.html")
+    page = build_report(contents[0] if len(contents) == 1 else contents)
+    write_atomically(output, page)
+    shown = [content.card.run_id for content in contents]
+    frame.out.result({"path": str(output), "runs": shown, "bytes": len(page.encode())}, f"wrote {output}: {', '.join(shown)}")
+
+
+def explain(
+    frame: Frame,
+    name: Annotated[str, typer.Argument(metavar="FILL_ID|ORDER_ID", help="A trade id, a client order id, or an event id such as 1842.7.")],
+    run: Run = None,
+) -> None:
+    """Print why a trade was made: fill → order → decision → fused signal → signals → bars."""
+    from cryptoalpha.app.explain import explain as explain_trade
+    from cryptoalpha.app.runs import JOURNAL, find_run
+    from cryptoalpha.store.journal_reader import JournalReader
+
+    place = find_run(frame.home, run)
+    with JournalReader(place / JOURNAL) as journal:
+        found = explain_trade(journal, name)
+    frame.out.result(
+        {"run": place.name, **found.as_dict()}, [f"run {place.name}", *(f"{one.event:>10}  {one.words}" for one in found.links)]
+    )
+
+
+def bench(
+    frame: Frame,
+    name: Annotated[str, typer.Argument(help="Which benchmark: engine.")] = "engine",
+    repeats: Annotated[int, typer.Option("--repeats", min=1, max=50, help="Timed repeats; the median counts.")] = 5,
+) -> None:
+    """Measure speed as ratios against named baselines, in one run."""
+    from cryptoalpha.app.bench.run import run_bench
+
+    with frame.out.progress(f"bench {name}") as advance:
+        found = run_bench(name, repeats=repeats, advance=advance)
+    frame.out.bare(found.as_dict(), found.lines())

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import cast
 
 import numpy as np
 
@@ -196,8 +195,7 @@ def run_baselines(settings: Settings, dataset: Dataset, panel: Panel, own_weight
     first_row = len(history) - len(panel)
     if first_row < 0:
         raise DataMissingError("the panel of the run is longer than the history it was cut from")
-    perpetual = np.array([dataset.rules[name].perpetual for name in panel.instruments])
-    funding = cast(tuple[Floats, Floats], tuple(np.where(perpetual, rates, np.nan) for rates in funding_by_bar(panel, dataset)))
+    funding = funding_by_bar(panel, dataset)
 
     def series(name: str, weights: Floats) -> EquitySeries:
         ran = simulate_weights(panel, weights, settings.execution, funding=funding, band=settings.risk.no_trade_band)

@@ -120,6 +120,8 @@ class Engine:
         for place, verdict in enumerate(reviewed):
             if type(verdict) is Order:
                 self.broker.submit(verdict, first_order + place)
+            else:  # what is left of an earlier order no longer serves a target that was refused
+                self.broker.cancel(verdict.instrument)
         self.steps += 1
         return StepOutcome(row, portfolio, fused, decisions, reviewed, happened)
 

@@ -1,6 +1,6 @@
 # `make demo` and `make test` are all a newcomer needs. Each makes .venv first and installs what is pinned; the second run starts at once.
 #
-#   make demo PYTHON=/path/to/python3.12     build .venv with this Python (3.11 to 3.13)
+#   make demo PYTHON=/path/to/python3.11     build .venv with this Python (3.11 to 3.13)
 #   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu     get torch from PyTorch's CPU builds (plain PyPI on Linux: gigabytes of CUDA)
 #   make demo ARGS="--data DIR"              pass options on to the command
 

@@ -82,9 +82,9 @@ class Manifest:
         """Path of the partition with this hash (16 hex digits or more), and whether the file still has it; None if unknown."""
         with sqlite_errors(self._path, "manifest"):
             row = self._connection.execute(
-                "SELECT path, 1 FROM partition WHERE state = 'current' AND sha256 GLOB ?1 || '*'"
-                " UNION ALL SELECT path, 0 FROM former WHERE sha256 GLOB ?1 || '*' LIMIT 1",
-                (short_hash,),
+                "SELECT path, 1 FROM partition WHERE state = 'current' AND sha256 GLOB ? || '*'"
+                " UNION ALL SELECT path, 0 FROM former WHERE sha256 GLOB ? || '*' LIMIT 1",
+                (short_hash, short_hash),
             ).fetchone()
         return None if row is None else (row[0], bool(row[1]))
 

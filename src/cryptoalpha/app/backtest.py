@@ -95,6 +95,7 @@ def run_backtest(
     journal_path: Path | None,
     instruments: Sequence[str] | None = None,
     trials: int = 1,
+    book: SignalBook | None = None,
     advance: Progress | None = None,
 ) -> BacktestResult:
     """Replay `period` and measure what came of it.
@@ -102,6 +103,7 @@ def run_backtest(
     Args:
         journal_path: where the journal goes; None keeps it in memory.
         trials: variants of the strategy tried on these data so far, this one included.
+        book: asks these sources instead of the configured ones.
         advance: told of every step taken.
 
     Raises:
@@ -109,7 +111,8 @@ def run_backtest(
         AccountingError: if not every bar given was processed.
     """
     started = perf_counter()
-    tape = SignalBook(settings.signals).prepare(dataset, since=period.since, until=period.until, instruments=instruments)
+    book = book or SignalBook(settings.signals)
+    tape = book.prepare(dataset, since=period.since, until=period.until, instruments=instruments)
     prepared = perf_counter()
     panel = tape.panel
     recorder = Recorder(panel.instruments)

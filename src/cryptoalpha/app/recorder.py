@@ -33,6 +33,7 @@ class Recorder:
         self.refusal_examples: dict[str, str] = {}
         self.source_weights: list[tuple[int, dict[str, float]]] = []
         self.last: PortfolioState | None = None
+        self._directions: list[list[float]] = []
         self._positions: list[tuple[tuple[str, Decimal], ...]] = []
         self._closes: list[Sequence[float]] = []
         self._day = -1
@@ -44,6 +45,8 @@ class Recorder:
         self.equity.append(float(outcome.portfolio.equity))
         self._positions.append(outcome.portfolio.positions)
         self._closes.append(step.bar.close)
+        said = {fused.instrument: fused.direction for fused in outcome.fused}
+        self._directions.append([said.get(name, 0.0) for name in self.instruments])
         self.last = outcome.portfolio
         if outcome.happened:
             self._note_events(outcome, len(step.references))
@@ -88,6 +91,10 @@ class Recorder:
             units[t] = row
         closes = np.array(self._closes, dtype=np.float64).reshape(units.shape)
         return np.asarray(units * carried_forward(closes) / np.array(self.equity)[:, None])
+
+    def directions(self) -> Floats:
+        """Fused direction at every step, 0 where there was none. Shape `[T, A]`."""
+        return np.array(self._directions, dtype=np.float64).reshape(len(self.times), len(self.instruments))
 
     def time_array(self) -> Times:
         return np.array(self.times, dtype=np.int64)

@@ -34,8 +34,8 @@ class SimulatedConfig(Section):
     assets: Count = 6
     """Number of instruments, `SIM1/USDT` upwards."""
 
-    bars: Count = 17_520
-    """Length in bars; two years of hours."""
+    bars: Count = 26_280
+    """Length in bars; three years of hours: one to learn on, two to be judged by."""
 
     interval: str = "1h"
     """Bar length; must divide eight hours, the time between funding settlements."""

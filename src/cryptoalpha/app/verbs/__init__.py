@@ -12,7 +12,7 @@ import typer
 
 from cryptoalpha import __version__
 
-VERBS = ("configuration", "health", "data", "research")
+VERBS = ("show", "configuration", "health", "data", "research", "trading")
 """Modules of this package, by name."""
 
 

@@ -1,0 +1,240 @@
+"""Paper trading: the same engine as in a backtest, one bar at a time, every step durable before an order leaves.
+
+A killed run goes on where it stopped. On restart the engine takes the same steps again; the journal compares each with what it holds (a
+difference stops the run) until it is past the last stored row, and from there on it is written to. So the final journal of a run that was
+killed any number of times equals that of one that was not.
+
+Two sources: a replay of stored history at any speed, or a venue's live bars. Live bars go into the store before they are traded, so that a
+restart finds them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cryptoalpha.app.backtest import learn_before, run_identity
+from cryptoalpha.app.book import build_engine, tape_steps
+from cryptoalpha.app.engine import Engine, Step, StepOutcome
+from cryptoalpha.app.period import Period
+from cryptoalpha.app.settings import Settings
+from cryptoalpha.core.clock import VirtualClock
+from cryptoalpha.core.time import SECOND, iso
+from cryptoalpha.core.values import Fill, ObservationRef, PortfolioState, Refusal
+from cryptoalpha.data.live import LiveBars, extended
+from cryptoalpha.signals.book import SignalBook
+from cryptoalpha.store.history import History
+from cryptoalpha.store.journal import Journal
+from cryptoalpha.store.tables import Dataset
+
+LIVE = "live"
+"""Partition named in the journal for bars that came from a live feed: their month's file is still growing, so its hash cannot be cited."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class TradeReport:
+    """How a session of a run ended."""
+
+    run: str
+    recovered: int
+    """Rows found in the journal and taken again."""
+    steps: int
+    """Rows in the journal now."""
+    fills: int
+    digest: str
+    is_complete: bool
+    """Whether the source came to its end, rather than being stopped."""
+    portfolio: PortfolioState | None
+
+    def as_dict(self) -> dict[str, object]:
+        last = self.portfolio
+        return {
+            "run": self.run,
+            "recovered": self.recovered,
+            "steps": self.steps,
+            "fills_this_session": self.fills,
+            "journal_hash": self.digest,
+            "complete": self.is_complete,
+            "equity": last.equity if last else None,
+            "cash": last.cash if last else None,
+            "positions": dict(last.positions) if last else {},
+            "at": iso(last.known_at) if last else None,
+        }
+
+    def lines(self) -> list[str]:
+        last = self.portfolio
+        held = ", ".join(f"{quantity} {name}" for name, quantity in last.positions) if last and last.positions else "nothing"
+        state = f"equity {last.equity:.2f}, holding {held}, at {iso(last.known_at)}" if last else "no bar yet"
+        ended = "finished" if self.is_complete else "stopped; start it again to go on"
+        return [f"run {self.run} {ended}: {self.steps:,} steps ({self.recovered:,} recovered), {self.fills:,} fills in this session", state]
+
+
+class _Session:
+    """Watches the loop: tells fills, paces a replay, stops when asked."""
+
+    def __init__(self, journal: Journal, speed: float, stop: threading.Event, say: Say) -> None:
+        self._journal, self._speed, self._stop, self._say = journal, speed, stop, say
+        self._stored = len(journal)
+        self.fills = 0
+        self.portfolio: PortfolioState | None = None
+
+    def paced(self, steps: Iterable[Step]) -> Iterator[Step]:
+        """The same steps, each new one `bar length / speed` after the one before; those being recovered come at once."""
+        for step in steps:
+            if self._stop.is_set():
+                return
+            if self._speed > 0.0 and not self._journal.is_replaying:
+                self._stop.wait(step.bar.interval / SECOND / self._speed)
+                if self._stop.is_set():
+                    return
+            yield step
+
+    def watch(self, step: Step, outcome: StepOutcome) -> None:
+        self.portfolio = outcome.portfolio
+        if outcome.row <= self._stored:
+            return
+        for event in outcome.happened:
+            if isinstance(event, Fill):
+                self.fills += 1
+                self._say(f"{iso(event.happened_at)}  {event.side} {event.quantity} {event.instrument} at {event.price}, fee {event.fee}")
+            elif isinstance(event, Refusal):
+                self._say(f"{iso(event.happened_at)}  {event.instrument} {event.rule}: {event.message}")
+
+
+def replay(
+    settings: Settings,
+    dataset: Dataset,
+    period: Period,
+    journal_path: Path,
+    *,
+    run: str,
+    speed: float,
+    stop: threading.Event,
+    say: Say,
+    instruments: Sequence[str] | None = None,
+) -> TradeReport:
+    """Paper trade stored history.
+
+    Args:
+        speed: how many times faster than it happened; 0 does not wait at all.
+        stop: set it to end the session after the step in hand.
+        say: told of recovery and of every new fill.
+
+    Raises:
+        StoreError: if the journal belongs to another run, or is corrupt.
+        JournalDivergenceError: if what the journal holds cannot be reproduced.
+    """
+    tape = SignalBook(settings.signals).prepare(dataset, since=period.since, until=period.until, instruments=instruments)
+    names = tape.panel.instruments
+    header = {**run_identity(settings, dataset, period, names), "auto_trading": str(settings.engine.auto_trading)}
+    with Journal(journal_path, durable=True, header=header) as journal:
+        clock = VirtualClock()
+        engine = _engine(settings, dataset, names, clock, journal, run)
+        learn_before(settings, dataset, period, names, engine.fusion)
+        session = _Session(journal, speed, stop, say)
+        recovered = _tell_recovery(journal, say)
+        steps = engine.run(session.paced(tape_steps(tape, dataset, clock)), session.watch)
+        return TradeReport(run, recovered, len(journal), session.fills, journal.digest(), steps == len(tape.panel), session.portfolio)
+
+
+def live(
+    settings: Settings,
+    history: History,
+    dataset: Dataset,
+    bars: LiveBars,
+    journal_path: Path,
+    *,
+    run: str,
+    venue: str,
+    stop: threading.Event,
+    say: Say,
+) -> TradeReport:
+    """Paper trade a venue's closed bars as they come.
+
+    Args:
+        dataset: stored history up to now, the bars of earlier sessions of this run included.
+        bars: the feed; it begins after the newest bar of `dataset`.
+    """
+    names = tuple(sorted(dataset.bars))
+    newest = max(int(table.open_time[-1]) for table in dataset.bars.values())
+    interval = dataset.bars[names[0]].interval
+    begun = _begun(journal_path, newest + interval)
+    period = Period(begun, newest + interval) if newest >= begun else None
+    header = {
+        **run_identity(settings, replace(dataset, fingerprint=f"{LIVE} {venue}"), Period(begun, begun + interval), names),
+        "auto_trading": str(settings.engine.auto_trading),
+        "begun": str(begun),
+    }
+    with Journal(journal_path, durable=True, header=header) as journal:
+        clock = VirtualClock()
+        engine = _engine(settings, dataset, names, clock, journal, run)
+        learn_before(settings, dataset, Period(begun, begun + interval), names, engine.fusion)
+        session = _Session(journal, 0.0, stop, say)
+        recovered = _tell_recovery(journal, say)
+        steps = _live_steps(settings, history, dataset, bars, names, venue, period, clock, stop)
+        engine.run(session.paced(steps), session.watch)
+        return TradeReport(run, recovered, len(journal), session.fills, journal.digest(), False, session.portfolio)
+
+
+def _engine(settings: Settings, dataset: Dataset, names: Sequence[str], clock: VirtualClock, journal: Journal, run: str) -> Engine:
+    return build_engine(settings, dataset, names, clock=clock, journal=journal, auto_trading=settings.engine.auto_trading, account=run)
+
+
+def _begun(journal_path: Path, fresh: int) -> int:
+    """Open of the run's first bar: remembered by its journal, else the bar that comes next."""
+    from cryptoalpha.store.journal_reader import JournalReader
+
+    if not journal_path.is_file():
+        return fresh
+    with JournalReader(journal_path) as journal:
+        return int(journal.header.get("begun", fresh))
+
+
+def _live_steps(
+    settings: Settings,
+    history: History,
+    dataset: Dataset,
+    bars: LiveBars,
+    names: Sequence[str],
+    venue: str,
+    earlier: Period | None,
+    clock: VirtualClock,
+    stop: threading.Event,
+) -> Iterator[Step]:
+    """First the bars of earlier sessions, then each new batch as it comes."""
+    book = SignalBook(settings.signals)
+    if earlier is not None:
+        tape = book.prepare(dataset, since=earlier.since, until=earlier.until, instruments=names)
+        yield from map(_cite_live, tape_steps(tape, dataset, clock))
+    for batch in bars:
+        if stop.is_set():
+            return
+        if not batch.bars:
+            continue
+        for table in batch.bars.values():
+            history.write_bars(venue, table, origin=f"{venue} live")
+        dataset = extended(dataset, batch)
+        tape = book.prepare(dataset, since=batch.open_time, until=batch.known_at, instruments=names)
+        yield from map(_cite_live, tape_steps(tape, dataset, clock))
+
+
+def _cite_live(step: Step) -> Step:
+    """Name bars by their place in time: the file they lie in is still growing."""
+    place = step.bar.open_time // step.bar.interval
+    step.references = [
+        ObservationRef(happened_at=one.happened_at, known_at=one.known_at, subject=one.subject, partition=LIVE, row=place)
+        for one in step.references
+    ]
+    return step
+
+
+def _tell_recovery(journal: Journal, say: Say) -> int:
+    stored = len(journal)
+    if stored:
+        at, _ = journal.read(stored)
+        say(f"the journal holds {stored:,} steps up to {iso(at)}: taking them again to check them, then going on")
+    return stored

@@ -1,0 +1,112 @@
+"""One session of `trade`: the lock, the run's folder, the signals that stop it, and the source it was asked for."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from cryptoalpha.app.period import period_of
+from cryptoalpha.app.runs import JOURNAL, run_directory
+from cryptoalpha.app.settings import Settings
+from cryptoalpha.app.sources import open_dataset, open_store
+from cryptoalpha.app.trade import TradeReport, live, replay
+from cryptoalpha.app.venues import Venues
+from cryptoalpha.core.errors import StoreError
+from cryptoalpha.core.time import parse_interval
+from cryptoalpha.data.live import LiveBars
+from cryptoalpha.store.bar_gate import BarGate
+from cryptoalpha.store.history import History
+from cryptoalpha.store.home import Home
+from cryptoalpha.store.lock import StoreLock
+
+
+@dataclass(frozen=True)
+class TradeRequest:
+    """What `trade` was asked for. `feed` is a ccxt id for live bars; without it stored history is replayed."""
+
+    data: Path | None
+    since: str | None
+    until: str | None
+    interval: str
+    instruments: list[str] | None
+    simulated: bool
+    speed: float
+    feed: str | None
+    run: str
+
+
+def run_session(settings: Settings, home: Path, request: TradeRequest, *, say: Callable[[str], None]) -> TradeReport:
+    """Trade until the source ends or the process is told to stop (SIGINT, SIGTERM: the step in hand is finished first).
+
+    Raises:
+        StoreLockedError: if another process holds the store.
+    """
+    store = Home(home)
+    with StoreLock(store) as lock, stopping() as stop:
+        journal = run_directory(home, request.run) / JOURNAL
+        try:
+            journal.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"cannot write {journal.parent}: {error.strerror}", hint="set CRYPTOALPHA_HOME to a writable folder") from None
+        if request.feed is None:
+            dataset = open_dataset(
+                settings, home, data=request.data, simulated=request.simulated, interval=request.interval, instruments=request.instruments
+            )
+            period = period_of(dataset, request.since, request.until)
+            return replay(
+                settings, dataset, period, journal, run=request.run, speed=request.speed, stop=stop, say=say,
+                instruments=request.instruments,
+            )  # fmt: skip
+        return _live(settings, store, lock, request, journal, stop, say)
+
+
+def _live(
+    settings: Settings,
+    store: Home,
+    lock: StoreLock,
+    request: TradeRequest,
+    journal: Path,
+    stop: threading.Event,
+    say: Callable[[str], None],
+) -> TradeReport:
+    assert request.feed is not None
+    dataset = open_store(store.root, interval=request.interval, instruments=request.instruments)
+    parse_interval(request.interval)
+    client = Venues(settings.data.exchange).client(request.feed)
+    gate = BarGate(settings.store.bar_gate)
+    with History(store, lock=lock) as history:
+        bars = LiveBars(client, dataset.bars, gate=gate, config=settings.data.exchange, wait=_wait(stop), notice=say)
+        return live(settings, history, dataset, bars, journal, run=request.run, venue=request.feed, stop=stop, say=say)
+
+
+def _wait(stop: threading.Event) -> Callable[[float], None]:
+    """Sleep that ends at once when the session is told to stop."""
+
+    def wait(seconds: float) -> None:
+        if stop.wait(seconds):
+            raise KeyboardInterrupt
+
+    return wait
+
+
+@contextmanager
+def stopping() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set; a second signal interrupts at once. Handlers are put back afterwards."""
+    stop = threading.Event()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,56 @@
+"""`demo`: what the system does, in three acts and under three minutes."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cryptoalpha.app.frame import Frame, verb
+from cryptoalpha.app.verbs.research import Data, Interval, Since, Until
+
+
+def register(app: typer.Typer) -> None:
+    verb(app)(demo)
+
+
+def demo(
+    frame: Frame,
+    data: Data = None,
+    since: Since = None,
+    until: Until = None,
+    interval: Interval = "1h",
+    fetch: Annotated[bool, typer.Option("--fetch", help="Download two years of eight large coins first (public candles, no key).")] = False,
+) -> None:
+    """A planted edge is found, pure noise is left alone, real data is judged: offline, no keys, no servers."""
+    import sys
+
+    from cryptoalpha.app.demo import for_interval, noise_act, planted_act, real_act, real_data
+    from cryptoalpha.app.period import period_of
+
+    if fetch:
+        from cryptoalpha.app.fetching import demo_history, fetch_history
+
+        with frame.out.progress("fetching") as bar:
+            fetch_history(frame.home, frame.settings, demo_history(interval), note=frame.out.note, tell=bar.at)
+    dataset = real_data(frame.settings, frame.home, data, interval)  # first, so that a wrong directory is told at once
+    period = period_of(dataset, since, until)
+    acts = []
+    for number, play in enumerate(
+        (
+            lambda: planted_act(frame.settings, frame.home, frame.out.note),
+            lambda: noise_act(frame.settings, frame.home, frame.out.note),
+            lambda: real_act(
+                for_interval(frame.settings, dataset), frame.home, dataset, period, frame.out.note,
+                command=" ".join(["cryptoalpha", *sys.argv[1:]]),
+            ),
+        ),
+        start=1,
+    ):  # fmt: skip
+        act = play()
+        acts.append(act)
+        if not frame.out.as_json:
+            frame.out.result({}, [f"── act {number}: {act.title} " + "─" * 60, *act.lines, f"report {act.report}", ""])
+    frame.out.result(
+        {"acts": [act.as_dict() for act in acts]}, "Simulated figures say nothing about a real market; none of this is advice."
+    )

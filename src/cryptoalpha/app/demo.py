@@ -200,7 +200,7 @@ def recovery(settings: Settings, market: SimulatedMarket, period: Period, result
 
 
 def forward_ic(market: SimulatedMarket, rows: np.ndarray[tuple[int], np.dtype[np.int64]], direction: Floats) -> float:
-    """Pooled correlation of a direction on some rows with the returns of the next `horizon_bars`, in volatility units; 0 if it is constant."""
+    """Pooled correlation of a direction on `rows` with the returns of the next `horizon_bars`, in volatility units; 0 if it is flat."""
     whole = np.zeros(market.oracle_direction.shape)
     whole[rows] = direction
     inside = np.zeros(len(whole), dtype=bool)

@@ -110,6 +110,12 @@ class Output:
             for line in block.lines() if isinstance(block, Table) else [block]:
                 self._say(line, self._stdout)
 
+    def say(self, text: Sequence[str | Table]) -> None:
+        """Part of the result for people, printed as soon as it is there; with `--json` nothing."""
+        if not self.as_json:
+            self.result({}, text)
+            self._stdout.flush()
+
     def bare(self, document: Mapping[str, object], text: str | Table | Sequence[str | Table] = ()) -> None:
         """Like `result`, but with `--json` the document is printed as it is, for verbs whose format is fixed elsewhere (`bench`)."""
         if self.as_json:

@@ -25,32 +25,27 @@ def demo(
     """A planted edge is found, pure noise is left alone, real data is judged: offline, no keys, no servers."""
     import sys
 
-    from cryptoalpha.app.demo import for_interval, noise_act, planted_act, real_act, real_data
+    from cryptoalpha.app.demo import Act, for_interval, noise_act, planted_act, real_act, real_data
     from cryptoalpha.app.period import period_of
 
     if fetch:
-        from cryptoalpha.app.fetching import demo_history, fetch_history
+        from cryptoalpha.app.fetching import Wanted, fetch_history
 
         with frame.out.progress("fetching") as bar:
-            fetch_history(frame.home, frame.settings, demo_history(interval), note=frame.out.note, tell=bar.at)
+            fetch_history(frame.home, frame.settings, Wanted(interval=interval), note=frame.out.note, tell=bar.at)
     dataset = real_data(frame.settings, frame.home, data, interval)  # first, so that a wrong directory is told at once
     period = period_of(dataset, since, until)
-    acts = []
-    for number, play in enumerate(
-        (
-            lambda: planted_act(frame.settings, frame.home, frame.out.note),
-            lambda: noise_act(frame.settings, frame.home, frame.out.note),
-            lambda: real_act(
-                for_interval(frame.settings, dataset), frame.home, dataset, period, frame.out.note,
-                command=" ".join(["cryptoalpha", *sys.argv[1:]]),
-            ),
-        ),
-        start=1,
-    ):  # fmt: skip
-        act = play()
+    settings, command = for_interval(frame.settings, dataset), " ".join(["cryptoalpha", *sys.argv[1:]])
+    acts: list[Act] = []
+    for number in (1, 2, 3):
+        if number == 1:
+            act = planted_act(frame.settings, frame.home, frame.out.note)
+        elif number == 2:
+            act = noise_act(frame.settings, frame.home, frame.out.note)
+        else:
+            act = real_act(settings, frame.home, dataset, period, frame.out.note, command=command)
         acts.append(act)
-        if not frame.out.as_json:
-            frame.out.result({}, [f"── act {number}: {act.title} " + "─" * 60, *act.lines, f"report {act.report}", ""])
+        frame.out.say([f"── act {number}: {act.title} " + "─" * 60, *act.lines, f"report {act.report}", ""])
     frame.out.result(
         {"acts": [act.as_dict() for act in acts]}, "Simulated figures say nothing about a real market; none of this is advice."
     )

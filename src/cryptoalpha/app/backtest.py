@@ -126,18 +126,9 @@ def run_backtest(
         raise AccountingError(f"{steps} of {len(panel)} bars were processed; the result would be of another period than the one asked for")
     looped = perf_counter()
     weights = recorder.position_weights()
-    turnover = _turnover(recorder)
-    strategy = EquitySeries.of_marks(
-        f"{settings.fusion.method} fusion",
-        recorder.time_array(),
-        recorder.equity_array(),
-        settings.execution.initial_cash,
-        costs=_costs(recorder) / settings.execution.initial_cash,
-        turnover=turnover,
-    )
+    strategy = own_series(settings, recorder)
     baselines = run_baselines(settings, dataset, panel, weights)
     comparison = compare(strategy, baselines, trials, seed=settings.engine.seed)
-    seconds = {"signals": prepared - started, "loop": looped - prepared, "evaluation": perf_counter() - looped}
     return BacktestResult(
         run=run,
         dataset=dataset,
@@ -149,11 +140,24 @@ def run_backtest(
         strategy=strategy,
         baselines=baselines,
         weights=weights,
-        turnover=turnover,
+        turnover=strategy.turnover,
         trials=trials,
         digest=digest,
         tape=tape,
-        seconds=seconds,
+        seconds={"signals": prepared - started, "loop": looped - prepared, "evaluation": perf_counter() - looped},
+    )
+
+
+def own_series(settings: Settings, recorder: Recorder) -> EquitySeries:
+    """The strategy's own equity curve, with what it paid and how much it traded."""
+    initial = settings.execution.initial_cash
+    return EquitySeries.of_marks(
+        f"{settings.fusion.method} fusion",
+        recorder.time_array(),
+        recorder.equity_array(),
+        initial,
+        costs=_costs(recorder) / initial,
+        turnover=_turnover(recorder),
     )
 
 

@@ -23,6 +23,7 @@ from cryptoalpha.app.report.content import (
     WeightHistory,
 )
 from cryptoalpha.app.runs import digest_of
+from cryptoalpha.app.skill import source_skill
 from cryptoalpha.core.time import DAY, interval_name, iso
 from cryptoalpha.core.values import format_event_id
 from cryptoalpha.monitoring.comparison import Assessment
@@ -82,6 +83,7 @@ def as_dict(result: BacktestResult) -> dict[str, object]:
         "differences": list(result.comparison.differences),
         "costs": {"gross": costs.gross, "fees": costs.fees, "spread": costs.spread, "impact": costs.impact,
                   "funding_received": costs.funding_received, "net": costs.net, "currency": card.quote},
+        "source_skill": list(source_skill(result.tape, _mean_source_weights(result))),
         "turnover_per_year": result.turnover,
         "exposure": {"mean_gross": float(gross.mean()), "max_gross": float(gross.max()), "mean_net": float(net.mean())},
         "orders": result.recorder.orders,
@@ -174,6 +176,7 @@ def report_content(result: BacktestResult, *, command: str, audited: AuditReport
         trades_total=len(recorder.fills),
         source_weights=_source_weights(result),
         position_weights=_position_weights(result),
+        source_skill=source_skill(result.tape, _mean_source_weights(result)),
         checks=_checks(result, audited),
         refusals=tuple(
             RefusalCount(rule, count, recorder.refusal_examples.get(rule, "")) for rule, count in sorted(recorder.refusals.items())
@@ -202,9 +205,15 @@ def _trades(result: BacktestResult) -> tuple[Trade, ...]:
     )
 
 
+def _mean_source_weights(result: BacktestResult) -> dict[str, float]:
+    history = result.recorder.source_weights
+    names = {name for _, weights in history for name in weights}
+    return {name: sum(weights.get(name, 0.0) for _, weights in history) / len(history) for name in names}
+
+
 def _source_weights(result: BacktestResult) -> WeightHistory | None:
-    history = [(at, weights) for at, weights in result.recorder.source_weights if weights]
-    if not history:
+    history = result.recorder.source_weights
+    if not any(weights for _, weights in history):
         return None
     names = tuple(sorted({name for _, weights in history for name in weights}))
     values = np.array([[weights.get(name, 0.0) for name in names] for _, weights in history])

@@ -22,7 +22,9 @@ This is the one place besides the engine and the broker call that may catch `Exc
 from __future__ import annotations
 
 import inspect
+import io
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -117,6 +119,8 @@ def verb(app: typer.Typer, name: str | None = None) -> Callable[[Body[Parameters
                 raise typer.Exit(code)
 
         parameters = [*(each.replace(kind=keyword) for each in own), *shared, context]
+        for each in parameters:
+            _show_brackets(each.annotation)
         call.__name__, call.__doc__ = body.__name__, body.__doc__
         call.__annotations__ = {each.name: each.annotation for each in parameters}
         call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -128,6 +132,9 @@ def verb(app: typer.Typer, name: str | None = None) -> Callable[[Body[Parameters
 
 def run(app: typer.Typer, arguments: list[str]) -> int:
     """Run the command line and return its exit code; usage errors get the same form as all others."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without an arrow still gets the words around it
     try:
         code = app(args=arguments or ["--help"], prog_name=PROGRAM, standalone_mode=False)
     except typer.TyperException as error:
@@ -139,6 +146,13 @@ def run(app: typer.Typer, arguments: list[str]) -> int:
     except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED
     return int(code or 0)
+
+
+def _show_brackets(annotation: Any) -> None:
+    """Typer hands help texts to Rich, which would take `[else all]` for markup and print nothing."""
+    for info in getattr(annotation, "__metadata__", ()):
+        if getattr(info, "help", None):
+            info.help = re.sub(r"(?<!\\)\[", r"\\[", info.help)
 
 
 def _open(context: typer.Context, shared: dict[str, Any]) -> Frame:

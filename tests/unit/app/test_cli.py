@@ -263,3 +263,18 @@ def test_values_of_the_house_have_a_json_form():
     assert set(plain(ObservationRef(subject="BTC/USDT", partition="p", row=1, happened_at=0, known_at=1))) >= {"partition", "row"}
     with pytest.raises(TypeError, match="object"):
         plain({"a": object()})
+
+
+def test_brackets_in_help_texts_are_shown(capsys):
+    assert main(["data", "fetch", "--help"]) == 0
+    assert "[else" in capsys.readouterr().out
+    assert main(["config", "validate", "--help"]) == 0
+    assert "[else the effective settings]" in " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+
+def test_a_terminal_that_knows_only_ascii_still_gets_the_words():
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "cryptoalpha.app.cli", "config", "show", "--origin"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "engine.seed" in done.stdout

@@ -24,8 +24,7 @@ def init(
     path: Annotated[Path, typer.Argument(help="File to write.")] = Path("cryptoalpha.yaml"),
     force: Annotated[bool, typer.Option("--force", help="Overwrite.")] = False,
 ) -> None:
-    """Write a commented configuration file: every setting with its value, unit, range and reason. Values are the defaults, then `--config`,
-    then `--set`; a file that is overwritten keeps the comment it begins with."""
+    """Write a commented configuration file: every setting with its value, unit, range and reason."""
     from cryptoalpha.app.config_template import header_of, render, write_new
     from cryptoalpha.app.settings import defaults_with, read_file_alone
 

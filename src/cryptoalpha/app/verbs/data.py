@@ -87,12 +87,16 @@ def fetch(
     frame: Frame,
     instruments: Annotated[
         list[str] | None,
-        typer.Option("--instruments", "-i", help="Such as BTC/USDT; repeatable [else those stored, else eight large ones]."),
+        typer.Option(
+            "--instruments", "-i", help="Comma-separated or repeated, such as BTC/USDT [else those stored, else eight large ones]."
+        ),
     ] = None,
     since: Since = None,
     until: Until = None,
     interval: Interval = "1h",
-    venue: Annotated[list[str] | None, typer.Option("--venue", help="ccxt id; repeatable [else data.exchange.venues].")] = None,
+    venue: Annotated[
+        list[str] | None, typer.Option("--venue", help="ccxt ids, comma-separated or repeated [else data.exchange.venues].")
+    ] = None,
     funding: Annotated[bool, typer.Option(help="Fetch funding rates too.")] = True,
 ) -> None:
     """Download public candles and funding into the store; goes on where it stopped, needs no key."""
@@ -100,11 +104,11 @@ def fetch(
     from cryptoalpha.core.time import parse_time
 
     wanted = Wanted(
-        instruments=tuple(instruments or ()),
+        instruments=_listed(instruments),
         since=parse_time(since) if since else None,
         until=parse_time(until) if until else None,
         interval=interval,
-        venues=tuple(venue or ()),
+        venues=_listed(venue),
         funding=funding,
     )
     with frame.out.progress("fetching") as bar:
@@ -131,6 +135,11 @@ def verify(frame: Frame) -> None:
     frame.out.result({"files": files, "faults": faults}, lines or [f"{files} files, all as they were written"])
     if faults:
         raise StoreError(f"{len(faults)} of {files} files are not what the manifest says", hint="the list above says what to do about each")
+
+
+def _listed(given: list[str] | None) -> tuple[str, ...]:
+    """Names given in several options, or in one with commas."""
+    return tuple(name.strip() for text in given or () for name in text.split(",") if name.strip())
 
 
 def _directory(frame: Frame, path: Path, interval: str, since: str | None, until: str | None) -> Dataset:

@@ -1,42 +1,45 @@
 """The look-ahead audit: remove the future, then poison it, and nothing up to then may change by a single bit.
 
-At each of K random moments t the whole path runs three times over the same window: on everything; on the data known at t (`remove`); and
+At each of K moments t the whole path runs three times over the same window: on everything; on the data known at t (`remove`); and
 on data whose later rows are garbage of the same shape (`poison`). Every feature, join, label, scaler, signal and fitted weight known at
 or before t is compared bit for bit, and so is every journal row: market states, fused weights, decisions, orders, refusals, fills, cash.
-On top come rules that need no second run: no bar may be known before it closes, no fill may happen before its order or at another price
-than the open it claims.
+On top come rules that need no second run (`audit_rules`): nothing may be known before it is over, no fill may happen before its order or
+at another price than the open it claims.
 
 What differs is a leak. The report names the array or the kind of value, the moment, and the first row that changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from cryptoalpha.app.audit_rules import data_offences, fill_offences, panel_offences
 from cryptoalpha.app.book import build_engine, tape_steps
 from cryptoalpha.app.engine import Engine, Step
 from cryptoalpha.app.period import Period
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.core.clock import VirtualClock
-from cryptoalpha.core.errors import ConfigError
+from cryptoalpha.core.errors import ConfigError, CryptoAlphaError
 from cryptoalpha.core.seeds import stream
 from cryptoalpha.core.time import iso
-from cryptoalpha.core.values import Fill, Order, Travelling
+from cryptoalpha.core.values import Travelling
 from cryptoalpha.signals.book import SignalBook
 from cryptoalpha.signals.tape import SignalTape
 from cryptoalpha.store.journal import Journal
 from cryptoalpha.store.panel import Panel
-from cryptoalpha.store.tables import Dataset
+from cryptoalpha.store.tables import Dataset, Times
 
 Mode = Literal["remove", "poison", "rule"]
-PRICE_TOLERANCE = 1e-6
-"""Relative difference allowed between the price a fill implies and the open it claims: fills are rounded to a thousandth of a tick."""
+JournalRows = list[tuple[int, list[Travelling]]]
+FITTED = ("scaler", "weights")
+"""Families of traces that change only when something is fitted."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,8 @@ def audit(dataset: Dataset, path: Path, *, cuts: int = 8, seed: int = 0, advance
     """Audit one window of data.
 
     Args:
-        cuts: how many random moments to cut at.
+        cuts: how many moments to cut at. Not all of them at random (`cut_rows`): a fit that used labels from the future shows it only
+            until those are known, a reading used before it was published only until it is.
         advance: told of every run of the path that has finished (2 · cuts + 1 in all).
 
     Raises:
@@ -131,13 +135,12 @@ def audit(dataset: Dataset, path: Path, *, cuts: int = 8, seed: int = 0, advance
     """
     whole = path.prepare(dataset)
     panel = whole.panel
-    if len(panel) < 2 * cuts:
-        raise ConfigError(f"{len(panel)} bars are too few for {cuts} cuts", hint="audit a longer window or ask for fewer cuts")
-    rows = np.sort(stream(seed, "audit cuts").choice(np.arange(len(panel) // 4, len(panel) - 1), size=cuts, replace=False))
-    moments = [int(panel.known_at[row]) for row in rows]
+    if cuts < 1 or len(panel) < 2 * cuts:
+        raise ConfigError(f"{len(panel)} bars are too few for {cuts} cuts", hint="audit a longer window or ask for at least one cut")
+    moments = [int(panel.known_at[row]) for row in cut_rows(whole, cuts, seed)]
     report = AuditReport(moments, len(panel))
     journal = _trade(path, dataset, whole, moments[-1])
-    _check_rules(panel, journal, report)
+    _check_rules(dataset, panel, journal, report)
     _tell(advance)
     for moment in moments:
         attempts: tuple[tuple[Mode, Dataset], ...] = (
@@ -145,11 +148,42 @@ def audit(dataset: Dataset, path: Path, *, cuts: int = 8, seed: int = 0, advance
             ("poison", poisoned(dataset, moment, seed)),
         )
         for mode, changed in attempts:
-            tape = path.prepare(changed)
-            _compare_arrays(whole, tape, moment, mode, report)
-            _compare_journals(journal, _trade(path, changed, tape, moment), moment, mode, report)
+            _compare_runs(path, changed, whole, journal, moment, mode, report)
             _tell(advance)
     return report
+
+
+def cut_rows(tape: SignalTape, cuts: int, seed: int) -> Times:
+    """The rows to cut at, ascending: random ones, up to a quarter of them where a fit is new and, of three cuts or more, up to a quarter
+    where as many sources as possible have something that happened but is not known yet."""
+    rng = stream(seed, "audit cuts")
+    rows = np.arange(len(tape) // 4, len(tape) - 1)
+    waiting = _sources_in_waiting(tape)[rows]
+    kinds = ((np.flatnonzero(_is_refitted(tape)[:-1]), cuts - 1), (rows[waiting == waiting.max()] if waiting.any() else rows[:0], cuts - 2))
+    chosen = rows[:0]
+    for candidates, most in kinds:
+        fresh = np.setdiff1d(candidates, chosen)
+        chosen = np.append(chosen, rng.choice(fresh, size=max(0, min(max(1, cuts // 4), len(fresh), most)), replace=False))
+    others = rng.choice(np.setdiff1d(rows, chosen), size=cuts - len(chosen), replace=False)
+    return np.sort(np.append(chosen, others)).astype(np.int64)
+
+
+def _is_refitted(tape: SignalTape) -> npt.NDArray[np.bool_]:
+    """Rows at which a scaler or weights differ from the row before. Shape `[T]`."""
+    refitted = np.zeros(len(tape), bool)
+    for name, values in tape.arrays().items():
+        if name.partition("/")[0] in FITTED:
+            refitted[1:] |= _differs(values[1:], values[:-1])
+    return refitted
+
+
+def _sources_in_waiting(tape: SignalTape) -> Times:
+    """At each row, how many tables of readings and posts hold something that has happened and is not known. Shape `[T]`."""
+    at, count = tape.panel.known_at, np.zeros(len(tape), np.int64)
+    for table in (*tape.dataset.readings.values(), *tape.dataset.posts.values()):
+        happened = np.searchsorted(np.sort(table.happened_at), at, side="right")
+        count += happened > np.searchsorted(table.known_at, at, side="right")
+    return count
 
 
 def _tell(advance: Callable[[int], None] | None) -> None:
@@ -179,7 +213,7 @@ def poisoned(dataset: Dataset, moment: int, seed: int = 0) -> Dataset:
     return replace(dataset, bars=bars, readings=readings, posts=posts)
 
 
-def _trade(path: Path, dataset: Dataset, tape: SignalTape, until: int) -> list[tuple[int, list[Travelling]]]:
+def _trade(path: Path, dataset: Dataset, tape: SignalTape, until: int) -> JournalRows:
     """The journal rows of the run up to and including `until`. What lies after it is not traded: poison may bankrupt any account."""
     clock = VirtualClock()
     with Journal(None, durable=False, header={"run": "audit"}) as journal:
@@ -192,44 +226,64 @@ def _until(steps: Iterator[Step], moment: int) -> Iterator[Step]:
     return takewhile(lambda step: step.bar.at <= moment, steps)
 
 
+def _compare_runs(
+    path: Path, changed: Dataset, whole: SignalTape, journal: JournalRows, moment: int, mode: Mode, report: AuditReport
+) -> None:
+    """Take the path again on changed data and compare everything up to `moment`. A run that breaks off has seen the change."""
+    try:
+        tape = path.prepare(changed)
+        _compare_arrays(whole, tape, moment, mode, report)
+        _compare_journals(journal, _trade(path, changed, tape, moment), moment, mode, report)
+    except CryptoAlphaError as error:
+        report.leaks.append(Leak(f"run broke off with {type(error).__name__} ({error})", mode, moment, moment, 1))
+
+
 def _compare_arrays(whole: SignalTape, cut: SignalTape, moment: int, mode: Mode, report: AuditReport) -> None:
     """Every array the two tapes rest on, row by row up to `moment`."""
-    arrays, times = cut.arrays(), whole.panel.known_at
-    inside = times <= moment
-    inside_cut = cut.panel.known_at <= moment
-    for name, values in whole.arrays().items():
-        old = values[inside]
-        new = arrays[name][inside_cut] if name in arrays else old[:0]
+    before, after = whole.arrays(), cut.arrays()
+    times = whole.panel.known_at[whole.panel.known_at <= moment]
+    rows_after = int(np.searchsorted(cut.panel.known_at, moment, side="right"))
+    for name in [*before, *(name for name in after if name not in before)]:
+        old = before[name][: len(times)] if name in before else after[name][:0]
+        new = after[name][:rows_after] if name in after else old[:0]
         report.add(name, old.size)
         shared = min(len(old), len(new))
         differs = _differs(old[:shared], new[:shared])
         count = int(differs.sum()) + abs(len(old) - len(new))
         if count:
             first = int(np.argmax(differs)) if differs.any() else shared
-            report.leaks.append(Leak(name, mode, moment, int(times[min(first, len(times) - 1)]), count))
+            report.leaks.append(Leak(name, mode, moment, int(times[first]) if first < len(times) else moment, count))
 
 
 def _differs(old: npt.NDArray[Any], new: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Rows that are not equal bit for bit (a NaN equals a NaN). Shape `[n]`."""
+    """Rows that are not equal bit for bit (a NaN equals a NaN, but −0 is not 0). Shape `[n]`."""
+    if old.shape != new.shape or old.dtype != new.dtype:
+        return np.ones(len(old), bool)
     same = (old == new) | ((old != old) & (new != new))
+    if np.issubdtype(old.dtype, np.floating):
+        same &= (np.signbit(old) == np.signbit(new)) | (old != old)
     return np.asarray(~same.reshape(len(old), -1).all(axis=1)) if len(old) else np.zeros(0, bool)
 
 
-def _compare_journals(
-    whole: list[tuple[int, list[Travelling]]], cut: list[tuple[int, list[Travelling]]], moment: int, mode: Mode, report: AuditReport
-) -> None:
+def _compare_journals(whole: JournalRows, cut: JournalRows, moment: int, mode: Mode, report: AuditReport) -> None:
     """The first journal row that differs names the kind of value in it that differs; later rows only follow from it."""
     expected = [row for row in whole if row[0] <= moment]
     report.add("journal", sum(len(values) for _, values in expected))
     for (at, old), (found_at, new) in zip(expected, cut, strict=False):
-        if at == found_at and (old == new or repr(old) == repr(new)):  # the second way: NaN is written alike, but equals nothing
+        if at == found_at and _same(old, new):
             continue
-        place = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if repr(a) != repr(b)), min(len(old), len(new)))
+        place = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if not _same(a, b)), min(len(old), len(new)))
         longer = old if len(old) >= len(new) else new
-        report.leaks.append(Leak(f"journal/{_describe(longer[min(place, len(longer) - 1)])}", mode, moment, at, 1))
+        what = _describe(longer[place]) if place < len(longer) else "time"
+        report.leaks.append(Leak(f"journal/{what}", mode, moment, at, 1))
         return
     if len(expected) != len(cut):
         report.leaks.append(Leak("journal/rows", mode, moment, moment, abs(len(expected) - len(cut))))
+
+
+def _same(old: Travelling | Sequence[Travelling], new: Travelling | Sequence[Travelling]) -> bool:
+    """Equal as written; the second way is for NaN, whose bits may differ although it says the same."""
+    return msgspec.msgpack.encode(old) == msgspec.msgpack.encode(new) or repr(old) == repr(new)
 
 
 def _describe(value: Travelling) -> str:
@@ -238,39 +292,12 @@ def _describe(value: Travelling) -> str:
     return f"{kind} {source}".strip()
 
 
-def _check_rules(panel: Panel, journal: list[tuple[int, list[Travelling]]], report: AuditReport) -> None:
+def _check_rules(dataset: Dataset, panel: Panel, journal: JournalRows, report: AuditReport) -> None:
     """Offences that one run shows by itself."""
-    early = np.flatnonzero(panel.known_at < panel.open_time + panel.interval)
-    report.add("rule", len(panel))
-    if len(early):
-        report.leaks.append(Leak("bar known before it closed", "rule", 0, int(panel.known_at[early[0]]), len(early)))
-    orders: dict[str, Order] = {}
-    late: list[Fill] = []
-    mispriced: list[Fill] = []
-    place = {name: a for a, name in enumerate(panel.instruments)}
-    for _, values in journal:
-        for value in values:
-            if isinstance(value, Order):
-                orders[value.client_id] = value
-            elif isinstance(value, Fill):
-                report.add("rule", 1)
-                order = orders.get(value.client_id)
-                if order is None or value.happened_at < order.known_at:
-                    late.append(value)
-                elif order.type == "market" and not _is_at_the_open(value, panel, place):
-                    mispriced.append(value)
-    if late:
-        report.leaks.append(Leak("fill before its order", "rule", 0, late[0].happened_at, len(late)))
-    if mispriced:
-        report.leaks.append(Leak("fill at another price than the next open", "rule", 0, mispriced[0].happened_at, len(mispriced)))
 
+    def count(checked: int) -> None:
+        report.add("rule", checked)
 
-def _is_at_the_open(fill: Fill, panel: Panel, place: Mapping[str, int]) -> bool:
-    """Whether the price before costs that a fill implies is the open of the bar it claims to have happened in."""
-    sign = 1 if fill.side == "buy" else -1
-    implied = float(fill.price - sign * (fill.spread_cost + fill.impact_cost) / fill.quantity)
-    row = int(np.searchsorted(panel.open_time, fill.happened_at))
-    if row >= len(panel) or int(panel.open_time[row]) != fill.happened_at:
-        return False
-    opened = float(panel.open[row, place[fill.instrument]])
-    return abs(implied / opened - 1.0) <= PRICE_TOLERANCE
+    count(len(panel))
+    for offence in (*data_offences(dataset, count), *panel_offences(panel), *fill_offences(panel, journal, count)):
+        report.leaks.append(Leak(offence.what, "rule", 0, offence.first, offence.count))

@@ -22,6 +22,8 @@ class Metric:
     unit: str
     description: str
     scope: Scope = "asset"
+    whole_day: bool = True
+    """Whether it is a reading of the day that holds `happened_at`, so that nobody can know it before that day is over."""
 
 
 _ALL = (
@@ -48,8 +50,8 @@ _ALL = (
     Metric("staked_share", "fraction", "supply locked in staking"),
     Metric("stablecoin_supply_usd", "USD", "dollar stablecoins in existence", "market"),
     Metric("stablecoin_exchange_flow_usd", "USD/day", "stablecoins sent to exchanges less those sent from them", "market"),
-    Metric("funding_rate", "fraction per settlement", "paid by longs to shorts of the perpetual when positive"),
-    Metric("fear_greed", "0..100", "mood index; 0 extreme fear, 100 extreme greed", "market"),
+    Metric("funding_rate", "fraction per settlement", "paid by longs to shorts of the perpetual when positive", whole_day=False),
+    Metric("fear_greed", "0..100", "mood index; 0 extreme fear, 100 extreme greed", "market", whole_day=False),
 )
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}

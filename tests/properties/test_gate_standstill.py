@@ -1,0 +1,160 @@
+"""The risk gate's short way gives what its long way gives, on any book: a limit that comes to bind is never missed."""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cryptoalpha.core.time import MINUTE
+from cryptoalpha.core.values import Decision, InstrumentRules, MarketState, PortfolioState
+from cryptoalpha.risk import gate as gate_module
+from cryptoalpha.risk.caps import CAPS
+from cryptoalpha.risk.config import RiskConfig
+from cryptoalpha.risk.gate import RiskGate
+from cryptoalpha.risk.standstill import CONSIDERED, stands_still
+
+NAMES = ("A/USDT", "B/USDT", "C/USDT")
+NOW = 1_000 * MINUTE
+STAMP = {"happened_at": NOW, "known_at": NOW}
+RULES = {
+    name: InstrumentRules(
+        **STAMP, instrument=name, venue="t", base=name[0], quote="USDT", lot=Decimal("0.001"), tick=Decimal("0.01"), min_notional=Decimal(5)
+    )
+    for name in (*NAMES[:2], "D/USDT")
+} | {
+    NAMES[2]: InstrumentRules(
+        **STAMP, instrument=NAMES[2], venue="t", base="C", quote="USDT", lot=Decimal(1), tick=Decimal("0.01"), min_notional=Decimal(0)
+    )
+}
+
+
+def mostly(usual, *odd):
+    """`usual` three times out of four."""
+    return st.integers(0, 3).flatmap(lambda n: st.one_of(*odd) if n == 0 else st.just(usual))
+
+
+configs = st.builds(
+    RiskConfig,
+    sizing=st.sampled_from(["weight", "units"]),
+    volatility_target=st.sampled_from([None, 0.1]) | st.floats(0.05, 1.0),
+    assumed_correlation=st.floats(0.0, 1.0),
+    max_position=st.sampled_from([1.0, 0.25]) | st.floats(0.0, 0.6),
+    risk_tolerance=mostly(None, st.floats(0.001, 0.1)),
+    max_gross=st.floats(0.0, 1.0),
+    allow_short=st.booleans(),
+    max_drawdown=mostly(1.0, st.just(0.3)),
+    no_trade_band=st.sampled_from([0.0, 0.02, 0.3]),
+)
+
+
+@st.composite
+def instruments(draw, config):
+    """Position, wanted weight or quantity, price, volatility and age: mostly a standstill, sometimes near it, far from it or odd."""
+    price, equity = draw(st.floats(0.5, 60_000.0)), 100_000.0
+    position = Decimal(repr(round(draw(st.sampled_from([0.0, 0.3]) | st.floats(-0.6, 0.6)) * equity / price, 3)))
+    if config.sizing == "units":
+        same, far = float(position), st.floats(-2.0, 2.0)
+    else:
+        same, far = float(position) * price / equity, st.floats(-1.0, 1.0)
+    shrunk = st.floats(0.3, 1.0).map(lambda share: same * share)
+    wanted = draw(mostly(same, shrunk, st.just(0.0), far, st.sampled_from([math.nan, math.inf, -0.0])))
+    price = draw(mostly(price, st.floats(0.5, 60_000.0), st.sampled_from([math.nan, 0.0, math.inf])))
+    volatility = draw(mostly(0.5, st.floats(0.01, 3.0), st.sampled_from([math.nan, 0.0, math.inf])))
+    age = draw(mostly(0, st.sampled_from([180, 181]))) * MINUTE
+    return position, wanted, price, volatility, age
+
+
+@st.composite
+def reviews(draw):
+    """A configuration and what `review` is called with, as keyword arguments."""
+    config = draw(configs)
+    decided = draw(
+        st.lists(mostly("A/USDT", st.sampled_from([*NAMES, "X/USDT"])), min_size=1, max_size=3, unique=draw(mostly(True, st.just(False))))
+    )
+    rows = {name: draw(instruments(config)) for name in {**dict.fromkeys(NAMES), **dict.fromkeys(decided)}}
+    elsewhere = draw(st.sampled_from([(), (("D/USDT", Decimal("0.5")),)]))
+    equity = Decimal(draw(mostly(100_000, st.sampled_from([99_123, 60_000]))))
+    book = PortfolioState(
+        **STAMP,
+        cash=equity,
+        positions=tuple((name, row[0]) for name, row in rows.items() if row[0]) + elsewhere,
+        equity=equity,
+        peak_equity=Decimal(100_000),
+    )
+    states = {
+        name: MarketState(happened_at=NOW - age, known_at=NOW - age, instrument=name, price=price, volatility=volatility)
+        for name, (_, _, price, volatility, age) in rows.items()
+        if draw(st.integers(0, 19)) < 19
+    }
+    decisions = [Decision(**STAMP, instrument=name, agent="x", target_weight=rows[name][1], confidence=1.0, reason="") for name in decided]
+    pending = draw(mostly({}, st.just({"A/USDT": Decimal("0.1")})))
+    return config, {"decisions": decisions, "events": range(len(decisions)), "states": states, "portfolio": book, "pending": pending}
+
+
+@settings(max_examples=400, deadline=None)
+@given(case=reviews())
+def test_the_short_way_gives_what_the_long_way_gives(case):
+    config, asked = case
+    short, long = RiskGate(config, RULES), RiskGate(config, RULES)
+    long._knows_every_cap = False
+    assert short.review(NOW, **asked) == long.review(NOW, **asked)
+
+
+def held(**limits):
+    """Whether one unit held at a price of 20,000 and an equity of 100,000 stands still."""
+    state = {"price": 20_000.0, "volatility": 0.5, "wanted": 1.0, "age": 0} | {k: limits.pop(k) for k in list(limits) if k in STATE}
+    known = NOW - state["age"]
+    return stands_still(
+        NOW,
+        [Decision(**STAMP, instrument="C/USDT", agent="x", target_weight=state["wanted"], confidence=1.0, reason="")],
+        {"C/USDT": MarketState(happened_at=0, known_at=known, instrument="C/USDT", price=state["price"], volatility=state["volatility"])},
+        PortfolioState(
+            **STAMP, cash=Decimal(80_000), positions=(("C/USDT", Decimal(1)),), equity=Decimal(100_000), peak_equity=Decimal(100_000)
+        ),
+        rules=RULES,
+        config=RiskConfig(sizing="units", **limits),
+        max_age=180 * MINUTE,
+    )
+
+
+STATE = frozenset({"price", "volatility", "wanted", "age"})
+
+
+def test_a_unit_that_is_held_and_wanted_takes_the_short_way():
+    assert held()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"price": 25_001.0},  # drifted past max_position = 0.25
+        {"volatility": 1.51},  # 0.2 of equity at most 0.30 / 0.2 = 1.5
+        {"age": 181 * MINUTE},
+        {"price": math.nan},
+        {"wanted": 2.0},
+        {"wanted": 0.0},
+        {"wanted": math.nan},
+        {"wanted": 0.9, "no_trade_band": 0.02},  # 0.02 of equity less: as large as the band
+    ],
+    ids=lambda change: ",".join(change),
+)
+def test_whatever_may_change_something_takes_the_long_way(change):
+    assert not held(**change)
+
+
+def test_a_cap_nobody_considered_closes_the_short_way(monkeypatch):
+    assert {name for name, _ in CAPS} == CONSIDERED
+    forbid = ("forbid", lambda book, config: [0.0] * len(book.proposals))
+    monkeypatch.setattr(gate_module, "CAPS", (*CAPS, forbid))
+    gate = RiskGate(RiskConfig(), RULES)
+    state = MarketState(**STAMP, instrument="C/USDT", price=20_000.0, volatility=0.5)
+    book = PortfolioState(
+        **STAMP, cash=Decimal(80_000), positions=(("C/USDT", Decimal(1)),), equity=Decimal(100_000), peak_equity=Decimal(100_000)
+    )
+    wanted = Decision(**STAMP, instrument="C/USDT", agent="x", target_weight=0.2, confidence=1.0, reason="")
+    (order,) = gate.review(NOW, [wanted], events=[7], states={"C/USDT": state}, portfolio=book)
+    assert (order.side, order.quantity, order.binding_limit) == ("sell", Decimal(1), "forbid")

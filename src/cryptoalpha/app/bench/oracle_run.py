@@ -48,17 +48,11 @@ class OneUnit:
     def decide(self, at: int, fused: Sequence[FusedSignal], *, fused_events: Sequence[int], portfolio: PortfolioState) -> list[Decision]:
         return [
             Decision(
-                happened_at=at,
-                known_at=at,
-                instrument=signal.instrument,
-                agent="one-unit",
-                target_weight=1.0 if signal.direction > 0.0 else 0.0,
-                confidence=signal.confidence,
-                reason="EMA cross",
-                fused=event,
+                happened_at=at, known_at=at, instrument=signal.instrument, agent="one-unit",
+                target_weight=1.0 if signal.direction > 0.0 else 0.0, confidence=signal.confidence, reason="EMA cross", fused=event,
             )
             for signal, event in zip(fused, fused_events, strict=True)
-        ]
+        ]  # fmt: skip
 
 
 class OracleRun(NamedTuple):
@@ -87,9 +81,10 @@ def wanted_units(fast: Floats, slow: Floats) -> Floats:
 
 def oracle_steps(panel: Panel, units: Floats, clock: VirtualClock) -> Iterator[Step]:
     """The market as the loop sees it, with the rule as its only signal."""
+    move = clock.advance_to
     for row, (bar, unit) in enumerate(zip(bar_steps(panel), units.tolist(), strict=True)):
         at, opened = bar.at, bar.open_time
-        clock.advance_to(at)
+        move(at)
         yield Step(
             bar,
             (ObservationRef(happened_at=opened, known_at=at, subject=INSTRUMENT, partition="oracle", row=row),),

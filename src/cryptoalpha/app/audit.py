@@ -34,7 +34,7 @@ from cryptoalpha.signals.book import SignalBook
 from cryptoalpha.signals.tape import SignalTape
 from cryptoalpha.store.journal import Journal
 from cryptoalpha.store.panel import Panel
-from cryptoalpha.store.tables import Dataset, Times
+from cryptoalpha.store.tables import Dataset, PostTable, ReadingTable, Times
 
 Mode = Literal["remove", "poison", "rule"]
 JournalRows = list[tuple[int, list[Travelling]]]
@@ -180,7 +180,8 @@ def _is_refitted(tape: SignalTape) -> npt.NDArray[np.bool_]:
 def _sources_in_waiting(tape: SignalTape) -> Times:
     """At each row, how many tables of readings and posts hold something that has happened and is not known. Shape `[T]`."""
     at, count = tape.panel.known_at, np.zeros(len(tape), np.int64)
-    for table in (*tape.dataset.readings.values(), *tape.dataset.posts.values()):
+    tables: list[ReadingTable | PostTable] = [*tape.dataset.readings.values(), *tape.dataset.posts.values()]
+    for table in tables:
         happened = np.searchsorted(np.sort(table.happened_at), at, side="right")
         count += happened > np.searchsorted(table.known_at, at, side="right")
     return count

@@ -22,9 +22,9 @@ from cryptoalpha.app.recorder import Recorder
 from cryptoalpha.app.runs import digest_of
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.core.clock import VirtualClock
-from cryptoalpha.core.errors import AccountingError, DataMissingError
+from cryptoalpha.core.errors import AccountingError
 from cryptoalpha.core.seeds import stream
-from cryptoalpha.core.time import DAY, DAYS_PER_YEAR
+from cryptoalpha.core.time import DAY, DAYS_PER_YEAR, interval_name
 from cryptoalpha.decisions.fusion import Fusion
 from cryptoalpha.execution.broker import funding_by_bar
 from cryptoalpha.execution.vectorised import WeightsRun, simulate_weights
@@ -33,8 +33,9 @@ from cryptoalpha.signals.book import SignalBook
 from cryptoalpha.signals.tape import SignalTape
 from cryptoalpha.store.journal import Journal
 from cryptoalpha.store.panel import Panel, build_panel
-from cryptoalpha.store.tables import Dataset, Floats
+from cryptoalpha.store.tables import Dataset, Floats, Times
 
+RANDOM_SIGNAL = "random signal of equal turnover"
 RANDOM_COPIES = 20
 """How many time-shifted copies of the strategy make up the random signal."""
 
@@ -74,6 +75,7 @@ def run_identity(settings: Settings, dataset: Dataset, period: Period, instrumen
         "data": dataset.fingerprint,
         "since": str(period.since),
         "until": str(period.until),
+        "interval": ",".join(sorted({interval_name(dataset.bars[name].interval) for name in instruments if name in dataset.bars})),
         "instruments": ",".join(instruments),
         "config": digest_of(decisive_settings(settings)),
         "seed": str(settings.engine.seed),
@@ -82,8 +84,11 @@ def run_identity(settings: Settings, dataset: Dataset, period: Period, instrumen
 
 
 def decisive_settings(settings: Settings) -> dict[str, object]:
-    """The settings that can change what a run does."""
-    return {name: getattr(settings, name).model_dump(mode="json") for name in ("signals", "fusion", "agent", "risk", "execution")}
+    """The settings that can change what a run does. How files are read belongs to them: a data set's hash names its bytes, not when they
+    count as known."""
+    sections = {name: getattr(settings, name) for name in ("signals", "fusion", "agent", "risk", "execution")}
+    sections |= {"data.files": settings.data.files, "store.bar_gate": settings.store.bar_gate}
+    return {name: section.model_dump(mode="json") for name, section in sections.items()}
 
 
 def run_backtest(
@@ -119,14 +124,14 @@ def run_backtest(
     clock = VirtualClock()
     with Journal(journal_path, durable=False, header=run_identity(settings, dataset, period, panel.instruments)) as journal:
         engine = build_engine(settings, dataset, panel.instruments, clock=clock, journal=journal, auto_trading=True, account=run)
-        learn_before(settings, dataset, period, panel.instruments, engine.fusion)
+        learn_before(settings, dataset, period, panel.instruments, engine.fusion, book=book)
         steps = engine.run(tape_steps(tape, dataset, clock), _watcher(recorder, advance))
         digest = journal.digest()
     if steps != len(panel):
         raise AccountingError(f"{steps} of {len(panel)} bars were processed; the result would be of another period than the one asked for")
     looped = perf_counter()
     weights = recorder.position_weights()
-    strategy = own_series(settings, recorder)
+    strategy = own_series(settings, recorder, panel)
     baselines = run_baselines(settings, dataset, panel, weights)
     comparison = compare(strategy, baselines, trials, seed=settings.engine.seed)
     return BacktestResult(
@@ -148,26 +153,29 @@ def run_backtest(
     )
 
 
-def own_series(settings: Settings, recorder: Recorder) -> EquitySeries:
+def own_series(settings: Settings, recorder: Recorder, panel: Panel) -> EquitySeries:
     """The strategy's own equity curve, with what it paid and how much it traded."""
     initial = settings.execution.initial_cash
     return EquitySeries.of_marks(
         f"{settings.fusion.method} fusion",
-        recorder.time_array(),
-        recorder.equity_array(),
+        *newest_marks(recorder.time_array(), recorder.equity_array()),
         initial,
         costs=_costs(recorder) / initial,
-        turnover=_turnover(recorder),
+        turnover=_turnover(recorder, panel),
     )
 
 
-def learn_before(settings: Settings, dataset: Dataset, period: Period, instruments: Sequence[str], fusion: Fusion) -> None:
-    """Warm a learning fusion up on what the data hold of the days before the period."""
+def learn_before(
+    settings: Settings, dataset: Dataset, period: Period, instruments: Sequence[str], fusion: Fusion, *, book: SignalBook | None = None
+) -> None:
+    """Warm a learning fusion up on what the data hold of the days before the period; there may be nothing. `book` as in `run_backtest`."""
     days = settings.fusion.warmup_days if settings.fusion.method != "equal" else 0.0
-    earliest = min(int(dataset.bars[name].open_time[0]) for name in instruments if len(dataset.bars[name]))
-    since = max(earliest, period.since - int(days * DAY))
-    if since < period.since:
-        warm_up(fusion, SignalBook(settings.signals).prepare(dataset, since=since, until=period.since, instruments=instruments))
+    since = period.since - int(days * DAY)
+    opened = [dataset.bars[name].open_time for name in instruments]
+    first = [int(times[np.searchsorted(times, since)]) for times in opened if len(times) and times[-1] >= since]
+    if first and min(first) < period.since:
+        book = book or SignalBook(settings.signals)
+        warm_up(fusion, book.prepare(dataset, since=min(first), until=period.since, instruments=instruments))
 
 
 def _watcher(recorder: Recorder, advance: Progress | None) -> Callable[[Step, StepOutcome], None]:
@@ -187,11 +195,21 @@ def _costs(recorder: Recorder) -> float:
     return paid - sum(float(payment.amount) for payment in recorder.funding)
 
 
-def _turnover(recorder: Recorder) -> float:
+def _turnover(recorder: Recorder, panel: Panel) -> float:
     """Half of what was bought and sold per year, over mean equity."""
-    years = (recorder.times[-1] - recorder.times[0]) / (DAYS_PER_YEAR * DAY) if len(recorder.times) > 1 else 0.0
     traded = sum(float(fill.quantity * fill.price) for fill in recorder.fills)
-    return 0.5 * traded / float(np.mean(recorder.equity)) / years if years > 0.0 else float("nan")
+    return 0.5 * traded / float(np.mean(recorder.equity)) / _years(panel)
+
+
+def _years(panel: Panel) -> float:
+    """From the first open to the last close."""
+    return len(panel) * panel.interval / (DAYS_PER_YEAR * DAY)
+
+
+def newest_marks(times: Times, equity: Floats) -> tuple[Times, Floats]:
+    """Marks at increasing times: of rows that became known together, after a bar that came late, only the newest counts. `[T]` each."""
+    newest = np.append(np.diff(times) > 0, True) if len(times) else np.zeros(0, bool)
+    return times[newest], equity[newest]
 
 
 def run_baselines(settings: Settings, dataset: Dataset, panel: Panel, own_weights: Floats) -> dict[str, EquitySeries]:
@@ -199,31 +217,25 @@ def run_baselines(settings: Settings, dataset: Dataset, panel: Panel, own_weight
     since = int(panel.open_time[0]) - WARMUP_DAYS * DAY
     until = int(panel.open_time[-1]) + panel.interval
     history = build_panel(dataset, since=since, until=until, instruments=panel.instruments)
-    first_row = len(history) - len(panel)
-    if first_row < 0:
-        raise DataMissingError("the panel of the run is longer than the history it was cut from")
-    funding = funding_by_bar(panel, dataset)
+    funding, initial = funding_by_bar(panel, dataset), settings.execution.initial_cash
 
-    def series(name: str, weights: Floats) -> EquitySeries:
-        ran = simulate_weights(panel, weights, settings.execution, funding=funding, band=settings.risk.no_trade_band)
-        return as_series(name, panel, ran, settings.execution.initial_cash)
+    def run(weights: Floats) -> WeightsRun:
+        return simulate_weights(panel, weights, settings.execution, funding=funding, band=settings.risk.no_trade_band)
 
-    found = {name: series(name, weights) for name, weights in baseline_weights(history, first_row).items()}
+    weights = baseline_weights(history, first_row=len(history) - len(panel))
+    found = {name: as_series(name, panel, run(one), initial) for name, one in weights.items()}
     copies = shifted_copies(own_weights, RANDOM_COPIES, stream(settings.engine.seed, "random signal"))
-    shifted = [simulate_weights(panel, one, settings.execution, funding=funding, band=settings.risk.no_trade_band) for one in copies]
-    found["random signal of equal turnover"] = _median_series(panel, shifted, settings.execution.initial_cash)
+    found[RANDOM_SIGNAL] = as_series(RANDOM_SIGNAL, panel, median_run([run(one) for one in copies]), initial)
     return found
 
 
 def as_series(name: str, panel: Panel, ran: WeightsRun, initial: float) -> EquitySeries:
     """The equity curve of a vectorised run."""
     paid = float((ran.fees + ran.spread + ran.impact - ran.funding).sum())
-    years = len(panel) * panel.interval / (DAYS_PER_YEAR * DAY)
-    turnover = 0.5 * float(ran.traded.sum()) / float(ran.equity.mean()) / years
-    return EquitySeries.of_marks(name, panel.known_at, ran.equity, initial, costs=paid / initial, turnover=turnover)
+    turnover = 0.5 * float(ran.traded.sum()) / float(ran.equity.mean()) / _years(panel)
+    return EquitySeries.of_marks(name, *newest_marks(panel.known_at, ran.equity), initial, costs=paid / initial, turnover=turnover)
 
 
-def _median_series(panel: Panel, runs: Sequence[WeightsRun], initial: float) -> EquitySeries:
-    """The copy whose final equity is the median of all: one honest path instead of an average, which would diversify luck away."""
-    ordered = sorted(runs, key=lambda ran: float(ran.equity[-1]))
-    return as_series("random signal of equal turnover", panel, ordered[len(ordered) // 2], initial)
+def median_run(runs: Sequence[WeightsRun]) -> WeightsRun:
+    """The run whose final equity is the median of all: one honest path instead of an average, which would diversify luck away."""
+    return sorted(runs, key=lambda ran: float(ran.equity[-1]))[len(runs) // 2]

@@ -1,7 +1,8 @@
 """The simple rules every strategy is measured against, as weights decided once a day at 00:00 UTC.
 
 A row of weights that is NaN means "no decision: keep the units held". Rules see daily closes (the last bar known by midnight UTC) and
-nothing later. Each instrument gets a 1/N share of the book, N being the instruments of the book.
+nothing later. Each instrument gets a 1/N share of the book, N being the instruments of the book. On bars longer than a day the rules decide
+at each close, and their windows count bars.
 
 Parameters are the customary ones and are not tuned here; they were known to work in hindsight, so these are bars to beat, not forecasts.
 """
@@ -26,16 +27,12 @@ WARMUP_DAYS = 200
 
 
 def daily_rows(panel: Panel) -> Times:
-    """The last grid row of each UTC day in which anything printed: the moments at which the rules decide. Shape `[D]`.
+    """The grid rows in which a UTC day ends: the moments at which the rules decide. Shape `[D]`.
 
-    A day that is not over yet decides nothing, so that no row depends on whether more of its day is to come.
+    Whether a row is one of them is seen from its own times, never from whether more of its day is to come. An outage at midnight is no
+    excuse: the rule then decides on the last closes there are.
     """
-    printed = np.flatnonzero(panel.present.any(axis=1))
-    day = (panel.known_at[printed] - 1) // DAY  # a bar known at midnight belongs to the day it closes
-    last = np.flatnonzero(np.append(day[1:] != day[:-1], False)) if len(day) else np.empty(0, np.int64)
-    closing = printed[last]
-    final = printed[-1:] if len(printed) and panel.known_at[printed[-1]] % DAY == 0 else printed[:0]
-    return np.concatenate([closing, final]).astype(np.int64)
+    return np.flatnonzero((panel.open_time + panel.interval) // DAY > panel.open_time // DAY).astype(np.int64)
 
 
 def daily_closes(panel: Panel, rows: Times) -> Floats:
@@ -50,17 +47,25 @@ def _rolling_mean(values: Floats, window: int) -> Floats:
     """Mean of the last `window` rows, NaN until there are that many. Shape `[D, A]` → `[D, A]`."""
     out = np.full(values.shape, np.nan)
     if len(values) >= window:
-        out[window - 1 :] = np.lib.stride_tricks.sliding_window_view(values, window, axis=0).mean(axis=-1)
+        out[window - 1 :] = sum(_lagged(values, window)) / window
     return out
+
+
+def _lagged(values: Floats, window: int) -> list[Floats]:
+    """The `window` values of every full window, oldest first: adding them up in this order does not depend on how many windows there are.
+    Shape `[D, A]` → `window` arrays `[D − window + 1, A]`."""
+    return [values[place : len(values) - window + 1 + place] for place in range(window)]
 
 
 def daily_volatility(closes: Floats) -> Floats:
     """Annualised standard deviation (ddof 1, 365 days) of the last 30 daily log returns. Shape `[D, A]`."""
     returns = np.diff(np.log(closes), axis=0, prepend=np.full((1, closes.shape[1]), np.nan))
-    mean = _rolling_mean(returns, VOLATILITY_DAYS)
-    square = _rolling_mean(returns**2, VOLATILITY_DAYS)
-    variance = np.maximum(square - mean**2, 0.0) * VOLATILITY_DAYS / (VOLATILITY_DAYS - 1)
-    return np.asarray(np.sqrt(variance * DAYS_PER_YEAR))
+    out = np.full(closes.shape, np.nan)
+    if len(returns) >= VOLATILITY_DAYS:
+        mean = _rolling_mean(returns, VOLATILITY_DAYS)[VOLATILITY_DAYS - 1 :]
+        variance = sum((lagged - mean) ** 2 for lagged in _lagged(returns, VOLATILITY_DAYS)) / (VOLATILITY_DAYS - 1)
+        out[VOLATILITY_DAYS - 1 :] = np.sqrt(variance * DAYS_PER_YEAR)
+    return out
 
 
 def volatility_share(closes: Floats) -> Floats:
@@ -113,7 +118,7 @@ def _ema(closes: Floats, span: int) -> Floats:
     """Exponential mean with alpha 2/(span + 1), seeded with the first close of each instrument."""
     alpha = 2.0 / (span + 1.0)
     out = np.empty(closes.shape)
-    level = closes[0]
+    level = np.full(closes.shape[1], np.nan)
     for day, row in enumerate(closes):
         level = np.where(np.isfinite(level), np.where(np.isfinite(row), level + alpha * (row - level), level), row)
         out[day] = level

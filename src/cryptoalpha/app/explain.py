@@ -81,7 +81,8 @@ def _look_up(journal: JournalReader, name: str) -> tuple[int, Fill | Order]:
         event = parse_event_id(name)
     except ConfigError:
         event = None
-    if event is not None and 1 <= split_event_id(event)[0] <= len(journal):
+    row, place = (0, 0) if event is None else split_event_id(event)
+    if event is not None and 1 <= row <= len(journal) and place < len(journal.read(row)[1]):
         value = journal.get(event)
         if isinstance(value, Fill | Order):
             return event, value

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from cryptoalpha.core.errors import ConfigError, DataMissingError
 from cryptoalpha.core.time import day_of, iso, parse_time
 from cryptoalpha.store.tables import Dataset
@@ -21,16 +23,35 @@ class Period:
             raise ConfigError(f"the period {iso(self.since)} to {iso(self.until)} is empty", hint="--until must lie after --since")
 
     def bars(self, dataset: Dataset) -> int:
-        """How many steps of the longest grid lie in the period."""
-        intervals = [table.interval for table in dataset.bars.values() if len(table)]
-        return (self.until - self.since) // min(intervals) if intervals else 0
+        """How many rows the grid of the bars has between the first and the last that lie in the period."""
+        inside = self._inside(dataset)
+        return (inside[1] - inside[0]) // inside[2] + 1 if inside is not None else 0
 
     def last_bars(self, dataset: Dataset, count: int) -> Period:
-        """The end of the period, `count` bars long at most; it ends with the last bar there is."""
-        tables = [table for table in dataset.bars.values() if len(table)]
-        interval = min(table.interval for table in tables)
-        until = min(self.until, max(int(table.open_time[-1]) for table in tables) + interval)
-        return Period(max(self.since, until - count * interval), until)
+        """The end of the period, `count` bars long at most; it ends with the last bar there is.
+
+        Raises:
+            DataMissingError: if no bar lies in the period.
+        """
+        inside = self._inside(dataset)
+        if inside is None:
+            raise DataMissingError(
+                f"{dataset.origin} has no bars from {iso(self.since)} to {iso(self.until)}",
+                hint="`cryptoalpha data list` prints what the store holds",
+            )
+        first, last, interval = inside
+        return Period(max(first, last - (count - 1) * interval), last + interval)
+
+    def _inside(self, dataset: Dataset) -> tuple[int, int, int] | None:
+        """Open of the first and of the last bar in the period, and the bars' length; None if there is none."""
+        opened = []
+        for table in dataset.bars.values():
+            begin, end = np.searchsorted(table.open_time, (self.since, self.until))
+            if end > begin:
+                opened.append((int(table.open_time[begin]), int(table.open_time[end - 1]), table.interval))
+        if not opened:
+            return None
+        return min(one[0] for one in opened), max(one[1] for one in opened), min(one[2] for one in opened)
 
     def __str__(self) -> str:
         return f"{day_of(self.since)} to {day_of(self.until)}"

@@ -111,7 +111,7 @@ def carried_forward(values: Floats) -> Floats:
 
 
 def _mean_weights(outcome: StepOutcome) -> dict[str, float]:
-    """Weight of each source, averaged over the instruments it spoke about."""
+    """Weight of each source, averaged over all instruments: 0 where it said nothing, so that absolute values sum to 1 at most."""
     total: dict[str, float] = {}
     for fused in outcome.fused:
         for source, weight in fused.weights:

@@ -21,6 +21,7 @@ METRICS = "metrics.json"
 CONFIG = "config.json"
 CONTENT = "report.msgpack"
 REPORT = "report.html"
+ASIDE = ".old"
 
 
 def digest_of(value: object) -> str:
@@ -40,25 +41,65 @@ def run_directory(home: Path, run: str) -> Path:
 
 @contextmanager
 def new_run(home: Path, run: str) -> Iterator[Path]:
-    """A directory to write a run into; on success it replaces an earlier run of the same id, on failure it is removed."""
+    """A directory to write a run into; on success it replaces an earlier run of the same id, on failure it is removed.
+
+    What killed processes left of that run is cleared away first.
+
+    Raises:
+        StoreError: if the directory cannot be written or put in its place.
+    """
     final = run_directory(home, run)
     draft = final.with_name(f".{run}.{os.getpid()}")
     try:
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(parents=True)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        _clear_leftovers(final)
+        draft.mkdir()
     except OSError as error:
         raise StoreError(f"cannot write runs under {home}: {error.strerror}", hint="set CRYPTOALPHA_HOME to a writable directory") from None
     try:
         yield draft
-        if final.exists():
-            stale = final.with_name(f".{run}.{os.getpid()}.old")
-            final.rename(stale)
-            draft.rename(final)
-            shutil.rmtree(stale, ignore_errors=True)
-        else:
-            draft.rename(final)
+        _put(draft, final)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _put(draft: Path, final: Path) -> None:
+    """Move a finished draft to its place. A directory cannot replace another in one step: the old one is set aside, and put back by
+    `_clear_leftovers` if the process dies in between."""
+    stale = draft.with_name(f"{draft.name}{ASIDE}")
+    try:
+        if final.exists():
+            final.rename(stale)
+        draft.rename(final)
+    except OSError as error:
+        if stale.exists() and not final.exists():
+            stale.rename(final)
+        raise StoreError(
+            f"cannot put the run {final.name} in its place: {error.strerror}", hint="run one backtest of a name at a time"
+        ) from None
+    shutil.rmtree(stale, ignore_errors=True)
+
+
+def _clear_leftovers(final: Path) -> None:
+    """Remove drafts of this run whose process is gone, and put back a finished run that was set aside and never replaced."""
+    for path in sorted(final.parent.glob(f".{final.name}.*")):
+        owner, _, kind = path.name.removeprefix(f".{final.name}.").partition(".")
+        if not owner.isdecimal() or kind not in ("", ASIDE[1:]) or (int(owner) != os.getpid() and _is_running(int(owner))):
+            continue
+        if kind and not final.exists():
+            path.rename(final)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def list_runs(home: Path) -> list[str]:
@@ -67,7 +108,7 @@ def list_runs(home: Path) -> list[str]:
     if not root.is_dir():
         return []
     found = [path for path in root.iterdir() if not path.name.startswith(".") and (path / JOURNAL).exists()]
-    return [path.name for path in sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name))]
+    return [path.name for path in sorted(found, key=lambda path: ((path / JOURNAL).stat().st_mtime_ns, path.name))]
 
 
 def find_run(home: Path, run: str | None) -> Path:
@@ -87,10 +128,18 @@ def find_run(home: Path, run: str | None) -> Path:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees the old content or the new, never half of it."""
+    """Write a text file so that a reader sees the old content or the new, never half of it.
+
+    Raises:
+        StoreError: if it cannot be written.
+    """
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with draft.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    try:
+        with draft.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise StoreError(f"cannot write {path}: {error.strerror}", hint="name a file in a folder that exists and is writable") from None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cryptoalpha.app.settings import Settings
-from cryptoalpha.core.errors import DataMissingError
+from cryptoalpha.core.errors import ConfigError, DataMissingError
 from cryptoalpha.core.time import parse_interval
 from cryptoalpha.data.files import load_directory
 from cryptoalpha.data.simulated import simulate
@@ -29,8 +29,11 @@ def open_dataset(
     """The data of a run: `data` if a directory is named, the simulated market if asked for, else the store.
 
     Raises:
+        ConfigError: if both a directory and the simulated market are asked for.
         DataMissingError: if there is nothing to work on; the hint names the ways to get something.
     """
+    if simulated and data is not None:
+        raise ConfigError("--data and --simulated name two sources", hint="leave one of them out")
     if simulated:
         return simulate(settings.data.simulated, settings.engine.seed).dataset
     if data is not None:

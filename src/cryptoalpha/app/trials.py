@@ -1,7 +1,8 @@
 """How often have these data been asked? Every backtest counts, because the best of many worthless strategies looks good.
 
 The ledger remembers each distinct configuration tried on each data set and period, however it ended. The count deflates the Sharpe ratio
-of the next result. Looks taken elsewhere are added with `--trials`.
+of the next result; whatever shares a bar with the period counts, for moving its ends by a day does not make data new. Looks taken elsewhere
+are added with `--trials`.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ from cryptoalpha.store.sqlite import Schema, open_database, sqlite_errors
 SCHEMA = Schema(
     name="trial ledger",
     application_id=0x63617472,
-    version=1,
-    statements=("CREATE TABLE trial (data TEXT, period TEXT, config TEXT, PRIMARY KEY (data, period, config)) WITHOUT ROWID",),
+    version=2,
+    statements=(
+        "CREATE TABLE trial (data TEXT, since INTEGER, until INTEGER, config TEXT, PRIMARY KEY (data, config, since, until)) WITHOUT ROWID",
+    ),
 )
 
 
 def count_trial(home: Path, identity: Mapping[str, str]) -> int:
-    """Enter a trial and return how many distinct ones there are now on the same data and period, this one included.
+    """Enter a trial and return how many distinct configurations were tried on the same data in periods that overlap, this one included.
 
     Args:
         identity: the header of the run's journal (`backtest.run_identity`).
@@ -29,14 +32,15 @@ def count_trial(home: Path, identity: Mapping[str, str]) -> int:
         StoreError: if the ledger cannot be written.
     """
     path = home / "trials.sqlite"
-    period = f"{identity['since']}–{identity['until']}"
+    data, since, until = identity["data"], int(identity["since"]), int(identity["until"])
+    config = " ".join(identity[name] for name in ("config", "interval", "instruments", "version"))
     connection = open_database(path, SCHEMA, durable=True)
     try:
         with sqlite_errors(path, SCHEMA.name):
-            config = f"{identity['config']} {identity['instruments']} {identity['version']}"
-            connection.execute("INSERT OR IGNORE INTO trial VALUES (?, ?, ?)", (identity["data"], period, config))
-            connection.commit()
-            found = connection.execute("SELECT count(*) FROM trial WHERE data = ? AND period = ?", (identity["data"], period)).fetchone()
+            connection.execute("INSERT OR IGNORE INTO trial VALUES (?, ?, ?, ?)", (data, since, until, config))
+            found = connection.execute(
+                "SELECT count(DISTINCT config) FROM trial WHERE data = ? AND since < ? AND until > ?", (data, until, since)
+            ).fetchone()
     finally:
         connection.close()
     return int(found[0])

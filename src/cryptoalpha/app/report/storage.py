@@ -1,10 +1,12 @@
 """A report's content as bytes, so that a report can be written again, or beside others, without running anything.
 
 Arrays travel as (dtype, shape, raw little-endian bytes). Nothing here executes what it reads: it is msgspec, decoded into known types.
+Before the content stand the name and version of the format and the sha256 of what follows.
 """
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import msgspec
@@ -13,12 +15,14 @@ import numpy as np
 from cryptoalpha.app.report.content import ReportContent
 from cryptoalpha.core.errors import StoreError
 
-SCHEMA = 1
+FORMAT = b"cryptoalpha report 2\n"
+_SEAL = hashlib.sha256().digest_size
 
 
 def dump_content(content: ReportContent) -> bytes:
     """The content as msgpack."""
-    return msgspec.msgpack.encode((SCHEMA, content), enc_hook=_encode)
+    body = msgspec.msgpack.encode(content, enc_hook=_encode)
+    return FORMAT + hashlib.sha256(body).digest() + body
 
 
 def load_content(data: bytes) -> ReportContent:
@@ -27,13 +31,15 @@ def load_content(data: bytes) -> ReportContent:
     Raises:
         StoreError: if the bytes are damaged or of another schema.
     """
+    if not data.startswith(FORMAT):
+        raise StoreError("the stored report is of another version, or none at all", hint="run the backtest again with this version")
+    seal, body = data[len(FORMAT) : len(FORMAT) + _SEAL], data[len(FORMAT) + _SEAL :]
+    if hashlib.sha256(body).digest() != seal:
+        raise StoreError("the stored report is damaged: its content does not match its sha256", hint="run the backtest again")
     try:
-        schema, content = msgspec.msgpack.decode(data, type=tuple[int, ReportContent], dec_hook=_decode)
+        return msgspec.msgpack.decode(body, type=ReportContent, dec_hook=_decode)
     except (msgspec.DecodeError, ValueError) as error:
         raise StoreError(f"the stored report cannot be read: {error}", hint="run the backtest again") from None
-    if schema != SCHEMA:
-        raise StoreError(f"the stored report has schema {schema}, expected {SCHEMA}", hint="run the backtest again with this version")
-    return content
 
 
 def _encode(value: object) -> object:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from cryptoalpha.app.period import Period
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.sources import open_store
-from cryptoalpha.app.trade import TradeReport, live
+from cryptoalpha.app.trade import TradeReport, live, replay
 from cryptoalpha.core.time import DAY, HOUR
-from cryptoalpha.core.values import Fill, ObservationRef
+from cryptoalpha.core.values import Fill, ObservationRef, Order, Signal
 from cryptoalpha.data.live import LiveBatch
 from cryptoalpha.data.simulated import simulate
 from cryptoalpha.store.history import History
@@ -45,14 +47,14 @@ class Venue:
     def __init__(self, root: Path, market: Dataset) -> None:
         self.home, self._market = Home(root), market
         table = next(iter(market.bars.values()))
-        self._cut = int(table.open_time[-BATCHES])
+        self.cut = int(table.open_time[-BATCHES])
         with History(self.home) as history:
             for bars in market.bars.values():
-                history.write_bars("simulated", bars.take(bars.open_time < self._cut), origin="test")
+                history.write_bars("simulated", bars.take(bars.open_time < self.cut), origin="test")
             history.write_rules(market.rules.values())
 
     def batches(self, after: int, count: int) -> Iterator[LiveBatch]:
-        for opened in range(after + HOUR, min(after + (count + 1) * HOUR, self._cut + BATCHES * HOUR), HOUR):
+        for opened in range(after + HOUR, min(after + (count + 1) * HOUR, self.cut + BATCHES * HOUR), HOUR):
             rows: dict[str, BarTable] = {}
             for name, table in self._market.bars.items():
                 rows[name] = table.take(np.flatnonzero(table.open_time == opened))
@@ -80,6 +82,26 @@ def test_two_sessions_leave_the_journal_of_one(tmp_path: Path, market: Dataset):
     assert (first.steps, second.recovered, second.steps) == (25, 25, BATCHES)
     assert second.digest == whole.digest
     assert second.portfolio == whole.portfolio
+
+
+def test_one_bar_at_a_time_gives_the_orders_of_the_batch(tmp_path: Path, market: Dataset):
+    """A backtest computes its signals for the whole period at once; live they are computed for the newest bar alone."""
+    venue = Venue(tmp_path / "home", market)
+    venue.session(BATCHES)
+    begun = venue.cut  # the store holds bars only, so the replay gets no funding either
+    replayed = replay(
+        SETTINGS, replace(market, readings={}), Period(begun, begun + BATCHES * HOUR), tmp_path / "batch.sqlite", run="paper", speed=0.0,
+        stop=threading.Event(), say=lambda text: None,
+    )  # fmt: skip
+    assert replayed.steps == BATCHES
+
+    def acts(path: Path) -> list[object]:
+        with JournalReader(path) as journal:
+            return [value for _, _, values in journal.rows() for value in values if isinstance(value, Signal | Order | Fill)]
+
+    one_by_one = acts(venue.home.root / "runs" / "paper" / "journal.sqlite")
+    assert one_by_one == acts(tmp_path / "batch.sqlite")
+    assert any(isinstance(value, Fill) for value in one_by_one)
 
 
 def test_bars_are_cited_by_their_place_in_time_because_their_file_still_grows(tmp_path: Path, market: Dataset):

@@ -39,8 +39,8 @@ check: venv  ## style, types, who may import whom, sizes and names
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python -m pytest tests/unit/test_house.py
 
-bench: venv  ## speed, as ratios measured in one run
-	@$(BIN)/cryptoalpha bench engine $(ARGS)
+bench: venv  ## speed, as ratios measured in one run; writes benchmarks/RESULTS.md
+	@$(BIN)/cryptoalpha bench engine --keep benchmarks $(ARGS)
 
 format: venv  ## put the sources into the house's form
 	@$(BIN)/ruff check --fix $(SOURCES)

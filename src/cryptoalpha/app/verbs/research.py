@@ -144,10 +144,17 @@ def bench(
     frame: Frame,
     name: Annotated[str, typer.Argument(help="Which benchmark: engine.")] = "engine",
     repeats: Annotated[int, typer.Option("--repeats", min=1, max=50, help="Timed repeats; the median counts.")] = 5,
+    keep: Annotated[Path | None, typer.Option("--keep", help="Folder in which to keep the result and write RESULTS.md.")] = None,
 ) -> None:
     """Measure speed as ratios against named baselines, in one run."""
     from cryptoalpha.app.bench.run import run_bench
 
     with frame.out.progress(f"bench {name}") as advance:
         found = run_bench(name, repeats=repeats, advance=advance)
+    if keep is not None:
+        from datetime import UTC, datetime
+
+        from cryptoalpha.app.bench.results import keep_result
+
+        frame.out.note(f"wrote {keep_result(keep, found, on=datetime.now(UTC).date())}")
     frame.out.bare(found.as_dict(), found.lines())

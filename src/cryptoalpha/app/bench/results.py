@@ -1,0 +1,57 @@
+"""Benchmarks that are kept: one JSON file per benchmark, and a page that shows them beside their targets."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from pathlib import Path
+
+from cryptoalpha.app.bench.run import BenchResult
+from cryptoalpha.app.output import plain
+from cryptoalpha.app.runs import write_atomically
+
+TARGETS = {
+    "engine": {
+        "vectorised_ratio": "≥ 50",
+        "loop_ratio": "≥ 0.5, goal 1",
+        "oracle_orders": "2670",
+        "oracle_equity": "903475.27 ± 0.01",
+        "oracle_b_equity": "903405.66 ± 0.01",
+    }
+}
+
+
+def keep_result(folder: Path, result: BenchResult, *, on: date) -> Path:
+    """Write `folder/results/NAME.json` and the page `folder/RESULTS.md` of all that are there; returns the page."""
+    results = folder / "results"
+    results.mkdir(parents=True, exist_ok=True)
+    document = plain({**result.as_dict(), "date": on.isoformat()})
+    write_atomically(results / f"{result.name}.json", json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    page = folder / "RESULTS.md"
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))]
+    write_atomically(page, _page(found))
+    return page
+
+
+def _page(documents: list[dict[str, object]]) -> str:
+    lines = ["# Benchmark results", "", "Written by `make bench`; ratios are measured in one run, larger is better.", ""]
+    for document in documents:
+        lines += _section(document)
+    return "\n".join(lines)
+
+
+def _section(document: dict[str, object]) -> list[str]:
+    name, environment, figures = str(document["bench"]), document["environment"], document["figures"]
+    assert isinstance(environment, dict)
+    assert isinstance(figures, dict)
+    machine = ", ".join(f"{key} {value}" for key, value in environment.items())
+    notes = document["notes"]
+    assert isinstance(notes, list)
+    targets = TARGETS.get(name, {})
+    rows = [f"| {key} | {_shown(value)} | {targets.get(key, '')} |" for key, value in figures.items()]
+    return [f"## {name}", "", f"{document['date']}; {machine}", "", "| figure | value | target |", "|---|---|---|", *rows, "",
+            *(f"- {note}" for note in notes), ""]  # fmt: skip
+
+
+def _shown(value: object) -> str:
+    return "not installed" if value is None else f"{value:,.2f}" if isinstance(value, float) else str(value)

@@ -118,12 +118,12 @@ def run_backtest(
     started = perf_counter()
     book = book or SignalBook(settings.signals)
     tape = book.prepare(dataset, since=period.since, until=period.until, instruments=instruments)
-    prepared = perf_counter()
-    panel = tape.panel
-    recorder = Recorder(panel.instruments)
-    clock = VirtualClock()
-    with Journal(journal_path, durable=False, header=run_identity(settings, dataset, period, panel.instruments)) as journal:
-        engine = build_engine(settings, dataset, panel.instruments, clock=clock, journal=journal, auto_trading=True, account=run)
+    prepared, panel = perf_counter(), tape.panel
+    recorder, clock = Recorder(panel.instruments), VirtualClock()
+    identity = run_identity(settings, dataset, period, panel.instruments)
+    with Journal(journal_path, durable=False, header=identity) as journal:
+        account = digest_of(identity)[:8]  # not the run's name: it enters order ids, and a run by another name is the same run
+        engine = build_engine(settings, dataset, panel.instruments, clock=clock, journal=journal, auto_trading=True, account=account)
         learn_before(settings, dataset, period, panel.instruments, engine.fusion, book=book)
         steps = engine.run(tape_steps(tape, dataset, clock), _watcher(recorder, advance))
         digest = journal.digest()

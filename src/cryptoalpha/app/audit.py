@@ -111,7 +111,7 @@ class AuditReport:
 
 
 def default_path(settings: Settings, period: Period, instruments: Sequence[str] | None = None) -> Path:
-    """The path a backtest takes."""
+    """The path a backtest takes, but for the days its fusion learns on before: here it learns within the window, by the same steps."""
 
     def prepare(dataset: Dataset) -> SignalTape:
         return SignalBook(settings.signals).prepare(dataset, since=period.since, until=period.until, instruments=instruments)

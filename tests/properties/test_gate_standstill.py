@@ -15,7 +15,7 @@ from cryptoalpha.risk import gate as gate_module
 from cryptoalpha.risk.caps import CAPS
 from cryptoalpha.risk.config import RiskConfig
 from cryptoalpha.risk.gate import RiskGate
-from cryptoalpha.risk.standstill import CONSIDERED, stands_still
+from cryptoalpha.risk.standstill import CONSIDERED, Standstill
 
 NAMES = ("A/USDT", "B/USDT", "C/USDT")
 NOW = 1_000 * MINUTE
@@ -108,17 +108,12 @@ def held(**limits):
     """Whether one unit held at a price of 20,000 and an equity of 100,000 stands still."""
     state = {"price": 20_000.0, "volatility": 0.5, "wanted": 1.0, "age": 0} | {k: limits.pop(k) for k in list(limits) if k in STATE}
     known = NOW - state["age"]
-    return stands_still(
-        NOW,
-        [Decision(**STAMP, instrument="C/USDT", agent="x", target_weight=state["wanted"], confidence=1.0, reason="")],
-        {"C/USDT": MarketState(happened_at=0, known_at=known, instrument="C/USDT", price=state["price"], volatility=state["volatility"])},
-        PortfolioState(
-            **STAMP, cash=Decimal(80_000), positions=(("C/USDT", Decimal(1)),), equity=Decimal(100_000), peak_equity=Decimal(100_000)
-        ),
-        rules=RULES,
-        config=RiskConfig(sizing="units", **limits),
-        max_age=180 * MINUTE,
+    wanted = Decision(**STAMP, instrument="C/USDT", agent="x", target_weight=state["wanted"], confidence=1.0, reason="")
+    market = MarketState(happened_at=0, known_at=known, instrument="C/USDT", price=state["price"], volatility=state["volatility"])
+    book = PortfolioState(
+        **STAMP, cash=Decimal(80_000), positions=(("C/USDT", Decimal(1)),), equity=Decimal(100_000), peak_equity=Decimal(100_000)
     )
+    return Standstill(RiskConfig(sizing="units", **limits), RULES, 180 * MINUTE).holds(NOW, [wanted], {"C/USDT": market}, book)
 
 
 STATE = frozenset({"price", "volatility", "wanted", "age"})

@@ -47,7 +47,7 @@ def compose(
     the weighted mean of the signal values. Urgency is the weighted mean of bar length over horizon, capped at 1.
     """
     scale = 0.0
-    for _, _, raw in opinions:  # loops, not generators: three times faster for a few opinions
+    for _, _, raw in opinions:  # a loop: for a few opinions a generator costs more than the sum
         scale += raw if raw >= 0.0 else -raw
     if scale == 0.0:
         return FusedSignal(

@@ -25,7 +25,7 @@ from cryptoalpha.risk.caps import CAPS
 from cryptoalpha.risk.config import RiskConfig
 from cryptoalpha.risk.drawdown_stop import DrawdownStop
 from cryptoalpha.risk.rounding import client_order_id, round_to_lot
-from cryptoalpha.risk.standstill import CONSIDERED, stands_still
+from cryptoalpha.risk.standstill import CONSIDERED, Standstill
 
 Verdict = Order | Refusal
 ZERO = Decimal(0)
@@ -47,6 +47,7 @@ class RiskGate:
         self._rules = rules
         self._account = account
         self._max_age = int(config.max_state_age_minutes * MINUTE)
+        self._standstill = Standstill(config, rules, self._max_age)
         self._knows_every_cap = {name for name, _ in CAPS} <= CONSIDERED
 
     @property
@@ -86,8 +87,7 @@ class RiskGate:
             return []
         if len(decisions) != len(events):
             raise ConfigError(f"{len(decisions)} decisions came with {len(events)} event ids")
-        short = self._knows_every_cap and not (halted or pending)
-        if short and stands_still(at, decisions, states, portfolio, rules=self._rules, config=self.config, max_age=self._max_age):
+        if self._knows_every_cap and not (halted or pending) and self._standstill.holds(at, decisions, states, portfolio):
             return []
         positions = dict(portfolio.positions)
         verdicts: list[Verdict] = []

@@ -2,7 +2,7 @@
 
 A review that would walk every cap only to find nothing is told apart here by a few comparisons per decision. They are the gate's own, on
 the same floats, so the answer is the same bit for bit (`tests/properties` compares both ways on random books): a price that drifted, a
-volatility that rose or a state that went stale takes the long way again. It saves 4.3 of 4.9 µs per one-instrument review.
+volatility that rose or a state that went stale takes the long way again. It saves 4.1 of 11.4 µs per bar of the oracle loop (journal aside).
 
 Why this is enough: a position that nobody enlarges is cut only by the caps that look at it alone, `position_cap` and `volatility_target`;
 what other positions do binds entries only. And a decision that wants nothing where nothing is held takes no room from any other.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Mapping, Sequence
+from decimal import Decimal
 
 from cryptoalpha.core.values import Decision, MarketState, PortfolioState
 from cryptoalpha.risk.config import RiskConfig
@@ -20,43 +21,48 @@ CONSIDERED = frozenset({"short_forbidden", "position_cap", "volatility_target", 
 """The caps that the argument above covers. With any other cap in `caps.CAPS`, every review takes the long way."""
 
 
-def stands_still(
-    at: int,
-    decisions: Sequence[Decision],
-    states: Mapping[str, MarketState],
-    portfolio: PortfolioState,
-    *,
-    rules: Container[str],
-    config: RiskConfig,
-    max_age: int,
-) -> bool:
-    """Whether reviewing these decisions is bound to give no order and no refusal, with the stop armed and no order pending.
-
-    False where in doubt: the long way decides then.
+class Standstill:
+    """Tells reviews that change nothing from the others.
 
     Args:
+        config: the limits.
         rules: instruments that may be traded.
         max_age: age of a market state beyond which it counts as missing, ns.
     """
-    positions = dict(portfolio.positions)
-    equity = 0.0  # a Decimal becomes a float through text: only where something is held
-    for decision in decisions:
-        name, wanted = decision.instrument, decision.target_weight
-        state = states.get(name)
-        if state is None or at - state.known_at > max_age or not 0.0 < state.price < math.inf or name not in rules:
-            return False
-        position = positions.get(name)
-        if position is None:
-            if wanted != 0.0:  # also NaN
+
+    def __init__(self, config: RiskConfig, rules: Container[str], max_age: int) -> None:
+        self._config, self._rules, self._max_age = config, rules, max_age
+        self._in_units = config.sizing == "units"
+        self._positions: tuple[tuple[str, Decimal], ...] = ()
+        self._held: dict[str, float] = {}
+
+    def holds(self, at: int, decisions: Sequence[Decision], states: Mapping[str, MarketState], portfolio: PortfolioState) -> bool:
+        """Whether reviewing these decisions is bound to give no order and no refusal, with the stop armed and no order pending.
+
+        False where in doubt: the long way decides then.
+        """
+        if portfolio.positions is not self._positions:  # a Decimal becomes a float through text: once per fill, not once per bar
+            self._positions, self._held = portfolio.positions, {name: float(quantity) for name, quantity in portfolio.positions}
+        equity = 0.0
+        for decision in decisions:
+            name, wanted = decision.instrument, decision.target_weight
+            state = states.get(name)
+            if state is None or at - state.known_at > self._max_age or name not in self._rules:
                 return False
-            continue
-        equity = equity or float(portfolio.equity)
-        held = float(position) * state.price / equity
-        if config.sizing == "units":
-            wanted = wanted * state.price / equity
-        if not _stays(wanted, held, state.volatility, config):
-            return False
-    return len(decisions) == 1 or len({decision.instrument for decision in decisions}) == len(decisions)
+            price = state.price
+            if not 0.0 < price < math.inf:
+                return False
+            units = self._held.get(name)
+            if units is None:
+                if wanted != 0.0:  # also NaN
+                    return False
+                continue
+            equity = equity or float(portfolio.equity)
+            if self._in_units:
+                wanted = wanted * price / equity
+            if not _stays(wanted, units * price / equity, state.volatility, self._config):
+                return False
+        return len(decisions) == 1 or len({decision.instrument for decision in decisions}) == len(decisions)
 
 
 def _stays(wanted: float, held: float, volatility: float, config: RiskConfig) -> bool:

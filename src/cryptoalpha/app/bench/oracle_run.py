@@ -112,12 +112,17 @@ def run_loop(panel: Panel, units: Floats, journal: Journal, *, fill: FillRule, f
         portfolio=Portfolio(CASH, [INSTRUMENT]),
         journal=journal,
     )
-    equity: list[Decimal] = []
+    equity: list[float] = []
+    last, last_float = Decimal(0), 0.0
     orders: list[tuple[int, str, Decimal]] = []
     fills: list[Fill] = []
 
     def watch(step: Step, outcome: StepOutcome) -> None:
-        equity.append(outcome.portfolio.equity)
+        nonlocal last, last_float
+        now = outcome.portfolio.equity
+        if now is not last:  # the very same object while nothing is held: a Decimal becomes a float through text
+            last, last_float = now, float(now)
+        equity.append(last_float)
         if outcome.reviewed:
             orders.extend((engine.steps - 1, order.side, order.quantity) for order in outcome.reviewed if isinstance(order, Order))
         if outcome.happened:

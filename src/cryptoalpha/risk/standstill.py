@@ -2,7 +2,7 @@
 
 A review that would walk every cap only to find nothing is told apart here by a few comparisons per decision. They are the gate's own, on
 the same floats, so the answer is the same bit for bit (`tests/properties` compares both ways on random books): a price that drifted, a
-volatility that rose or a state that went stale takes the long way again. It saves 4.1 of 11.4 µs per bar of the oracle loop (journal aside).
+volatility that rose or a state that went stale takes the long way again. It saves 4.1 of 11.4 µs per oracle bar (journal aside).
 
 Why this is enough: a position that nobody enlarges is cut only by the caps that look at it alone, `position_cap` and `volatility_target`;
 what other positions do binds entries only. And a decision that wants nothing where nothing is held takes no room from any other.

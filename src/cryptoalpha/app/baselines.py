@@ -156,6 +156,7 @@ def baseline_weights(history: Panel, first_row: int) -> dict[str, Floats]:
     """
     place = benchmark(history.instruments)
     own = daily_closes(history, np.arange(first_row, len(history)))
+    own[np.cumsum(history.present[first_row:], axis=0) == 0] = np.nan  # nothing can be bought before its first bar in the period
     weights = {f"hold {history.instruments[place].split('/')[0]}": hold(own, place)}
     if len(history.instruments) > 1:
         weights["equal-weight hold"] = equal_weight_hold(own)

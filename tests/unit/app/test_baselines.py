@@ -75,6 +75,14 @@ def test_a_day_cut_short_decides_nothing_that_the_whole_day_would_not() -> None:
         assert_array_equal(daily_rows(cut), whole[whole < len(cut)])
 
 
+def test_what_is_held_is_bought_at_its_first_bar_where_a_period_begins_in_an_outage() -> None:
+    """A is known from before the period but prints no bar at its start: an order decided there would come to nothing."""
+    history = panel_of(A=[1.0, 2.0, NAN, 4.0, NAN, 6.0], B=[1.0] * 6)
+    weights = baseline_weights(history, first_row=2)
+    assert_array_equal(weights["hold A"], [[NAN, NAN], [1.0, NAN], [NAN, NAN], [NAN, NAN]])
+    assert_array_equal(weights["equal-weight hold"], [[NAN, 0.5], [0.5, NAN], [NAN, NAN], [NAN, NAN]])
+
+
 def test_hold_buys_one_instrument_once_it_has_a_price() -> None:
     closes = np.array([[NAN, 1.0], [2.0, 1.0], [3.0, 1.0]])
     assert_array_equal(hold(closes, 0), [[NAN, NAN], [1.0, NAN], [NAN, NAN]])

@@ -90,9 +90,9 @@ def newey_west_t(values: ArrayLike, lags: int) -> float:
         return NAN
     mean = float(x.mean())
     e = x - mean
-    long_run = float(e @ e) / n
+    long_run = float(np.sum(e * e)) / n  # not `@`: its last bit depends on how many threads the linear algebra has
     for k in range(1, min(lags, n - 1) + 1):
-        long_run += 2.0 * (1.0 - k / (lags + 1.0)) * float(e[k:] @ e[:-k]) / n
+        long_run += 2.0 * (1.0 - k / (lags + 1.0)) * float(np.sum(e[k:] * e[:-k])) / n
     return mean / float(np.sqrt(long_run / n)) if long_run > 0.0 else NAN
 
 

@@ -106,8 +106,8 @@ def autocorrelations(values: ArrayLike, lags: int) -> Floats:
     """Sample autocorrelations at lags 1..`lags` (biased, so the set is positive definite)."""
     x = checked_returns(values, name="values")
     x = x - np.mean(x)
-    total = float(x @ x)
-    return np.array([float(x[k:] @ x[:-k]) / total for k in range(1, lags + 1)])
+    total = float(np.sum(x * x))  # not `@`: its last bit depends on how many threads the linear algebra has
+    return np.array([float(np.sum(x[k:] * x[:-k])) / total for k in range(1, lags + 1)])
 
 
 def autocorrelation_scale(correlations: ArrayLike, periods: int) -> float:

@@ -145,6 +145,18 @@ def test_on_pure_noise_the_hedge_holds_hardly_any_view(seed: int):
     assert max(abs(one.direction) for one in fused) < 0.1
 
 
+def test_the_hedge_hands_a_share_back_at_every_outcome():
+    """Heard once, then silent: nothing is gained or lost, so the source and its opposite drift to the uniform prior by the share."""
+    fusion = Hedge(FusionConfig(horizon_bars=1, hedge_share=0.1))
+    fuse(fusion, 0, [state(0, 100.0)], [signal(0, "trend", 1.0)])
+    gaps = []
+    for t in range(1, 4):
+        fuse(fusion, t, [state(t, 102.0)], [])
+        gaps.append(float(fusion.signed_weights()[0]))
+    assert gaps[0] > 0.1
+    assert gaps[1:] == pytest.approx([0.9 * gaps[0], 0.81 * gaps[0]])
+
+
 def test_weights_shown_to_people_sum_to_one_in_absolute_value():
     fusion = RollingRidge(FusionConfig(horizon_bars=1))
     fused = run_world(fusion, ic={"good": 0.2, "perverse": -0.2}, steps=1000, seed=2)

@@ -43,15 +43,17 @@ def test_a_matrix_that_is_not_positive_definite_has_no_solution():
     assert np.isnan(solve_positive(np.array([[1.0, 2.0], [2.0, 1.0]]), np.ones(2))).all()
 
 
-def test_a_fit_uses_the_stated_rows_and_the_stated_penalty(dataset):
-    frame, model = frame_of(dataset), FeatureRidge(QUICK)
+@pytest.mark.parametrize("embargo_days", [0.0, 2.0])
+def test_a_fit_uses_the_stated_rows_and_the_stated_penalty(dataset, embargo_days):
+    frame, model = frame_of(dataset), FeatureRidge(QUICK.model_copy(update={"embargo_days": embargo_days}))
     features = np.concatenate((frame.price, frame.chain), axis=2)
     labels = forward_return(frame.panel, 24, frame.sigma)
     anchor = int(frame.panel.known_at[3_000]) // (10 * DAY) * 10 * DAY
     fit = model.fit(frame, features, labels, anchor)
+    newest = anchor - embargo_days * DAY
     chosen = [
         t for t in range(3_600)
-        if frame.panel.open_time[t] >= anchor - 40 * DAY and t + 25 < 3_600 and frame.panel.known_at[t + 25] <= anchor
+        if frame.panel.open_time[t] >= anchor - 40 * DAY and t + 25 < 3_600 and frame.panel.known_at[t + 25] <= newest
         and (frame.panel.open_time[t] // HOUR) % 4 == 0
     ]  # fmt: skip
     y = np.clip(labels.value[chosen].ravel(), -5, 5)
@@ -59,7 +61,7 @@ def test_a_fit_uses_the_stated_rows_and_the_stated_penalty(dataset):
     effective = len(y) * (4 / 24) / (1 + 0.6)
     expected = np.linalg.solve(x.T @ x / len(y) + 80 / (0.0025 * effective) * np.eye(80), x.T @ (y - y.mean()) / len(y))
     assert_allclose(fit.weights, expected, rtol=1e-9, atol=1e-15)
-    assert fit.scaler.fitted_until <= anchor
+    assert fit.scaler.fitted_until <= newest
 
 
 def test_a_fit_changes_only_at_its_calendar_moments(dataset):

@@ -27,7 +27,8 @@ class FusionConfig(Section):
 
     noise_floor: NonNegative = 2.0
     """Square of the t statistic a source of the ridge must exceed to have any weight (see `decisions.ridge`). Two is Akaike's criterion: a
-    source stays if it explains more than its parameter costs. Noise passes one time in six, with little weight left."""
+    source stays if it explains more than its parameter costs. Noise passes one time in ten to twenty-five, with little weight left: the
+    error that t is measured with is a cautious one."""
 
     warmup_days: NonNegative = 365.0
     """Days before a run on which a learning fusion may learn without trading, as far as there are data. One half-life of the ridge."""

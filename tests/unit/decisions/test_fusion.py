@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -131,6 +134,32 @@ def test_the_ridge_finds_the_weights_of_least_squares_when_the_edge_is_strong():
         price += move
     expected = np.linalg.lstsq(np.array(rows), np.array(outcomes), rcond=None)[0]
     np.testing.assert_allclose(fusion.signed_weights(), expected, rtol=1e-6)
+
+
+_LEARNED = """
+import numpy as np
+from cryptoalpha.decisions.config import FusionConfig
+from cryptoalpha.decisions.outcomes import Matured
+from cryptoalpha.decisions.ridge import RollingRidge
+draw, ridge = np.random.default_rng(0), RollingRidge(FusionConfig(horizon_bars=1, noise_floor=0.0))
+ridge._gram, ridge._meat, ridge._cross = np.zeros((8, 8)), np.zeros((8, 8)), np.zeros(8)
+for _ in range(50):
+    ridge._learn([Matured(draw.uniform(-1, 1, 8), np.ones(8, bool), draw.standard_normal()) for _ in range(8)])
+print(ridge.signed_weights().tobytes().hex())
+"""
+
+
+def test_the_ridge_learns_the_same_bits_whatever_processor_the_linear_algebra_is_tuned_for():
+    """OpenBLAS sums in another order on each kind of processor; a journal hash must not."""
+    kinds = ("Haswell", "Prescott", "Nehalem")
+    learned = {
+        subprocess.run(
+            [sys.executable, "-c", _LEARNED], env={**os.environ, "OPENBLAS_CORETYPE": kind}, capture_output=True, check=True
+        ).stdout
+        for kind in kinds
+    }
+    assert len(learned) == 1
+    assert learned != {b""}
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -17,6 +17,7 @@ from cryptoalpha.data.simulated import SimulatedMarket, drift_strength, simulate
 from cryptoalpha.data.simulated_posts import NEGATIVE, POSITIVE
 from cryptoalpha.store.as_of import as_of_value
 from cryptoalpha.store.bar_gate import BarGate, bars_sha256
+from cryptoalpha.store.tables import Floats, Times
 
 SMALL = SimulatedConfig(assets=3, bars=600)
 SEEDS = st.integers(0, 10_000)
@@ -141,6 +142,48 @@ def test_tone_of_posts_leads_returns() -> None:
         upto, before = (np.searchsorted(news.known_at[mine], market.known_at - age, side="right") for age in (0, DAY))
         columns.append(total[upto] - total[before])
     assert market.realised_ic(np.stack(columns, axis=1)) > 0.04
+
+
+def test_what_is_hidden_when_a_bar_is_known_moves_the_next_bar_and_no_other() -> None:
+    """Second way: the same draws without the edge differ by the drift alone, so the drift can be read off the prices."""
+    edge, noise = simulate(SMALL, 4), simulate(SMALL.model_copy(update={"pure_noise": True}), 4)
+    log_ratio = np.stack([np.log(edge.dataset.bars[n].close / noise.dataset.bars[n].close) for n in edge.instruments], axis=1)
+    strength = drift_strength(SMALL.edge, SMALL.horizon_bars, SMALL.half_life_bars)
+    np.testing.assert_allclose(log_ratio[0], 0.0, atol=1e-15)
+    np.testing.assert_allclose(np.diff(log_ratio, axis=0), edge.expected_return[:-1], atol=1e-12)
+    np.testing.assert_allclose(edge.expected_return, strength * edge.volatility * edge.oracle_direction, rtol=1e-12)
+
+
+@pytest.mark.parametrize("source", ["news", "funding", "flow"])
+def test_nothing_observed_knows_what_its_hidden_state_has_yet_to_become(source: str) -> None:
+    """An observation correlates with the state of its moment, and not with what a day adds to it (φ²⁴ of the state taken off)."""
+    market = simulate(SimulatedConfig(bars=12_000), 6)
+    keep = 0.5 ** (24 / market.config.half_life_bars)
+    now, added, seen = [], [], []
+    for a, name in enumerate(market.instruments):
+        moment, value = observed(market, name.partition("/")[0], source)
+        row = np.searchsorted(market.known_at, moment, side="right") - 1
+        used = (row >= 0) & (row + 24 < len(market.known_at))
+        state = market.states[source][:, a]
+        now.append(state[row[used]])
+        added.append(state[row[used] + 24] - keep * state[row[used]])
+        seen.append(value[used])
+    told = np.concatenate(seen)
+    assert abs(np.corrcoef(told, np.concatenate(now))[0, 1]) > 0.5
+    assert abs(np.corrcoef(told, np.concatenate(added))[0, 1]) < 0.06
+
+
+def observed(market: SimulatedMarket, asset: str, source: str) -> tuple[Times, Floats]:
+    """When a source's observations of an asset were made, and what they said."""
+    readings, news = market.dataset.readings, market.dataset.posts["news"]
+    if source == "news":
+        mine = np.array([text.startswith(f"{asset} ") for text in news.text])
+        words = [text.replace(":", "").split() for text in news.text[mine]]
+        return news.happened_at[mine], np.array([float(sum(w in POSITIVE for w in ws) - sum(w in NEGATIVE for w in ws)) for ws in words])
+    if source == "funding":
+        return readings[asset, "funding_rate"].happened_at, readings[asset, "funding_rate"].value
+    into, out = readings[asset, "exchange_inflow_usd"], readings[asset, "exchange_outflow_usd"]
+    return into.happened_at + DAY, (into.value - out.value) / (into.value + out.value)
 
 
 def test_the_drift_solves_the_stated_formula() -> None:

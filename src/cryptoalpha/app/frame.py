@@ -177,6 +177,8 @@ def _outcome(out: Output, call: Callable[[], None]) -> int:
     except typer.Exit as ended:
         return ended.exit_code
     except Exception as error:  # noqa: BLE001  the exit frame: the one line a user gets for what nobody foresaw
+        if isinstance(error.__cause__, KeyboardInterrupt):  # Ctrl-C inside a compiled function comes out as a SystemError
+            return _fail(out, "Interrupted", INTERRUPTED, "stopped by the keyboard")
         name = type(error).__name__
         return _fail(out, name, UNEXPECTED, " ".join(str(error).split()) or "no message", "run again with -v for the traceback")
     return 0

@@ -151,6 +151,14 @@ def test_every_error_has_its_exit_code_and_its_document(capsys, error, code):
     assert "Traceback" not in err
 
 
+def test_an_interrupt_inside_compiled_code_is_an_interrupt(capsys):
+    def work(frame: Frame) -> None:
+        """Work."""
+        raise SystemError("CPUDispatcher returned a result with an exception set") from KeyboardInterrupt()  # so numba passes Ctrl-C on
+
+    assert speak(work, [], capsys) == (130, "", "Interrupted: stopped by the keyboard\n")
+
+
 def test_an_error_for_people_is_one_line_and_its_hint(capsys):
     def work(frame: Frame) -> None:
         """Work."""

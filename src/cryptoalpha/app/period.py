@@ -61,7 +61,7 @@ def period_of(dataset: Dataset, since: str | None, until: str | None) -> Period:
     """The period asked for; what is left open is taken from the data.
 
     Raises:
-        DataMissingError: if the data have no bars.
+        DataMissingError: if the data have no bars, or none on the open side of the one date given.
         ConfigError: if a date cannot be read or the period is empty.
     """
     tables = [table for table in dataset.bars.values() if len(table)]
@@ -69,4 +69,10 @@ def period_of(dataset: Dataset, since: str | None, until: str | None) -> Period:
         raise DataMissingError(f"{dataset.origin} has no bars", hint="`cryptoalpha data list` prints what the store holds")
     first = min(int(table.open_time[0]) for table in tables)
     last = max(int(table.open_time[-1]) + table.interval for table in tables)
-    return Period(parse_time(since) if since else first, parse_time(until) if until else last)
+    begin, end = parse_time(since) if since else first, parse_time(until) if until else last
+    if end <= begin and not (since and until):
+        raise DataMissingError(
+            f"{dataset.origin} has no bars {'from ' + iso(begin) + ' on' if since else 'before ' + iso(end)}",
+            hint=f"its bars go from {iso(first)} to {iso(last)}; choose another {'--since' if since else '--until'}",
+        )
+    return Period(begin, end)

@@ -5,6 +5,7 @@ A run is written beside its place and moved there when it is complete, so a kill
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -141,5 +142,6 @@ def write_atomically(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         draft.replace(path)
     except OSError as error:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # there is nothing to remove where the folder is a file
+            draft.unlink()
         raise StoreError(f"cannot write {path}: {error.strerror}", hint="name a file in a folder that exists and is writable") from None

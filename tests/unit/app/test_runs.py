@@ -125,6 +125,8 @@ def test_an_unwritable_home_is_a_store_error(tmp_path: Path) -> None:
         pass
     with pytest.raises(StoreError, match="cannot write"):
         write_atomically(tmp_path / "nowhere" / "x.html", "x")
+    with pytest.raises(StoreError, match="cannot write"):
+        write_atomically(tmp_path / "runs" / "x.html", "x")
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -184,6 +186,13 @@ def test_a_period_is_taken_from_the_data_where_it_is_left_open() -> None:
         period_of(dataset(count=0), None, None)
     with pytest.raises(ConfigError, match="is empty"):
         Period(5, 5)
+    with pytest.raises(ConfigError, match="is empty"):
+        period_of(dataset(), "1970-01-03", "1970-01-02")
+    with pytest.raises(DataMissingError, match="has no bars from 1971-01-01T00:00:00Z on") as late:
+        period_of(dataset(), "1971-01-01", None)
+    assert late.value.hint == "its bars go from 1970-01-02T00:00:00Z to 1970-01-06T04:00:00Z; choose another --since"
+    with pytest.raises(DataMissingError, match="has no bars before 1970-01-01"):
+        period_of(dataset(), None, "1970-01-01")
     assert str(Period(DAY, 3 * DAY)) == "1970-01-02 to 1970-01-04"
 
 

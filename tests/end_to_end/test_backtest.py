@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
@@ -302,6 +303,16 @@ def test_a_report_is_stored_and_read_back_whole(kept: KeptRun, home: Path) -> No
     assert content.card.journal_digest == kept.result.digest
 
 
+def test_the_newest_backtest_is_reported_where_a_paper_run_is_newer(kept: KeptRun, home: Path, tmp_path: Path) -> None:
+    shutil.copytree(home / "runs", tmp_path / "runs")
+    (tmp_path / "runs" / "paper").mkdir()
+    (tmp_path / "runs" / "paper" / JOURNAL).write_bytes(b"newer")
+    assert list_runs(tmp_path) == [kept.place.name, "paper"]
+    assert stored_content(tmp_path, None).card.run_id == kept.place.name
+    with pytest.raises(DataMissingError, match="run paper keeps no report content"):
+        stored_content(tmp_path, "paper")
+
+
 def test_a_damaged_report_is_refused(kept: KeptRun) -> None:
     data = (kept.place / CONTENT).read_bytes()
     for place in (len(FORMAT), len(FORMAT) + 40, len(data) // 2, len(data) - 1):
@@ -365,7 +376,7 @@ def test_an_order_and_an_event_are_explained_alike(kept: KeptRun, journal: Journ
         ("999999.0", "no fill or order '999999.0'"),
         ("0.0", "no fill or order '0.0'"),
         ("1.60000", "no fill or order '1.60000'"),
-        ("1.0", "event 1.0 is a ObservationRef, not a fill or an order"),
+        ("1.0", "event 1.0 is not a fill or an order, it is of type ObservationRef"),
         ("", "no fill or order ''"),
     ],
 )

@@ -86,7 +86,8 @@ def _look_up(journal: JournalReader, name: str) -> tuple[int, Fill | Order]:
         value = journal.get(event)
         if isinstance(value, Fill | Order):
             return event, value
-        raise DataMissingError(f"event {name} is a {type(value).__name__}, not a fill or an order", hint="`cryptoalpha report` lists fills")
+        kind = type(value).__name__
+        raise DataMissingError(f"event {name} is not a fill or an order, it is of type {kind}", hint="`cryptoalpha report` lists fills")
     raise DataMissingError(f"no fill or order {name!r} in this journal", hint="`cryptoalpha report` lists the fills of a run by their ids")
 
 
@@ -130,14 +131,14 @@ def _decision_words(decision: Decision) -> str:
 
 def _fused_words(fused: FusedSignal) -> str:
     return (
-        f"fused direction {fused.direction:+.3f}, confidence {fused.confidence:.2f}, sentiment {fused.sentiment:+.2f}, "
+        f"fused direction {fused.direction:+z.3f}, confidence {fused.confidence:.2f}, sentiment {fused.sentiment:+z.2f}, "
         f"expected volatility {fused.volatility:.0%} a year"
     )
 
 
 def _signal_words(signal: Signal, weight: float) -> str:
     read = f", read from {signal.reference}" if signal.reference else ""
-    return f"{signal.source} said {signal.value:+.3f} (weight {weight:+.2f}, confidence {signal.confidence:.2f}){read}"
+    return f"{signal.source} said {signal.value:+z.3f} (weight {weight:+z.2f}, confidence {signal.confidence:.2f}){read}"
 
 
 def _state_words(state: MarketState) -> str:

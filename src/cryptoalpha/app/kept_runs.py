@@ -17,7 +17,7 @@ from cryptoalpha.app.period import Period
 from cryptoalpha.app.report.build import build_report
 from cryptoalpha.app.report.content import ReportContent
 from cryptoalpha.app.report.storage import dump_content, load_content
-from cryptoalpha.app.runs import CONFIG, CONTENT, JOURNAL, METRICS, REPORT, digest_of, find_run, new_run, write_atomically
+from cryptoalpha.app.runs import CONFIG, CONTENT, JOURNAL, METRICS, REPORT, digest_of, find_run, list_runs, new_run, write_atomically
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.summary import as_dict, report_content
 from cryptoalpha.app.trials import count_trial
@@ -71,11 +71,13 @@ def run_and_keep(
 
 
 def stored_content(home: Path, run: str | None) -> ReportContent:
-    """What the report of a run is made of.
+    """What the report of a run is made of; of the newest backtest where no run is named.
 
     Raises:
         DataMissingError: if there is no such run, or it was not a backtest.
     """
+    if run is None:
+        run = next((name for name in reversed(list_runs(home)) if (home / "runs" / name / CONTENT).is_file()), None)
     place = find_run(home, run)
     if not (place / CONTENT).is_file():
         raise DataMissingError(f"run {place.name} keeps no report content", hint="only backtests do; `cryptoalpha backtest` makes one")

@@ -105,7 +105,7 @@ def _audit(frame: Frame, dataset: Dataset, period: Period, instruments: list[str
 
 def report(
     frame: Frame,
-    runs: Annotated[list[str] | None, typer.Argument(help="Runs to show; several are compared [else the newest].")] = None,
+    runs: Annotated[list[str] | None, typer.Argument(help="Runs to show; several are compared [else the newest backtest].")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write the HTML file.")] = None,
 ) -> None:
     """Write one self-contained HTML file: equity against baselines, drawdown, months, weights, trades, costs, leak checks."""
@@ -115,7 +115,8 @@ def report(
 
     contents = [stored_content(frame.home, run) for run in (runs or (None,))]
     if output is None:
-        output = find_run(frame.home, None if not runs else runs[0]) / REPORT if len(contents) == 1 else Path("comparison.html")
+        one = find_run(frame.home, runs[0] if runs else contents[0].card.run_id) / REPORT
+        output = one if len(contents) == 1 else Path("comparison.html")
     page = build_report(contents[0] if len(contents) == 1 else contents)
     write_atomically(output, page)
     shown = [content.card.run_id for content in contents]

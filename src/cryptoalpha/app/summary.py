@@ -104,7 +104,7 @@ def tables(result: BacktestResult) -> list[str | Table]:
     gross = gross_exposure(result.weights)
     return [
         f"{head}{card.data_origin}; {result.period}, {len(result.panel):,} bars of {interval_name(result.panel.interval)}, "
-        f"{len(result.instruments)} instruments",
+        f"{len(result.instruments)} instrument{'s' if len(result.instruments) != 1 else ''}",
         Table(columns, rows),
         result.comparison.verdict,
         f"{len(result.recorder.fills):,} fills; gross {costs.gross:+,.0f} − fees {costs.fees:,.0f} − spread {costs.spread:,.0f} "

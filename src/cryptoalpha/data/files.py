@@ -101,7 +101,7 @@ def load_directory(
         posts = {key: post.take(post.known_at < until) for key, post in posts.items()}
     perpetual = load.config.market == "perp"
     return Dataset(
-        origin=f"files in {root.name or root}: {len(bars)} instruments, {interval} {load.config.market} bars",
+        origin=f"files in {root.name or root}: {len(bars)} instrument{'s' if len(bars) != 1 else ''}, {interval} {load.config.market} bars",
         bars=bars,
         readings={key: table for key, table in readings.items() if len(table)},
         posts={key: post for key, post in posts.items() if len(post)},

@@ -89,7 +89,7 @@ def assemble(connection: duckdb.DuckDBPyConnection, root: Path, manifest: Manife
             posts[key.source] = _known_by(reader.posts(key, parts), wanted.until)
     rules = manifest.rules(venue)
     return Dataset(
-        origin=f"store: {len(bars)} instruments of {venue}, {interval_name(wanted.interval)} bars, "
+        origin=f"store: {len(bars)} instrument{'s' if len(bars) != 1 else ''} of {venue}, {interval_name(wanted.interval)} bars, "
         f"{len(readings)} reading series, {len(posts)} text sources",
         bars=bars,
         readings=readings,

@@ -71,6 +71,7 @@ def history(tmp_path: Path) -> Path:
 
 def test_every_row_carries_the_time_it_became_known(history: Path) -> None:
     dataset = load_directory(history, gate=BarGate())
+    assert " 1 instrument, " in load_directory(history, gate=BarGate(), instruments=["BTC/USDT"]).origin
     day = parse_time("2022-01-01")
     assert sorted(dataset.bars) == ["BTC/USDT", "ETH/USDT"]
     btc = dataset.bars["BTC/USDT"]

@@ -72,6 +72,7 @@ def assert_same(table: BarTable | ReadingTable | PostTable, expected: BarTable |
 def test_bars_come_back_as_written_with_file_and_row(history, tmp_path):
     report = history.write_bars("binance", bars(), origin="test")
     assert (report.partitions, report.added, report.already_there, report.conflicts) == (2, 96, 0, ())
+    assert history.load(interval=HOUR).origin.startswith("store: 1 instrument of binance")
     table = history.load(interval=HOUR).bars["BTC/USDT"]
     assert_same(table, bars())
     january = tmp_path / "bars/binance/BTC-USDT/1h/2022-01.parquet"

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
 
 from cryptoalpha.core.config import Count, Fraction, Section
+
+
+def _without_password(address: str) -> str:
+    if "@" in address:
+        raise ValueError("an address holds no user or password: settings are printed and kept with every run")
+    return address
+
+
+Address = Annotated[str, AfterValidator(_without_password)]
 
 
 class StreamsConfig(Section):
@@ -13,13 +24,13 @@ class StreamsConfig(Section):
     backend: Literal["embedded", "servers"] = "embedded"
     """`embedded` needs no server: messages and state stay in this process and its files. `servers` uses Kafka and Redis."""
 
-    kafka_servers: str = "localhost:9092"
+    kafka_servers: Address = "localhost:9092"
     """Kafka bootstrap servers, host:port, several with commas."""
 
-    redis_address: str = "localhost:6379"
+    redis_address: Address = "localhost:6379"
     """Redis for shared state, host:port."""
 
-    ray_address: str = "ray://localhost:10001"
+    ray_address: Address = "ray://localhost:10001"
     """Ray cluster for agents and training on many machines."""
 
     relevance_threshold: Fraction = 0.3

@@ -43,6 +43,7 @@ FILES = {
     "no colon": f"credentials:\n  api_secret {CANARY}\n",
     "an alias": f"credentials:\n  api_secret: *{CANARY}\n",
     "beside another fault": f"risk:\n  max_drawdown: 7\ncredentials:\n  api_secret: {CANARY}\n",
+    "in an address": f"data:\n  streams:\n    redis_address: redis://:{CANARY}@cache:6379\n",
     "in the wrong place": f"risk:\n  max_drawdown: {CANARY}\n",
 }
 

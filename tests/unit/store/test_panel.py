@@ -47,6 +47,7 @@ def test_an_outage_of_everything_still_has_its_rows():
     made = panel(dataset(bars("A/Q", [0, 5])))
     assert len(made) == 6
     assert made.present.sum() == 2
+    assert_array_equal(made.known_at, START + HOUR * np.arange(1, 7))  # that nothing came is known when it would have
 
 
 def test_a_row_is_known_when_its_last_bar_is():

@@ -119,7 +119,7 @@ def planted_act(settings: Settings, home: Path, say: Say) -> Act:
     market = simulate(chosen.data.simulated, chosen.engine.seed)
     period = _after_learning(market.dataset)
     kept = run_and_keep(
-        chosen, market.dataset, period, home, instruments=None, name="demo-planted", elsewhere=0, command="cryptoalpha demo"
+        chosen, market.dataset, period, home, instruments=None, name="demo-planted", replace=True, elsewhere=0, command="cryptoalpha demo"
     )
     found = recovery(chosen, market, period, kept.result)
     words = (
@@ -137,7 +137,7 @@ def noise_act(settings: Settings, home: Path, say: Say) -> Act:
     say("act 2 of 3: the same market without any edge …")
     market = simulate(chosen.data.simulated, chosen.engine.seed)
     kept = run_and_keep(
-        chosen, market.dataset, _after_learning(market.dataset), home, instruments=None, name="demo-noise", elsewhere=0,
+        chosen, market.dataset, _after_learning(market.dataset), home, instruments=None, name="demo-noise", replace=True, elsewhere=0,
         command="cryptoalpha demo",
     )  # fmt: skip
     own = kept.result.comparison.strategy
@@ -157,7 +157,7 @@ def real_act(settings: Settings, home: Path, dataset: Dataset, period: Period, s
     chosen = settings
     if len(quotes) == 1:
         chosen = settings.model_copy(update={"execution": settings.execution.model_copy(update={"quote": quotes.pop()})})
-    kept = run_and_keep(chosen, dataset, period, home, instruments=None, name="demo-real", elsewhere=0, command=command)
+    kept = run_and_keep(chosen, dataset, period, home, instruments=None, name="demo-real", replace=True, elsewhere=0, command=command)
     words = [f"  {one.words}" for one in kept.result.comparison.differences]
     return Act("real data", kept.result, (*tables(kept.result), *words), {}, kept.place / "report.html")
 

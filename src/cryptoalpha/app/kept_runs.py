@@ -6,7 +6,7 @@ A run's name is made of its identity, so the same run twice replaces itself. Rep
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +21,9 @@ from cryptoalpha.app.runs import CONFIG, CONTENT, JOURNAL, METRICS, REPORT, dige
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.summary import as_dict, report_content
 from cryptoalpha.app.trials import count_trial
-from cryptoalpha.core.errors import DataMissingError
+from cryptoalpha.core.errors import ConfigError, DataMissingError
 from cryptoalpha.core.time import day_of
+from cryptoalpha.store.journal_reader import JournalReader
 from cryptoalpha.store.tables import Dataset
 
 
@@ -44,6 +45,7 @@ def run_and_keep(
     name: str | None,
     elsewhere: int,
     command: str,
+    replace: bool = False,
     audited: AuditReport | None = None,
     advance: Progress | None = None,
 ) -> KeptRun:
@@ -53,10 +55,16 @@ def run_and_keep(
         name: what to call it; made from its identity where None.
         elsewhere: trials made on these data that the ledger does not know.
         command: the command line that repeats it.
+        replace: whether a run of that name with other data, period or settings may be overwritten.
+
+    Raises:
+        ConfigError: if a different run of that name is kept already.
     """
     names = tuple(instruments) if instruments is not None else tuple(sorted(dataset.bars))
     identity = run_identity(settings, dataset, period, names)
     run = name or f"backtest-{day_of(period.since)}-{day_of(period.until)}-{digest_of(identity)[:8]}"
+    if name is not None and not replace:
+        _refuse_to_overwrite(home, run, identity)
     with new_run(home, run) as draft:
         trials = count_trial(home, identity) + elsewhere
         result = run_backtest(
@@ -68,6 +76,18 @@ def run_and_keep(
         write_atomically(draft / CONFIG, json.dumps(settings.model_dump(mode="json", exclude={"credentials"}), indent=2))
         write_atomically(draft / REPORT, build_report(content))
     return KeptRun(result, find_run(home, run))
+
+
+def _refuse_to_overwrite(home: Path, run: str, identity: Mapping[str, str]) -> None:
+    if run not in list_runs(home):
+        return
+    with JournalReader(find_run(home, run) / JOURNAL) as journal:
+        kept = journal.header
+    differing = sorted(key for key in {*kept, *identity} if kept.get(key) != identity.get(key))
+    if differing:
+        raise ConfigError(
+            f"the run {run!r} is kept already and differs in {', '.join(differing)}", hint="choose another --run, or leave it away"
+        )
 
 
 def stored_content(home: Path, run: str | None) -> ReportContent:

@@ -32,6 +32,7 @@ def open_dataset(
         ConfigError: if both a directory and the simulated market are asked for.
         DataMissingError: if there is nothing to work on; the hint names the ways to get something.
     """
+    parse_interval(interval)  # a length that is none is a fault of usage, whatever the data hold
     if simulated and data is not None:
         raise ConfigError("--data and --simulated name two sources", hint="leave one of them out")
     if simulated:

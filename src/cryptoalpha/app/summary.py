@@ -98,13 +98,12 @@ def as_dict(result: BacktestResult) -> dict[str, object]:
 def tables(result: BacktestResult) -> list[str | Table]:
     """The result for people."""
     costs, card = cost_split(result), run_card(result, command="")
-    head = "SIMULATED MARKET: no figure here says anything about a real one. " if result.dataset.simulated else ""
+    head = "No figure here says anything about a real market. " if result.dataset.simulated else ""
     rows = [_row(one) for one in (result.comparison.strategy, *result.comparison.baselines)]
     columns = ("net of costs", "Sharpe", "95 % interval", "CAGR", "max drawdown", "volatility", "turnover/yr", "costs")
     gross = gross_exposure(result.weights)
     return [
-        f"{head}{card.data_origin}; {result.period}, {len(result.panel):,} bars of {interval_name(result.panel.interval)}, "
-        f"{len(result.instruments)} instrument{'s' if len(result.instruments) != 1 else ''}",
+        f"{card.data_origin}; judged on {result.period}, {len(result.panel):,} bars. {head}".rstrip(),
         Table(columns, rows),
         result.comparison.verdict,
         f"{len(result.recorder.fills):,} fills; gross {costs.gross:+,.0f} − fees {costs.fees:,.0f} − spread {costs.spread:,.0f} "

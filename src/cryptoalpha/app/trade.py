@@ -49,6 +49,8 @@ class TradeReport:
     is_complete: bool
     """Whether the source came to its end, rather than being stopped."""
     portfolio: PortfolioState | None
+    interrupted: bool = False
+    """Whether a person stopped it at the keyboard."""
 
     def as_dict(self) -> dict[str, object]:
         last = self.portfolio

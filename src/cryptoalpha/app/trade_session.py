@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -10,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from cryptoalpha.app.output import plain
 from cryptoalpha.app.period import period_of
-from cryptoalpha.app.runs import JOURNAL, run_directory
+from cryptoalpha.app.runs import JOURNAL, METRICS, run_directory, write_atomically
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.sources import open_dataset, open_store
 from cryptoalpha.app.trade import TradeReport, live, replay
 from cryptoalpha.app.venues import Venues
 from cryptoalpha.core.errors import StoreError
-from cryptoalpha.core.time import parse_interval
 from cryptoalpha.data.live import LiveBars
 from cryptoalpha.store.bar_gate import BarGate
 from cryptoalpha.store.history import History
@@ -47,22 +49,29 @@ def run_session(settings: Settings, home: Path, request: TradeRequest, *, say: C
         StoreLockedError: if another process holds the store.
     """
     store = Home(home)
+    journal = run_directory(home, request.run) / JOURNAL
     with StoreLock(store) as lock, stopping() as stop:
-        journal = run_directory(home, request.run) / JOURNAL
-        try:
-            journal.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(f"cannot write {journal.parent}: {error.strerror}", hint="set CRYPTOALPHA_HOME to a writable folder") from None
-        if request.feed is None:
-            dataset = open_dataset(
-                settings, home, data=request.data, simulated=request.simulated, interval=request.interval, instruments=request.instruments
-            )
-            period = period_of(dataset, request.since, request.until)
-            return replay(
-                settings, dataset, period, journal, run=request.run, speed=request.speed, stop=stop, say=say,
-                instruments=request.instruments,
-            )  # fmt: skip
-        return _live(settings, store, lock, request, journal, stop, say)
+        if request.feed is not None:
+            return _live(settings, store, lock, request, journal, stop, say)
+        dataset = open_dataset(
+            settings, home, data=request.data, simulated=request.simulated, interval=request.interval, instruments=request.instruments
+        )
+        period = period_of(dataset, request.since, request.until)
+        _make_room(journal)
+        report = replay(
+            settings, dataset, period, journal, run=request.run, speed=request.speed, stop=stop.event, say=say,
+            instruments=request.instruments,
+        )  # fmt: skip
+        if report.is_complete:  # what `status` calls a finished run
+            write_atomically(journal.parent / METRICS, json.dumps(plain(report.as_dict()), indent=2))
+        return dataclasses.replace(report, interrupted=stop.by_keyboard)
+
+
+def _make_room(journal: Path) -> None:
+    try:
+        journal.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot write {journal.parent}: {error.strerror}", hint="set CRYPTOALPHA_HOME to a writable folder") from None
 
 
 def _live(
@@ -71,17 +80,18 @@ def _live(
     lock: StoreLock,
     request: TradeRequest,
     journal: Path,
-    stop: threading.Event,
+    stop: Stop,
     say: Callable[[str], None],
 ) -> TradeReport:
     assert request.feed is not None
     dataset = open_store(store.root, interval=request.interval, instruments=request.instruments)
-    parse_interval(request.interval)
+    _make_room(journal)
     client = Venues(settings.data.exchange).client(request.feed)
     gate = BarGate(settings.store.bar_gate)
     with History(store, lock=lock) as history:
-        bars = LiveBars(client, dataset.bars, gate=gate, config=settings.data.exchange, wait=_wait(stop), notice=say)
-        return live(settings, history, dataset, bars, journal, run=request.run, venue=request.feed, stop=stop, say=say)
+        bars = LiveBars(client, dataset.bars, gate=gate, config=settings.data.exchange, wait=_wait(stop.event), notice=say)
+        report = live(settings, history, dataset, bars, journal, run=request.run, venue=request.feed, stop=stop.event, say=say)
+        return dataclasses.replace(report, interrupted=stop.by_keyboard)
 
 
 def _wait(stop: threading.Event) -> Callable[[float], None]:
@@ -94,15 +104,24 @@ def _wait(stop: threading.Event) -> Callable[[float], None]:
     return wait
 
 
+class Stop:
+    """Whether the session was told to stop, and by what."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self.by_keyboard = False
+
+
 @contextmanager
-def stopping() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set; a second signal interrupts at once. Handlers are put back afterwards."""
-    stop = threading.Event()
+def stopping() -> Iterator[Stop]:
+    """What SIGINT and SIGTERM set; a second signal interrupts at once. Handlers are put back afterwards."""
+    stop = Stop()
 
     def ask(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
+        if stop.event.is_set():
             raise KeyboardInterrupt
-        stop.set()
+        stop.by_keyboard = number == signal.SIGINT
+        stop.event.set()
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

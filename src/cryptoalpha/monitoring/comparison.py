@@ -38,6 +38,9 @@ from cryptoalpha.monitoring.undefined import MeasureName, explain_undefined
 MINIMUM_DAYS = 30
 """Fewest daily returns for a headline Sharpe ratio; with fewer it is NaN and the report says so."""
 
+CONVINCING = 0.95
+"""Deflated Sharpe ratio asked for before a strategy counts as more than luck."""
+
 Outcome = Literal["beats", "ahead, within the noise", "behind, within the noise", "loses to", "cannot be compared with"]
 
 
@@ -235,6 +238,8 @@ def _outcome(gap: Interval) -> Outcome:
 
 def _verdict(own: Assessment, differences: tuple[Difference, ...], trials: int) -> str:
     """What a reader may conclude, the bad news included."""
+    if own.total_return == 0.0 and not own.volatility > 0.0:
+        return f"{own.name}: it made no trade, so there is nothing to measure; equity stayed what it was."
     if np.isnan(own.sharpe.estimate):
         return f"{own.name}: no Sharpe ratio, {dict(own.undefined).get('sharpe_ratio', 'too few returns')}. Nothing can be concluded."
     percent = f"{own.sharpe.level:.0%}"
@@ -246,7 +251,7 @@ def _verdict(own: Assessment, differences: tuple[Difference, ...], trials: int) 
     else:
         parts[0] += ", not distinguishable from zero."
     counted = "one trial" if trials == 1 else f"{trials} trials"
-    parts.append(f"Probability of skill after {counted}: {own.deflated_sharpe:.2f} (0.95 would be convincing).")
+    parts.append(f"Probability of skill after {counted}: {own.deflated_sharpe:.2f}, {_weight_of(own)}.")
     groups: tuple[tuple[Outcome, str], ...] = (
         ("beats", "Beats"),
         ("ahead, within the noise", "Ahead, but within the noise, of"),
@@ -259,6 +264,17 @@ def _verdict(own: Assessment, differences: tuple[Difference, ...], trials: int) 
         if named:
             parts.append(f"{words}: {', '.join(named)}.")
     return " ".join(parts)
+
+
+def _weight_of(own: Assessment) -> str:
+    """How convincing the deflated Sharpe ratio is. It takes days as independent; the bootstrap interval does not, and has the last word."""
+    if own.deflated_sharpe < CONVINCING:
+        return f"where {CONVINCING} would be convincing"
+    return (
+        "which is convincing"
+        if own.sharpe.low > 0.0
+        else "if days were independent; the interval, which does not assume it, is not convinced"
+    )
 
 
 def _span(daily: DailyReturns) -> str:

@@ -55,6 +55,8 @@ def backtest(
 
     names = chosen(instruments)
     dataset = open_dataset(frame.settings, frame.home, data=data, simulated=simulated, interval=interval, instruments=names)
+    for found in dataset.notes:  # what the bar gate and the sources did; never silently
+        frame.out.note(found)
     period = period_of(dataset, since, until)
     audited = _audit(frame, dataset, period, names, cuts=4, bars=1500) if check else None
     with frame.out.progress("replaying", period.bars(dataset)) as advance:

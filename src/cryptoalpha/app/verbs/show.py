@@ -34,6 +34,8 @@ def demo(
         with frame.out.progress("fetching") as bar:
             fetch_history(frame.home, frame.settings, Wanted(interval=interval), note=frame.out.note, tell=bar.at)
     dataset = real_data(frame.settings, frame.home, data, interval)  # first, so that a wrong directory is told at once
+    for found in dataset.notes:
+        frame.out.note(found)
     period = period_of(dataset, since, until)
     settings, command = for_interval(frame.settings, dataset), " ".join(["cryptoalpha", *sys.argv[1:]])
     acts: list[Act] = []

@@ -45,3 +45,5 @@ def trade(
     )  # fmt: skip
     found = run_session(frame.settings, frame.home, request, say=frame.out.note)
     frame.out.result(found.as_dict(), found.lines())
+    if found.interrupted:
+        raise KeyboardInterrupt

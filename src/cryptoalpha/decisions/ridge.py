@@ -7,8 +7,7 @@ Honesty about noise: a regression always finds something. Each weight is compare
 source knows anything, `C = (A + κI)⁻¹ M (A + κI)⁻¹` with `M = h Σ_t g_t g_tᵀ`, `g_t = Σ_a x_a y_a`: instruments that move together are
 one cluster, and outcomes that overlap over the horizon h count once. The weight is then multiplied by the positive part of
 `1 − floor / t²` (the non-negative garrote, Breiman 1995). A source whose |t| does not exceed √floor has no weight at all; a strong one
-keeps nearly all of it. M forgets by λ as A does, although the variance of b forgets by λ²: the error is overstated, by up to √2 on long
-histories, and t is that much too small.
+keeps nearly all of it. M forgets by λ², because b is a sum weighted by powers of λ and its variance one weighted by their squares.
 
 Departure from BLAS: sums stand in a fixed order, so a journal is the same whatever processor the linear algebra was tuned for.
 """
@@ -85,7 +84,7 @@ class RollingRidge:
         moved = (values * outcomes[:, None]).sum(axis=0)
         self._gram = forget * self._gram + (values[:, :, None] * values[:, None, :]).sum(axis=0)
         self._cross = forget * self._cross + moved
-        self._meat = forget * self._meat + np.outer(moved, moved)
+        self._meat = forget**2 * self._meat + np.outer(moved, moved)
         self._steps += 1
         if self._steps % self._config.horizon_bars == 0:
             self._solve()

@@ -190,3 +190,14 @@ def test_weights_shown_to_people_sum_to_one_in_absolute_value():
     fusion = RollingRidge(FusionConfig(horizon_bars=1))
     fused = run_world(fusion, ic={"good": 0.2, "perverse": -0.2}, steps=1000, seed=2)
     assert all(sum(abs(weight) for _, weight in one.weights) == pytest.approx(1.0) for one in fused)
+
+
+def test_one_worthless_source_in_twenty_passes_two_standard_errors_after_many_half_lives():
+    """The standard error must be right for forgetting sums, not only for plain ones. Two-sided normal tail beyond 2: 4.6 %."""
+    passed, looks = 0, 0
+    for seed in range(60):
+        fusion = RollingRidge(FusionConfig(horizon_bars=1, half_life_bars=100.0, ridge_penalty=1e-6, noise_floor=4.0))
+        run_world(fusion, ic={f"noise{k}": 0.0 for k in range(4)}, steps=500, seed=1000 + seed, assets=2)
+        passed += int(np.count_nonzero(fusion.signed_weights()))
+        looks += 4
+    assert 0.02 < passed / looks < 0.085  # 240 looks: standard error 1.4 percentage points

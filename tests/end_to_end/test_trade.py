@@ -66,7 +66,7 @@ class Trader:
             return 0
         connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
         try:
-            return int(connection.execute("SELECT count(*) FROM step").fetchone()[0])
+            return int(connection.execute("SELECT coalesce(max(last), 0) FROM block").fetchone()[0])
         except sqlite3.OperationalError:  # being created
             return 0
         finally:

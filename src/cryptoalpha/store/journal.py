@@ -1,7 +1,7 @@
 """The journal: every value of a run, append-only, from which the run can be explained, resumed and proved equal to another.
 
-One row per engine step holds all values of that step (one row per value costs three times the time, measured on the 525,600-bar oracle);
-`event_id(row, index)` names a value. Backtests commit in blocks; paper and live trading commit each row before `append` returns.
+A row holds all values of one engine step; `event_id(row, index)` names a value. Backtests commit blocks of rows, each one SQLite row
+(docs/performance.md tells what that saves); paper and live trading commit each row, a block of its own, before `append` returns.
 
 Replay-verify: a journal that already holds rows is resumed by running again from the start. Rows it holds are compared, byte by byte,
 instead of written; the first difference stops the run. So a run continued after a crash has the journal of a run that never crashed.
@@ -19,16 +19,19 @@ import msgspec
 
 from cryptoalpha.core.errors import JournalDivergenceError, StoreError
 from cryptoalpha.core.time import iso
-from cryptoalpha.core.values import ROW_SHIFT, Fill, Order, Travelling, event_id, format_event_id
-from cryptoalpha.store.journal_reader import SCHEMA, TRAVELLING, JournalReader
+from cryptoalpha.core.values import ROW_SHIFT, Fill, Order, Travelling, event_id, format_event_id, split_event_id
+from cryptoalpha.store.journal_reader import FRAME, SCHEMA, TRAVELLING, JournalReader
 from cryptoalpha.store.sqlite import open_database, sqlite_errors
 
-BLOCK_ROWS = 4096
-"""Rows a backtest holds back before it commits."""
+BLOCK_ROWS = 512
+"""Rows a backtest holds back before it commits them as one block. A reader that wants one row reads its block."""
+BLOCK_AT_ONCE = 65_536
+"""A row longer than this (bytes) is not held back: a block must stay far below the largest value SQLite stores, 1 GB."""
 COMPRESS_ABOVE = 1024
-"""Bodies longer than this (bytes) are stored as zlib level 1: less than half the disk at little time."""
+"""Blocks of rows longer than this on average (bytes) are stored as zlib level 1: less disk at little time."""
 
 _WITHOUT_ID = frozenset(kind for kind in TRAVELLING if kind not in (Order, Fill))
+_pack = FRAME.pack
 _Ident = tuple[str, str, str]  # kind, id, scope
 
 
@@ -46,11 +49,11 @@ class Journal(JournalReader):
 
     def __init__(self, path: Path | None, *, durable: bool, header: Mapping[str, str]) -> None:
         self._path = path
-        self._durable = durable
+        self._block_rows = 1 if durable else BLOCK_ROWS
         self._connection = open_database(path, SCHEMA, durable=durable)
         self._prepare()
         self._encode = msgspec.msgpack.Encoder().encode
-        self._pending: list[tuple[int, int, bytes]] = []
+        self._pending: list[bytes] = []  # what stands before a row, the row, and so on
         self._pending_idents: dict[_Ident, tuple[Order | Fill, int]] = {}
         try:
             self._stored = super().__len__()
@@ -111,11 +114,14 @@ class Journal(JournalReader):
                 raise StoreError(f"journal row {row} holds {len(values)} values, more than the {1 << ROW_SHIFT} an event id can name")
             if not _WITHOUT_ID.issuperset(map(type, values)):  # most rows of a backtest hold no order; this test is 3 times faster
                 self._admit(row, values)
-            self._pending.append((row, at, body))
+            size = len(body)
+            self._pending += (_pack(row, at, size), body)
+            if row - self._stored >= self._block_rows or size > BLOCK_AT_ONCE:
+                self._next_row, self._last_at = row + 1, at
+                self.commit()
+                return row
         self._next_row = row + 1
         self._last_at = at
-        if self._durable or len(self._pending) >= BLOCK_ROWS:
-            self.commit()
         return row
 
     def commit(self) -> None:
@@ -126,22 +132,25 @@ class Journal(JournalReader):
         """
         if not self._pending:
             return
-        rows = [(row, at, zlib.compress(body, 1) if len(body) > COMPRESS_ABOVE else body) for row, at, body in self._pending]
+        first, last = self._stored + 1, self._next_row - 1
+        frames = b"".join(self._pending)
+        packed = len(frames) > COMPRESS_ABOVE * (last - first + 1)
+        block = (first, last, packed, zlib.compress(frames, 1) if packed else frames)
         idents = [
             (*key, value.client_id, event) for key, (value, event) in self._pending_idents.items()
         ]  # in the same transaction, so that the index never lags
         with sqlite_errors(self._path, "journal"):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
-                self._connection.executemany("INSERT INTO step VALUES (?, ?, ?)", rows)
+                self._connection.execute("INSERT INTO block VALUES (?, ?, ?, ?)", block)
                 self._connection.executemany("INSERT INTO ident VALUES (?, ?, ?, ?, ?)", idents)
                 self._connection.execute("COMMIT")
             finally:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
-        if self._hashed == self._pending[0][0] - 1:
-            self._absorb(self._pending)
-        self._stored = self._pending[-1][0]
+        if self._hashed == self._stored:
+            self._absorb(last, frames)
+        self._stored = last
         self._pending.clear()
         self._pending_idents.clear()
 
@@ -203,7 +212,5 @@ class Journal(JournalReader):
 
     def _read_stored(self, event: int) -> Travelling:
         """A committed value, read without committing what is pending."""
-        row, index = event >> ROW_SHIFT, event & ((1 << ROW_SHIFT) - 1)
-        with sqlite_errors(self._path, "journal"):
-            (body,) = self._connection.execute("SELECT body FROM step WHERE row = ?", (row,)).fetchone()
-        return self._decode(row, self._plain(row, body))[index]
+        row, index = split_event_id(event)
+        return self._decode(row, self._row(row)[1])[index]

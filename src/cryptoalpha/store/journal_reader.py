@@ -2,9 +2,9 @@
 
 A reader opens the file read-only and works beside an active writer; it sees whole rows that were committed, never half of one.
 
-Rows count from 1. A row holds the values of one engine step, encoded as a msgpack list; bodies over 1 KiB are zlib streams (their first
-byte is 0x78, which no msgpack list starts with). The digest is sha256 over row, time, length and uncompressed body of every row, so
-neither compression nor the size of commits changes it.
+Rows count from 1. A row holds the values of one engine step: a frame of row, time, length and the values as a msgpack list. The file
+keeps frames in blocks, one SQLite row each: as many as were committed together, in a durable journal one. The digest is sha256 over all
+frames, uncompressed, so neither compression nor the size of blocks changes it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar, get_args
@@ -26,10 +27,11 @@ from cryptoalpha.store.sqlite import Schema, open_database, sqlite_errors
 SCHEMA = Schema(
     name="journal",
     application_id=0x6361_6A31,  # "caj1"
-    version=1,
+    version=2,
     statements=(
         "CREATE TABLE header (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
-        "CREATE TABLE step (row INTEGER PRIMARY KEY, at INTEGER NOT NULL, body BLOB NOT NULL)",
+        # rows `first` to `last` without a gap; `body` is their frames, where `packed` is 1 as a zlib stream
+        "CREATE TABLE block (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, packed INTEGER NOT NULL, body BLOB NOT NULL)",
         # `ident` is an order's client id or a fill's trade id; `scope` is the fill's instrument (venues number trades per instrument)
         "CREATE TABLE ident (kind TEXT, ident TEXT, scope TEXT, client_id TEXT NOT NULL, event INTEGER NOT NULL,"
         " PRIMARY KEY (kind, ident, scope)) WITHOUT ROWID",
@@ -40,14 +42,23 @@ SCHEMA = Schema(
 Kind = TypeVar("Kind", bound=Travelling)
 TRAVELLING: tuple[type[Travelling], ...] = get_args(Travelling)
 _DECODER = msgspec.msgpack.Decoder(list[Travelling])
-_FRAME = struct.Struct("<qqI")
-_READ_AHEAD = 4096
+FRAME = struct.Struct("<qqI")
+"""What stands before a row's values: row, time, bytes that follow."""
+_READ_AHEAD = 16  # blocks
 
 
-def frame(rows: Iterable[tuple[int, int, bytes]]) -> bytes:
-    """What the digest is taken over."""
-    pack = _FRAME.pack
-    return b"".join([part for row, at, body in rows for part in (pack(row, at, len(body)), body)])
+@dataclass(frozen=True)
+class _Block:
+    """Rows `first` to `last`, and where each begins and ends in `frames` with its time."""
+
+    first: int
+    last: int
+    frames: bytes
+    places: tuple[tuple[int, int, int], ...]
+
+    def row(self, row: int) -> tuple[int, bytes]:
+        at, start, stop = self.places[row - self.first]
+        return at, self.frames[start:stop]
 
 
 class JournalReader:
@@ -67,7 +78,8 @@ class JournalReader:
 
     def _prepare(self) -> None:
         self._hash = hashlib.sha256()
-        self._hashed = 0  # rows the running hash covers
+        self._hashed = 0  # rows the running hash covers: always whole blocks
+        self._block: _Block | None = None  # the one read last: rows are mostly asked for together
 
     def __enter__(self) -> Self:
         return self
@@ -80,7 +92,11 @@ class JournalReader:
 
     def __len__(self) -> int:
         with sqlite_errors(self._path, "journal"):
-            return int(self._connection.execute("SELECT coalesce(max(row), 0) FROM step").fetchone()[0])
+            return int(
+                self._connection.execute(
+                    "SELECT coalesce(max(last), 0) FROM (SELECT last FROM block ORDER BY first DESC LIMIT 1)"
+                ).fetchone()[0]
+            )
 
     @property
     def header(self) -> dict[str, str]:
@@ -95,19 +111,11 @@ class JournalReader:
             StoreError: if a row is missing or unreadable.
         """
         self._settle()
-        expected, end = max(start, 1), len(self) + 1 if stop is None else min(stop, len(self) + 1)
-        while expected < end:
-            with sqlite_errors(self._path, "journal"):
-                block = self._connection.execute(
-                    "SELECT row, at, body FROM step WHERE row >= ? AND row < ? ORDER BY row LIMIT ?", (expected, end, _READ_AHEAD)
-                ).fetchall()
-            for row, at, body in block:
-                if row != expected:
-                    break
-                yield row, at, self._plain(row, body)
-                expected += 1
-            if not block or block[-1][0] != expected - 1:
-                raise self._damaged(expected, "the row is missing")
+        begin, end = max(start, 1), len(self) + 1 if stop is None else min(stop, len(self) + 1)
+        for first, last, frames in self._blocks(begin, end):
+            block = self._index(first, last, frames)
+            for row in range(max(first, begin), min(last + 1, end)):
+                yield (row, *block.row(row))
 
     def rows(self, start: int = 1, stop: int | None = None) -> Iterator[tuple[int, int, list[Travelling]]]:
         """Row, time and values of rows `start` (inclusive) to `stop` (exclusive; all if None), oldest first."""
@@ -121,11 +129,8 @@ class JournalReader:
             StoreError: if the journal has no such row.
         """
         self._settle()
-        with sqlite_errors(self._path, "journal"):
-            found = self._connection.execute("SELECT at, body FROM step WHERE row = ?", (row,)).fetchone()
-        if found is None:
-            raise StoreError(f"the journal {self._path} has no row {row}: it holds 1 to {len(self)}")
-        return int(found[0]), self._decode(row, self._plain(row, found[1]))
+        at, body = self._row(row)
+        return at, self._decode(row, body)
 
     def get(self, event: int) -> Travelling:
         """The value with this event id.
@@ -167,18 +172,13 @@ class JournalReader:
     def digest(self) -> str:
         """sha256 over every row, in order; equal for equal runs, whatever the size of commits."""
         self._settle()
-        block: list[tuple[int, int, bytes]] = []
-        for item in self.raw(self._hashed + 1):
-            block.append(item)
-            if len(block) == _READ_AHEAD:
-                self._absorb(block)
-                block = []
-        self._absorb(block)
+        for _, last, frames in self._blocks(self._hashed + 1, len(self) + 1):
+            self._absorb(last, frames)
         return self._hash.hexdigest()
 
-    def _absorb(self, rows: list[tuple[int, int, bytes]]) -> None:
-        self._hash.update(frame(rows))
-        self._hashed += len(rows)
+    def _absorb(self, last: int, frames: bytes) -> None:
+        self._hash.update(frames)
+        self._hashed = last
 
     def _settle(self) -> None:
         """Make everything appended readable; nothing to do for a reader."""
@@ -191,13 +191,61 @@ class JournalReader:
                 if isinstance(value, kind):
                     yield event_id(row, index), value
 
-    def _plain(self, row: int, body: bytes) -> bytes:
-        if body[:1] != b"\x78":
-            return body
+    def _blocks(self, start: int, stop: int) -> Iterator[tuple[int, int, bytes]]:
+        """First row, last row and frames of the blocks that hold rows `start` (inclusive) to `stop` (exclusive).
+
+        Raises:
+            StoreError: if rows are missing or unreadable.
+        """
+        expected = start
+        while expected < stop:
+            with sqlite_errors(self._path, "journal"):
+                found = self._connection.execute(
+                    "SELECT first, last, packed, body FROM block WHERE last >= ? AND first < ?"
+                    " AND first >= (SELECT coalesce(max(first), 1) FROM block WHERE first <= ?) ORDER BY first LIMIT ?",
+                    (expected, stop, expected, _READ_AHEAD),
+                ).fetchall()
+            for first, last, packed, body in found:
+                if first > expected or (first < expected and expected != start):
+                    raise self._damaged(min(first, expected), "the row is missing" if first > expected else "the row is there twice")
+                yield first, last, self._unpack(first, last, body) if packed else body
+                expected = last + 1
+            if not found:
+                raise self._damaged(expected, "the row is missing")
+
+    def _row(self, row: int) -> tuple[int, bytes]:
+        """Time and encoded values of a committed row."""
+        if self._block is None or not self._block.first <= row <= self._block.last:
+            if not 1 <= row <= (stored := JournalReader.__len__(self)):
+                raise StoreError(f"the journal {self._path} has no row {row}: it holds 1 to {stored}")
+            self._block = self._index(*next(self._blocks(row, row + 1)))
+        return self._block.row(row)
+
+    def _index(self, first: int, last: int, frames: bytes) -> _Block:
+        """Find the rows in a block.
+
+        Raises:
+            StoreError: if they are not the rows it should hold.
+        """
+        places, start = [], 0
+        try:
+            for expected in range(first, last + 1):
+                row, at, size = FRAME.unpack_from(frames, start)
+                if row != expected:
+                    raise self._damaged(expected, f"it says it is row {row}")
+                start += FRAME.size + size
+                places.append((at, start - size, start))
+        except struct.error as error:
+            raise self._damaged(first + len(places), str(error)) from error
+        if start != len(frames):
+            raise self._damaged(last, f"its block has {len(frames)} bytes, its rows {start}")
+        return _Block(first, last, frames, tuple(places))
+
+    def _unpack(self, first: int, last: int, body: bytes) -> bytes:
         try:
             return zlib.decompress(body)
         except zlib.error as error:
-            raise self._damaged(row, str(error)) from error
+            raise self._damaged(first, f"its block, rows {first} to {last}: {error}") from error
 
     def _decode(self, row: int, body: bytes) -> list[Travelling]:
         try:

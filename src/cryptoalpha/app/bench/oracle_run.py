@@ -49,9 +49,10 @@ class OneUnit:
         return [
             Decision(
                 happened_at=at, known_at=at, instrument=signal.instrument, agent="one-unit",
-                target_weight=1.0 if signal.direction > 0.0 else 0.0, confidence=signal.confidence, reason="EMA cross", fused=event,
+                target_weight=1.0 if signal.direction > 0.0 else 0.0, confidence=signal.confidence, reason="EMA cross",
+                fused=fused_events[place],
             )
-            for signal, event in zip(fused, fused_events, strict=True)
+            for place, signal in enumerate(fused)
         ]  # fmt: skip
 
 

@@ -113,6 +113,16 @@ def test_sigterm_ends_after_the_step_in_hand_and_the_next_start_goes_on(tmp_path
     assert trader.finish()["recovered"] == stopped["steps"]
 
 
+def test_ctrl_c_ends_after_the_step_in_hand_with_130(tmp_path: Path):
+    trader = Trader(tmp_path / "home")
+    process = trader.start("--speed", "360000")
+    trader.wait_for_rows(process, 30)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert json.loads(out)["result"]["steps"] >= 30
+
+
 def test_a_second_process_on_the_store_is_refused(tmp_path: Path):
     trader = Trader(tmp_path / "home")
     first = trader.start("--speed", "36000")

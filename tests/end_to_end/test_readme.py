@@ -16,9 +16,10 @@ def test_the_python_example_runs_and_prints_a_verdict_and_a_fill(tmp_path: Path)
     assert len([line for line in example.splitlines() if line.strip()]) == 12
     done = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
-    verdict, fill = done.stdout.splitlines()
+    verdict, fill, last = done.stdout.splitlines()
     assert verdict.startswith("ridge fusion: Sharpe")
     assert re.fullmatch(r"(buy|sell) [\d.]+ SIM\d/USDT at [\d.]+ fee [\d.]+", fill)
+    assert re.fullmatch(r"\d+ fills; journal [0-9a-f]{16}", last)
 
 
 def test_every_link_to_a_file_leads_to_one():

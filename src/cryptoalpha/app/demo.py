@@ -28,7 +28,7 @@ from cryptoalpha.signals.frame import Frame, squash_all
 from cryptoalpha.signals.model import Opinions, opinions
 from cryptoalpha.store.bar_gate import BarGate
 from cryptoalpha.store.home import Home
-from cryptoalpha.store.tables import Dataset, Floats
+from cryptoalpha.store.tables import Dataset
 
 LEARNING_DAYS = 365
 """Days of a simulated market that the fusion learns on before an act begins."""
@@ -192,27 +192,11 @@ def recovery(settings: Settings, market: SimulatedMarket, period: Period, result
     )
     rows = np.searchsorted(market.known_at, result.panel.known_at)
     return Recovery(
-        oracle_ic=forward_ic(market, rows, market.oracle_direction[rows]),
-        strategy_ic=forward_ic(market, rows, result.recorder.directions()),
+        oracle_ic=market.realised_ic(rows=rows),
+        strategy_ic=market.realised_ic(result.recorder.directions(), rows),
         oracle_sharpe=oracle.comparison.strategy.sharpe.estimate,
         strategy_sharpe=result.comparison.strategy.sharpe.estimate,
     )
-
-
-def forward_ic(market: SimulatedMarket, rows: np.ndarray[tuple[int], np.dtype[np.int64]], direction: Floats) -> float:
-    """Pooled correlation of a direction on `rows` with the returns of the next `horizon_bars`, in volatility units; 0 if it is flat."""
-    whole = np.zeros(market.oracle_direction.shape)
-    whole[rows] = direction
-    inside = np.zeros(len(whole), dtype=bool)
-    inside[rows] = True
-    close = np.stack([market.dataset.bars[name].close for name in market.instruments], axis=1)
-    scaled = np.diff(np.log(close), axis=0) / market.volatility[:-1]
-    total = np.cumsum(np.vstack([np.zeros(close.shape[1]), scaled]), axis=0)
-    h = market.config.horizon_bars
-    ahead = total[h:] - total[:-h]
-    used = inside[: len(ahead)]
-    x, y = whole[: len(ahead)][used].ravel(), ahead[used].ravel()
-    return float(np.corrcoef(x, y)[0, 1]) if x.std() > 0.0 else 0.0
 
 
 def _after_learning(dataset: Dataset) -> Period:

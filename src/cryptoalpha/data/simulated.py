@@ -61,18 +61,25 @@ class SimulatedMarket:
         """The IC that was planted, all sources together."""
         return math.sqrt(sum(ic**2 for ic in self.planted.values()))
 
-    def realised_ic(self, direction: Floats | None = None) -> float:
-        """Correlation of a direction `[T, A]` (the oracle's by default) with the returns that followed, pooled over bars and assets.
+    def realised_ic(self, direction: Floats | None = None, rows: Times | None = None) -> float:
+        """Correlation of a direction (the oracle's by default) with the returns that followed, pooled over bars and assets.
 
-        Its standard error is about 1/√(T·(A + 1)/(2h)): windows overlap and assets move together.
+        Args:
+            direction: `[R, A]`, one row per entry of `rows`.
+            rows: bars to judge by, ascending; all by default. Those with less than the horizon left do not count.
+
+        0 where the direction never changes. Its standard error is about 1/√(R·(A + 1)/(2h)): windows overlap and assets move together.
         """
-        chosen = self.oracle_direction if direction is None else direction
+        places = np.arange(len(self.known_at)) if rows is None else rows
+        chosen = self.oracle_direction[places] if direction is None else direction
         close = np.stack([self.dataset.bars[name].close for name in self.instruments], axis=1)
         scaled = np.diff(np.log(close), axis=0) / self.volatility[:-1]  # row t: return of bar t + 1
         total = np.cumsum(np.vstack([np.zeros(close.shape[1]), scaled]), axis=0)
         h = self.config.horizon_bars
         ahead = total[h:] - total[:-h]  # row t: bars t + 1 … t + h
-        return float(np.corrcoef(chosen[: len(ahead)].ravel(), ahead.ravel())[0, 1])
+        judged = places < len(ahead)
+        said, came = chosen[judged].ravel(), ahead[places[judged]].ravel()
+        return float(np.corrcoef(said, came)[0, 1]) if said.std() > 0.0 else 0.0
 
 
 def drift_strength(ic: float, horizon: int, half_life: float) -> float:

@@ -17,7 +17,7 @@ export OPENBLAS_NUM_THREADS := 1
 .PHONY: demo test test-all check bench venv lock format config clean
 .DEFAULT_GOAL := demo
 
-demo: venv  ## three acts: a planted edge is found, pure noise is not traded, real data is judged against baselines
+demo: venv  ## three acts: a planted edge, pure noise, real data, each judged against baselines
 	@$(BIN)/cryptoalpha demo $(ARGS)
 
 test: venv  ## everything but the slow tests, and coverage of the rooms that handle money

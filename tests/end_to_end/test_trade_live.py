@@ -13,7 +13,7 @@ import pytest
 from cryptoalpha.app.period import Period
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.sources import open_store
-from cryptoalpha.app.trade import TradeReport, live, replay
+from cryptoalpha.app.trade import SessionStoppedError, TradeReport, live, replay
 from cryptoalpha.core.time import DAY, HOUR
 from cryptoalpha.core.values import Fill, ObservationRef, Order, Signal
 from cryptoalpha.data.live import LiveBatch
@@ -121,3 +121,18 @@ def test_nothing_fills_in_the_bar_it_was_decided_on(tmp_path: Path, market: Data
         fills = [(at, value) for _, at, values in journal.rows() for value in values if isinstance(value, Fill)]
     assert fills
     assert all(fill.happened_at == at - HOUR and at - fill.happened_at < DAY for at, fill in fills)
+
+
+def test_a_stop_while_the_feed_waits_ends_the_session_with_a_report(tmp_path: Path, market: Dataset):
+    venue = Venue(tmp_path / "home", market)
+    feed = venue.batches
+
+    def interrupted(after: int, count: int) -> Iterator[LiveBatch]:
+        yield from feed(after, 5)
+        raise SessionStoppedError  # what the wait of `trade` raises when SIGTERM or Ctrl-C arrives
+
+    venue.batches = interrupted  # type: ignore[method-assign]
+    stopped = venue.session(BATCHES)
+    assert (stopped.steps, stopped.is_complete) == (5, False)
+    venue.batches = feed  # type: ignore[method-assign]
+    assert venue.session(3).recovered == 5

@@ -1,4 +1,4 @@
-"""The demo in three acts: a planted edge is found, pure noise is left alone, real data is judged without mercy.
+"""The demo in three acts: a market with a planted edge, one of pure noise, and real data, each judged against baselines.
 
 Acts one and two run on simulated markets whose truth is known. The oracle of act one knows each bar's true expected return and trades it
 through the same agent, risk gate and costs; the strategy's share of its information coefficient and of its Sharpe ratio is what was

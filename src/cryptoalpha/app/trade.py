@@ -23,7 +23,7 @@ from cryptoalpha.app.settings import Settings
 from cryptoalpha.core.clock import VirtualClock
 from cryptoalpha.core.time import SECOND, iso
 from cryptoalpha.core.values import Fill, ObservationRef, PortfolioState, Refusal
-from cryptoalpha.data.live import LiveBars, extended
+from cryptoalpha.data.live import LiveBars, LiveBatch, extended
 from cryptoalpha.signals.book import SignalBook
 from cryptoalpha.store.history import History
 from cryptoalpha.store.journal import Journal
@@ -73,6 +73,10 @@ class TradeReport:
         state = f"equity {last.equity:.2f}, holding {held}, at {iso(last.known_at)}" if last else "no bar yet"
         ended = "finished" if self.is_complete else "stopped; start it again to go on"
         return [f"run {self.run} {ended}: {self.steps:,} steps ({self.recovered:,} recovered), {self.fills:,} fills in this session", state]
+
+
+class SessionStoppedError(Exception):
+    """Raised by the wait of a live feed when the session is told to stop; ends the session, not the process."""
 
 
 class _Session:
@@ -212,9 +216,7 @@ def _live_steps(
     if earlier is not None:
         tape = book.prepare(dataset, since=earlier.since, until=earlier.until, instruments=names)
         yield from map(_cite_live, tape_steps(tape, dataset, clock))
-    for batch in bars:
-        if stop.is_set():
-            return
+    for batch in _until_stopped(bars, stop):
         if not batch.bars:
             continue
         for table in batch.bars.values():
@@ -222,6 +224,16 @@ def _live_steps(
         dataset = extended(dataset, batch)
         tape = book.prepare(dataset, since=batch.open_time, until=batch.known_at, instruments=names)
         yield from map(_cite_live, tape_steps(tape, dataset, clock))
+
+
+def _until_stopped(bars: Iterable[LiveBatch], stop: threading.Event) -> Iterator[LiveBatch]:
+    try:
+        for batch in bars:
+            if stop.is_set():
+                return
+            yield batch
+    except SessionStoppedError:
+        return
 
 
 def _cite_live(step: Step) -> Step:

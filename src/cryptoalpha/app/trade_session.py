@@ -17,7 +17,7 @@ from cryptoalpha.app.period import period_of
 from cryptoalpha.app.runs import JOURNAL, METRICS, run_directory, write_atomically
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.sources import open_dataset, open_store
-from cryptoalpha.app.trade import TradeReport, live, replay
+from cryptoalpha.app.trade import SessionStoppedError, TradeReport, live, replay
 from cryptoalpha.app.venues import Venues
 from cryptoalpha.core.errors import StoreError
 from cryptoalpha.data.live import LiveBars
@@ -95,11 +95,11 @@ def _live(
 
 
 def _wait(stop: threading.Event) -> Callable[[float], None]:
-    """Sleep that ends at once when the session is told to stop."""
+    """Sleep that ends, and the feed with it, when the session is told to stop."""
 
     def wait(seconds: float) -> None:
         if stop.wait(seconds):
-            raise KeyboardInterrupt
+            raise SessionStoppedError
 
     return wait
 

@@ -137,13 +137,3 @@ def extended(dataset: Dataset, batch: LiveBatch) -> Dataset:
     return replace(
         dataset, bars={name: join_bars([table, batch.bars[name]]) if name in batch.bars else table for name, table in dataset.bars.items()}
     )
-
-
-def pace(moments: Iterator[int], *, speed: float, wait: Wait = time.sleep) -> Iterator[int]:
-    """Recorded moments (UTC ns, ascending) replayed `speed` times as fast as they happened; 0 or infinity replays without waiting."""
-    before: int | None = None
-    for moment in moments:
-        if before is not None and 0.0 < speed < float("inf"):
-            wait((moment - before) / SECOND / speed)
-        before = moment
-        yield moment

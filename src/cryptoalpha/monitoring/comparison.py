@@ -26,7 +26,7 @@ from cryptoalpha.monitoring.bootstrap import (
 )
 from cryptoalpha.monitoring.daily import DailyReturns, daily_returns
 from cryptoalpha.monitoring.drawdown import Drawdown, calmar_ratio, max_drawdown
-from cryptoalpha.monitoring.ratios import NAN, annual_volatility, cagr, profit_factor, sharpe_ratio, sortino_ratio, win_rate
+from cryptoalpha.monitoring.ratios import NAN, annual_volatility, cagr, profit_factor, sortino_ratio, win_rate
 from cryptoalpha.monitoring.significance import (
     deflated_sharpe_ratio,
     min_track_record_length,
@@ -279,8 +279,3 @@ def _weight_of(own: Assessment) -> str:
 
 def _span(daily: DailyReturns) -> str:
     return f"{day_of(int(daily.days[0]))} to {day_of(int(daily.days[-1]))} ({len(daily)} days)" if len(daily) else "no full day"
-
-
-def headline_sharpe(daily: DailyReturns) -> float:
-    """The one Sharpe of the house: daily returns, 365 days a year, at least 30 of them; NaN otherwise."""
-    return sharpe_ratio(daily.returns, periods_per_year=float(DAYS_PER_YEAR), minimum=MINIMUM_DAYS)

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numba import njit
 
-from cryptoalpha.core.time import DAY, HOUR
+from cryptoalpha.core.time import DAY
 from cryptoalpha.signals.features import FeatureSpec
 from cryptoalpha.signals.price_bars import LONGEST_GAP, AssetBars
 from cryptoalpha.signals.rolling import beta_and_correlation, flat_weights, last_before, ratio, weighted_mean
@@ -62,11 +62,6 @@ def _against(bars: AssetBars, market: Floats, rank: Floats) -> tuple[Floats, ...
 def calendar_columns(open_time: Times) -> tuple[Floats, Floats]:
     """The features of `CALENDAR`, `[T]` each."""
     return hour_of_week(open_time.astype(np.int64), _MONDAY, WEEK)
-
-
-def hours_into_week(open_time: int) -> float:
-    """Hours since Monday 00:00 UTC."""
-    return (open_time - _MONDAY) % WEEK / HOUR
 
 
 @njit(cache=True)

@@ -13,7 +13,7 @@ from cryptoalpha.core.errors import VenueError
 from cryptoalpha.core.time import HOUR, MINUTE, SECOND, iso, parse_time
 from cryptoalpha.data.config import ExchangeConfig
 from cryptoalpha.data.joining import join_bars
-from cryptoalpha.data.live import LiveBars, LiveBatch, extended, pace
+from cryptoalpha.data.live import LiveBars, LiveBatch, extended
 from cryptoalpha.store.bar_gate import BarGate
 from cryptoalpha.store.tables import BarTable, Dataset
 
@@ -123,11 +123,3 @@ def test_joining_keeps_every_column() -> None:
     table = known(NOON)["BTC/USDT"]
     joined = join_bars([table.take(slice(0, 1)), table.take(slice(1, None))])
     assert all(np.array_equal(getattr(joined, c), getattr(table, c), equal_nan=c == "taker_buy_volume") for c in BarTable.columns())
-
-
-def test_a_replay_waits_the_recorded_gaps_over_its_speed() -> None:
-    waits: list[float] = []
-    assert list(pace(iter([NOON, NOON + HOUR, NOON + 3 * HOUR]), speed=3600.0, wait=waits.append)) == [NOON, NOON + HOUR, NOON + 3 * HOUR]
-    assert waits == [1.0, 2.0]
-    assert list(pace(iter([NOON, NOON + HOUR]), speed=0.0, wait=waits.append)) == [NOON, NOON + HOUR]
-    assert waits == [1.0, 2.0]

@@ -13,7 +13,6 @@ from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.core.time import DAY, HOUR, MINUTE, parse_time
 from cryptoalpha.signals.chain_features import CHAIN_FEATURES
 from cryptoalpha.signals.features import live_count, markdown_table
-from cryptoalpha.signals.price_cross import hours_into_week
 from cryptoalpha.signals.price_features import PRICE_FEATURES, ewma_volatility, price_features
 from cryptoalpha.store.panel import Panel, build_panel
 from cryptoalpha.store.tables import BarTable, Dataset
@@ -262,10 +261,6 @@ def test_the_week_begins_on_monday(moment: str, sine: float, cosine: float) -> N
     panel = panel_of(np.array([1.0]), start=parse_time(moment))
     assert feature("hour_of_week_sin", panel)[0] == pytest.approx(sine, abs=1e-12)
     assert feature("hour_of_week_cos", panel)[0] == pytest.approx(cosine, abs=1e-12)
-
-
-def test_hours_into_the_week() -> None:
-    assert hours_into_week(parse_time("2023-01-03T06:30")) == 30.5  # Monday was the 2nd
 
 
 # ── faults of real data ───────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -66,15 +66,6 @@ class OracleRun(NamedTuple):
     rows: int
 
 
-def ema(values: Floats, span: int) -> Floats:
-    """Exponential mean with alpha 2/(span + 1), seeded with the first value. Plain loop: the second way of the vectorised one."""
-    alpha, level, out = 2.0 / (span + 1.0), float(values[0]), np.empty(len(values))
-    for i, value in enumerate(values.tolist()):
-        level += alpha * (value - level)
-        out[i] = level
-    return out
-
-
 def wanted_units(fast: Floats, slow: Floats) -> Floats:
     """1 where the rule holds a unit, else 0."""
     return np.where((np.arange(len(fast)) >= SLOW) & (fast > slow), 1.0, 0.0)

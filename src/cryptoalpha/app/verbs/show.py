@@ -22,7 +22,7 @@ def demo(
     interval: Interval = "1h",
     fetch: Annotated[bool, typer.Option("--fetch", help="Download two years of eight large coins first (public candles, no key).")] = False,
 ) -> None:
-    """A planted edge is found, pure noise is left alone, real data is judged: offline, no keys, no servers."""
+    """A market with a planted edge, one of pure noise, and real data, each judged against baselines: offline, no keys, no servers."""
     import sys
 
     from cryptoalpha.app.demo import Act, for_interval, noise_act, planted_act, real_act, real_data

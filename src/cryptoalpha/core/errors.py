@@ -1,6 +1,7 @@
 """Every error the house raises on purpose, and the exit code each one ends a command with.
 
     CryptoAlphaError            1  unexpected
+    ├── ModelError              1  a model answered what cannot be used: NaN, a wrong shape, no legal action
     ├── ConfigError             2  usage or configuration
     ├── DataError               3  data missing, stale or malformed
     │   ├── DataMissingError
@@ -34,6 +35,10 @@ class ConfigError(CryptoAlphaError):
     """A setting, an argument or a shape is wrong."""
 
     exit_code = 2
+
+
+class ModelError(CryptoAlphaError):
+    """A model answered what cannot be used: NaN, a wrong shape, no legal action. Nothing is decided on it."""
 
 
 class DataError(CryptoAlphaError):

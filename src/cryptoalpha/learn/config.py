@@ -13,37 +13,118 @@ Port = Annotated[int, Field(ge=1, le=65_535)]
 
 
 class PlannerConfig(Section):
-    """[learn.planner] Tree search."""
+    """[learn.planner] Planning: tree search, and scenario trees where the action only moves a position."""
 
     simulations: Count = 800
     """Simulations of one decision; AlphaZero's number for chess."""
+
+    root: Literal["gumbel", "puct"] = "gumbel"
+    """How the root spends its simulations: `gumbel` improves on its prior even with 16–64 of them (Danihelka et al. 2022), `puct` is
+    AlphaZero's."""
 
     c_puct: Positive = 1.4
     """Weight of the prior against the value while searching. Values are rescaled to 0–1 inside the tree, else it would be pure exploration
     on returns of a few basis points."""
 
+    c_base: Positive = 19_652.0
+    """Visits after which the weight of the prior grows; MuZero's number."""
+
+    considered_actions: Count = 16
+    """Actions that a Gumbel root considers at most, the likeliest by its prior."""
+
+    outcomes: tuple[Count, ...] = (8, 4)
+    """Outcomes of a chance node in tree search, by depth; the last number holds for all deeper nodes."""
+
+    branching: tuple[Count, ...] = (28, 28)
+    """Outcomes per node and depth of a scenario tree. Their product is the number of leaves: 784 reach the optimum of a mean-reverting
+    market with a good guess at the leaves, and 96 % of it with none."""
+
+    dirichlet_fraction: Fraction = 0.25
+    """Share of noise in the root's prior (0–1) during self-play with the `puct` root; none when acting."""
+
+    dirichlet_alpha: Positive = 0.3
+    """Concentration of that noise; AlphaZero's number for chess."""
+
     discount: Discount = 0.99
     """Worth of one bar later (above 0, below 1): a horizon of about a hundred bars."""
+
+    memory_mib: Count = 2_048
+    """Memory (MiB) that the trees of one plan may take; a plan that needs more is refused before it starts."""
 
 
 class EvolutionConfig(Section):
     """[learn.evolution] Evolution strategy on goals that have no gradient, such as Sharpe after costs."""
 
-    population: Annotated[int, Field(ge=2)] = 50
-    """Members of one generation (≥ 2); half of them mirror the other half."""
+    population: Annotated[int, Field(ge=2, multiple_of=2)] = 50
+    """Members of one generation (even, ≥ 2); half of them mirror the other half."""
 
     sigma: Positive = 0.02
-    """Standard deviation of the noise added to each weight."""
+    """Standard deviation of the noise added to each weight. From a trained optimum a quarter of it does less harm."""
+
+    rank: Annotated[int, Field(ge=0)] = 1
+    """Rank of the noise on matrices (Sarkar et al. 2025); 0 draws every weight's noise on its own, at a hundred times the cost."""
+
+    learning_rate: Positive = 3e-4
+    """Step size of Adam on the estimated gradient."""
+
+    weight_decay: Fraction = 0.0
+    """Share of each weight, times the step size, that is lost per generation (0–1)."""
+
+    accept_tolerance: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
+    """By how much the goal on the accept split may fall before a generation is undone; in the goal's own units."""
+
+
+class ReplayConfig(Section):
+    """[learn.replay] What was decided and what came of it, kept for learning."""
+
+    capacity: Count = 100_000
+    """Rows kept; the oldest make room."""
+
+    n_steps: Count = 5
+    """Rewards counted before the rest is read from the value of the state reached."""
+
+    surprise_share: Fraction = 0.0
+    """Share of a sample drawn by how much the search changed the network's mind (0–1); the rest is drawn evenly. KataGo uses 0.5."""
+
+    priority_exponent: Fraction = 0.6
+    """How strongly priorities count in prioritised replay (0–1); 0 is uniform (Schaul et al. 2016)."""
+
+    importance_exponent: Fraction = 0.4
+    """How far prioritised samples are weighed back to uniform (0–1); 1 removes the bias."""
 
 
 class FitConfig(Section):
     """[learn.fit] Gradient training."""
 
     learning_rate: Positive = 1e-4
-    """Step size of the optimiser."""
+    """Step size of the optimiser, at its peak."""
 
     batch: Count = 32
     """Samples of one step, all processes together."""
+
+    epochs: Count = 20
+    """Passes over the training samples at most."""
+
+    weight_decay: Fraction = 0.01
+    """Decoupled weight decay of AdamW (0–1)."""
+
+    warmup: Fraction = 0.05
+    """Share of all steps over which the step size rises from 0 (0–1)."""
+
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the step size falls after the warm-up."""
+
+    gradient_clip: Positive = 1.0
+    """Largest norm of the gradient."""
+
+    patience: Count = 3
+    """Checks on validation samples without a new best after which training stops and the best weights return."""
+
+    mixed_precision: Literal["auto", "bf16", "off"] = "auto"
+    """`auto` computes in bf16 on a GPU that has it and in fp32 on a CPU, where bf16 is slower."""
+
+    checkpoint_seconds: Positive = 60.0
+    """Training time between two checkpoints; a killed run repeats at most this much."""
 
 
 class ActorCriticConfig(Section):
@@ -55,8 +136,32 @@ class ActorCriticConfig(Section):
     policy_widths: tuple[Count, ...] = (768, 256, 128, 5)
     """Layer widths of the policy network, input to output; five market actions, strong sell to strong buy."""
 
+    learning_rate: Positive = 3e-4
+    """Step size of Adam."""
+
+    discount: Fraction = 0.99
+    """Worth of one bar later (0–1)."""
+
+    gae_lambda: Fraction = 0.95
+    """How far advantages look along rewards rather than at the next value (0–1); Schulman et al. 2016."""
+
+    value_weight: Positive = 0.5
+    """Weight of the value loss."""
+
     entropy_weight: Fraction = 0.01
     """Weight of the entropy bonus (0–1), so that the policy keeps trying."""
+
+    entropy_half_life_updates: Count = 10_000
+    """Updates after which the entropy bonus has halved."""
+
+    gradient_clip: Positive = 0.5
+    """Largest norm of the gradient."""
+
+    ratio_clip: Fraction = 0.2
+    """How far the probability of an action may have moved from the policy that took it before the action stops teaching (0–1)."""
+
+    divergence_limit: Positive = 0.1
+    """KL divergence (nats) of one update above which the last good weights return."""
 
 
 class DistributedConfig(Section):
@@ -83,6 +188,9 @@ class LearnConfig(Section):
 
     evolution: EvolutionConfig = EvolutionConfig()
     """Without gradients."""
+
+    replay: ReplayConfig = ReplayConfig()
+    """What is learned from."""
 
     fit: FitConfig = FitConfig()
     """With gradients."""

@@ -1,0 +1,80 @@
+"""A price taker's world as a world with chance nodes, so that tree search can plan what ScenarioDP plans: each tests the other.
+
+A state is the market's state with the position index behind it, `[x…, p]`; the action is the next position. What an action earns is the
+expectation over its outcomes, mean-matched exactly as in a scenario tree, less the cost of the trade: a lucky draw inside the tree is
+never mistaken for skill. Ruin and terminal outcomes end the game.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cryptoalpha.core.errors import ConfigError
+from cryptoalpha.learn.search import scenario_tree
+from cryptoalpha.learn.search.contract import Booleans, Floats, Integers, MarketModel, Outcomes, Roots
+from cryptoalpha.learn.search.scenario_tree import Rows
+
+
+@dataclass(frozen=True)
+class MarketTree:
+    """A market model seen as a `contract.ChanceModel`. What it answers is checked by the search, which knows the roots."""
+
+    market: MarketModel
+
+    @property
+    def actions(self) -> int:
+        """As many as there are positions."""
+        return len(self.market.positions)
+
+    def evaluate(self, states: Floats) -> tuple[Floats, Floats]:
+        """Logits `[n, K]` from the position held and values `[n]` of holding it, from states `[n, X + 1]`."""
+        markets, held = self._split(states)
+        rows = np.arange(len(held))
+        logits, values = self.market.logits(markets), self.market.values(markets)[rows, held].astype(np.float32)
+        if logits is None:
+            return np.zeros((len(held), self.actions), dtype=np.float32), values
+        return logits[rows, held].astype(np.float32), values
+
+    def outcomes(self, states: Floats, actions: Integers, uniforms: Floats) -> Outcomes:
+        """Where the market may go while the position becomes the action, and the expected reward of that."""
+        markets, held = self._split(states)
+        rows = np.arange(len(held))
+        draws = self.market.draw(markets, uniforms)
+        returns, weights = scenario_tree.matched_returns(draws)
+        gains = self.market.gains(markets, returns)
+        costs = self.market.costs(markets)
+        rewards = (weights * gains.rewards[rows, :, actions]).sum(axis=1) - costs[rows if len(costs) > 1 else 0, held, actions]
+        terminal = np.zeros(weights.shape, dtype=np.bool_) if draws.terminal is None else np.array(draws.terminal, dtype=np.bool_)
+        if gains.alive is not None:
+            terminal |= ~gains.alive[rows, :, actions]
+        following = np.concatenate(
+            [draws.states, np.broadcast_to(np.asarray(actions)[:, None, None], (*weights.shape, 1))], axis=2, dtype=np.float32
+        )
+        discounts = np.full(weights.shape, self.market.discount)
+        return Outcomes(following, weights, rewards, discounts, terminal, self._legal(actions, weights.shape[1]))
+
+    def _split(self, states: Floats) -> tuple[Floats, Rows]:
+        return states[:, :-1], states[:, -1].astype(np.int64)
+
+    def _legal(self, actions: Integers, outcomes: int) -> Booleans | None:
+        if self.market.allowed is None:
+            return None
+        return np.repeat(self.market.allowed[actions][:, None, :], outcomes, axis=1)
+
+
+def tree_roots(roots: Roots, market: MarketModel) -> Roots:
+    """Roots of a scenario plan as roots of a tree search: states `[B, X + 1]`, legal `[B, K]` from the position held.
+
+    Raises:
+        ConfigError: the roots have no positions.
+    """
+    if roots.positions is None:
+        raise ConfigError("roots.positions are missing: a price taker's plan starts from the position held")
+    positions = np.asarray(roots.positions)
+    states = np.concatenate([roots.states, positions[:, None]], axis=1, dtype=np.float32)
+    legal = roots.legal
+    if market.allowed is not None:
+        legal = market.allowed[positions] if legal is None else legal & market.allowed[positions]
+    return Roots(states, legal=legal, names=roots.names)

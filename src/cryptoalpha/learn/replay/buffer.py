@@ -189,7 +189,7 @@ class ReplayBuffer:
         arrays["_priority"] = self._priority.get(slots)
         arrays["_lanes"] = np.array(sorted(self._lanes.items()), np.int64).reshape(-1, 2)
         state = {
-            "schema": {name: [list(column.shape), column.dtype, column.finite] for name, column in self.schema.items()},
+            "schema": [[name, list(column.shape), column.dtype, column.finite] for name, column in self.schema.items()],
             "config": self.config.model_dump(),
             "added": self._added,
             "largest_priority": self._largest_priority,
@@ -210,7 +210,7 @@ class ReplayBuffer:
             ConfigError: if it needs more than `memory_bytes`.
         """
         kept = read_arrays(path, kind=KIND)
-        stored = {name: Column(tuple(shape), dtype, finite) for name, (shape, dtype, finite) in kept.state["schema"].items()}
+        stored = {name: Column(tuple(shape), dtype, finite) for name, shape, dtype, finite in kept.state["schema"]}
         if schema is not None and dict(schema) != stored:
             raise StoreError(f"{path} holds columns {stored}, expected {dict(schema)}", hint="begin a new buffer")
         buffer = cls(stored, ReplayConfig.model_validate(kept.state["config"]), seed=0, memory_bytes=memory_bytes)

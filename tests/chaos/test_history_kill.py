@@ -43,7 +43,7 @@ def deadly(owner, name):
         return result
     setattr(owner, name, step)
 
-for owner, name in ((module, "write_temporary"), (partition, "_sync"), (partition, "file_sha256"), (Manifest, "intend"),
+for owner, name in ((module, "write_temporary"), (partition, "sync"), (partition, "file_sha256"), (Manifest, "intend"),
                     (partition.os, "replace"), (module, "put_in_place"), (Manifest, "settle")):
     deadly(owner, name)
 place = np.arange(float(n))
@@ -53,7 +53,7 @@ History(Home(root)).write_bars("v", BarTable("BTC/USDT", 3600 * 10**9, start + 3
 
 STEPS = [
     f"{when} {step}"
-    for step in ("write_temporary", "_sync", "file_sha256", "intend", "replace", "put_in_place", "settle")
+    for step in ("write_temporary", "sync", "file_sha256", "intend", "replace", "put_in_place", "settle")
     for when in ("before", "after")
 ]
 AFTER_THE_RENAME = {"after replace", "after put_in_place", "before settle", "after settle"}

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import textwrap
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,8 @@ from pydantic import BaseModel
 
 from cryptoalpha.app.leaves import section_of
 from cryptoalpha.app.settings import Settings
-from cryptoalpha.core.errors import ConfigError
+from cryptoalpha.core.errors import ConfigError, StoreError
+from cryptoalpha.store.whole_file import write_whole
 
 HEADER = """\
 cryptoalpha configuration: every setting, its value, its unit, range and reason.
@@ -54,18 +53,13 @@ def write_new(path: Path, text: str, *, force: bool) -> None:
     """
     if path.exists() and not force:
         raise ConfigError(f"{path} exists already", hint="--force overwrites it; nothing was changed")
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        write_whole(path, text)
     except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
         raise ConfigError(f"cannot write {path}: {error.strerror}", hint="name a place you may write to") from None
+    except StoreError as error:
+        raise ConfigError(str(error), hint="name a place you may write to") from None
 
 
 def _section(section: BaseModel, lines: list[str], depth: int) -> None:

@@ -17,7 +17,7 @@ from cryptoalpha.app.period import Period
 from cryptoalpha.app.report.build import build_report
 from cryptoalpha.app.report.content import ReportContent
 from cryptoalpha.app.report.storage import dump_content, load_content
-from cryptoalpha.app.runs import CONFIG, CONTENT, JOURNAL, METRICS, REPORT, digest_of, find_run, list_runs, new_run, write_atomically
+from cryptoalpha.app.runs import CONFIG, CONTENT, JOURNAL, METRICS, REPORT, digest_of, find_run, list_runs, new_run
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.summary import as_dict, report_content
 from cryptoalpha.app.trials import count_trial
@@ -25,6 +25,7 @@ from cryptoalpha.core.errors import ConfigError, DataMissingError
 from cryptoalpha.core.time import day_of
 from cryptoalpha.store.journal_reader import JournalReader
 from cryptoalpha.store.tables import Dataset
+from cryptoalpha.store.whole_file import write_whole
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,9 @@ def run_and_keep(
         )
         content = report_content(result, command=command, audited=audited)
         (draft / CONTENT).write_bytes(dump_content(content))
-        write_atomically(draft / METRICS, json.dumps(plain(as_dict(result)), indent=2, ensure_ascii=False))
-        write_atomically(draft / CONFIG, json.dumps(settings.model_dump(mode="json", exclude={"credentials"}), indent=2))
-        write_atomically(draft / REPORT, build_report(content))
+        write_whole(draft / METRICS, json.dumps(plain(as_dict(result)), indent=2, ensure_ascii=False))
+        write_whole(draft / CONFIG, json.dumps(settings.model_dump(mode="json", exclude={"credentials"}), indent=2))
+        write_whole(draft / REPORT, build_report(content))
     return KeptRun(result, find_run(home, run))
 
 

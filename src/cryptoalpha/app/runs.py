@@ -5,7 +5,6 @@ A run is written beside its place and moved there when it is complete, so a kill
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -126,22 +125,3 @@ def find_run(home: Path, run: str | None) -> Path:
     elif run not in runs:
         raise DataMissingError(f"no run {run!r} under {home}", hint=f"there are: {', '.join(runs[-8:]) or 'none'}")
     return run_directory(home, run)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees the old content or the new, never half of it.
-
-    Raises:
-        StoreError: if it cannot be written.
-    """
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with draft.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):  # there is nothing to remove where the folder is a file
-            draft.unlink()
-        raise StoreError(f"cannot write {path}: {error.strerror}", hint="name a file in a folder that exists and is writable") from None

@@ -14,7 +14,7 @@ from types import FrameType
 
 from cryptoalpha.app.output import plain
 from cryptoalpha.app.period import period_of
-from cryptoalpha.app.runs import JOURNAL, METRICS, run_directory, write_atomically
+from cryptoalpha.app.runs import JOURNAL, METRICS, run_directory
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.sources import open_dataset, open_store
 from cryptoalpha.app.trade import SessionStoppedError, TradeReport, live, replay
@@ -25,6 +25,7 @@ from cryptoalpha.store.bar_gate import BarGate
 from cryptoalpha.store.history import History
 from cryptoalpha.store.home import Home
 from cryptoalpha.store.lock import StoreLock
+from cryptoalpha.store.whole_file import write_whole
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def run_session(settings: Settings, home: Path, request: TradeRequest, *, say: C
             instruments=request.instruments,
         )  # fmt: skip
         if report.is_complete:  # what `status` calls a finished run
-            write_atomically(journal.parent / METRICS, json.dumps(plain(report.as_dict()), indent=2))
+            write_whole(journal.parent / METRICS, json.dumps(plain(report.as_dict()), indent=2))
         return dataclasses.replace(report, interrupted=stop.by_keyboard)
 
 

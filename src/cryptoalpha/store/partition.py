@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from cryptoalpha.core.errors import ConfigError, StoreError
 from cryptoalpha.core.time import interval_name
+from cryptoalpha.store.whole_file import sync
 
 if TYPE_CHECKING:
     import duckdb
@@ -141,7 +142,7 @@ def write_temporary(connection: duckdb.DuckDBPyConnection, root: Path, partition
         connection.register("rows_to_write", dict(columns))
         connection.execute(f"COPY (SELECT {selected} FROM rows_to_write) TO '{target}' (FORMAT parquet, COMPRESSION zstd)")
         connection.unregister("rows_to_write")
-        _sync(temporary)
+        sync(temporary)
         return temporary, replace(partition, sha256=file_sha256(temporary))
     except (OSError, duckdb.Error) as error:
         if temporary.is_file():  # half a file helps nobody on a full disk
@@ -159,7 +160,7 @@ def put_in_place(root: Path, partition: Partition, temporary: Path) -> None:
     try:
         os.replace(temporary, final)  # noqa: PTH105
         for folder in (final.parent, *final.parent.relative_to(root).parents):
-            _sync(root / folder)  # new folders up to the root must survive as well
+            sync(root / folder)  # new folders up to the root must survive as well
     except OSError as error:
         raise StoreError(f"{final} cannot be put in place: {error.strerror}", hint="make the store writable") from error
 
@@ -168,11 +169,3 @@ def file_sha256(path: Path) -> str:
     """The hash of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

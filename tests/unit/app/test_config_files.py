@@ -223,7 +223,7 @@ def test_a_file_written_in_place_is_whole_or_absent(empty, monkeypatch):
     def broken(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(config_template.os, "fsync", broken)
+    monkeypatch.setattr("os.fsync", broken)
     with pytest.raises(ConfigError, match="No space left"):
         config_template.write_new(empty / "mine.yaml", "engine:\n", force=False)
     assert list(empty.iterdir()) == []

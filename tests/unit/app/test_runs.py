@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 from cryptoalpha.app.period import Period, period_of
-from cryptoalpha.app.runs import JOURNAL, digest_of, find_run, list_runs, new_run, write_atomically
+from cryptoalpha.app.runs import JOURNAL, digest_of, find_run, list_runs, new_run
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.sources import open_dataset
 from cryptoalpha.app.trials import count_trial
 from cryptoalpha.core.errors import ConfigError, DataMissingError, StoreError
 from cryptoalpha.core.time import DAY, HOUR
 from cryptoalpha.store.tables import BarTable, Dataset
+from cryptoalpha.store.whole_file import write_whole
 
 
 def keep(home: Path, run: str, text: str = "") -> None:
@@ -103,7 +104,7 @@ def test_the_newest_run_is_the_one_made_last_not_the_one_read_last(tmp_path: Pat
     keep(tmp_path, "old")
     time.sleep(0.02)
     keep(tmp_path, "new")
-    write_atomically(tmp_path / "runs" / "old" / "report.html", "written again")
+    write_whole(tmp_path / "runs" / "old" / "report.html", "written again")
     assert list_runs(tmp_path) == ["old", "new"]
     assert find_run(tmp_path, None).name == "new"
 
@@ -123,19 +124,6 @@ def test_an_unwritable_home_is_a_store_error(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file")
     with pytest.raises(StoreError, match="cannot write runs"), new_run(tmp_path, "a"):
         pass
-    with pytest.raises(StoreError, match="cannot write"):
-        write_atomically(tmp_path / "nowhere" / "x.html", "x")
-    with pytest.raises(StoreError, match="cannot write"):
-        write_atomically(tmp_path / "runs" / "x.html", "x")
-
-
-def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    write_atomically(tmp_path / "x", "one")
-    (tmp_path / "folder" / "inside").mkdir(parents=True)
-    with pytest.raises(StoreError):
-        write_atomically(tmp_path / "folder", "two")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "x"]
-    assert (tmp_path / "x").read_text() == "one"
 
 
 def test_a_digest_does_not_depend_on_the_order_of_keys() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cryptoalpha.app.bench.run import BenchResult
 from cryptoalpha.app.output import plain
-from cryptoalpha.app.runs import write_atomically
+from cryptoalpha.store.whole_file import write_whole
 
 TARGETS = {
     "engine": {
@@ -17,7 +17,24 @@ TARGETS = {
         "oracle_orders": "2670",
         "oracle_equity": "903475.27 ± 0.01",
         "oracle_b_equity": "903405.66 ± 0.01",
-    }
+    },
+    "planner": {
+        "sims_per_second_b64": "≥ 60000",
+        "ratio_object_tree_b1": "≥ 4",
+        "ratio_object_tree_b64": "≥ 20",
+        "ratio_mctx_b16": "≥ 14",
+        "tree_share_of_network_a7": "≤ 0.6",
+        "tree_share_of_network_a21": "≤ 0.9",
+        "live_decision_800_ms": "≤ 60",
+        "scenario_dp_784_ms": "≤ 8",
+        "mctx_visits_equal": "1",
+    },
+    "evolution": {
+        "extra_memory_10m_mb": "≤ 20",
+        "ratio_evotorch_low_rank": "≥ 50",
+        "ratio_evotorch_full": "≥ 0.7",
+        "workers_identical": "1",
+    },
 }
 
 
@@ -26,11 +43,22 @@ def keep_result(folder: Path, result: BenchResult, *, on: date) -> Path:
     results = folder / "results"
     results.mkdir(parents=True, exist_ok=True)
     document = plain({**result.as_dict(), "date": on.isoformat()})
-    write_atomically(results / f"{result.name}.json", json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    write_whole(results / f"{result.name}.json", json.dumps(document, indent=2, ensure_ascii=False) + "\n")
     page = folder / "RESULTS.md"
     found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))]
-    write_atomically(page, _page(found))
+    write_whole(page, _page(found))
     return page
+
+
+def kept_result(folder: Path, name: str, commit: str) -> dict[str, object] | None:
+    """The kept document of this benchmark, if it was measured on this commit."""
+    path = folder / "results" / f"{name}.json"
+    if commit == "unknown" or not path.is_file():
+        return None
+    document: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
+    environment = document["environment"]
+    assert isinstance(environment, dict)
+    return document if environment["commit"] == commit else None
 
 
 def _page(documents: list[dict[str, object]]) -> str:

@@ -113,14 +113,15 @@ def report(
     """Write one self-contained HTML file: equity against baselines, drawdown, months, weights, trades, costs, leak checks."""
     from cryptoalpha.app.kept_runs import stored_content
     from cryptoalpha.app.report.build import build_report
-    from cryptoalpha.app.runs import REPORT, find_run, write_atomically
+    from cryptoalpha.app.runs import REPORT, find_run
+    from cryptoalpha.store.whole_file import write_whole
 
     contents = [stored_content(frame.home, run) for run in (runs or (None,))]
     if output is None:
         one = find_run(frame.home, runs[0] if runs else contents[0].card.run_id) / REPORT
         output = one if len(contents) == 1 else Path("comparison.html")
     page = build_report(contents[0] if len(contents) == 1 else contents)
-    write_atomically(output, page)
+    write_whole(output, page)
     shown = [content.card.run_id for content in contents]
     frame.out.result({"path": str(output), "runs": shown, "bytes": len(page.encode())}, f"wrote {output}: {', '.join(shown)}")
 
@@ -145,13 +146,20 @@ def explain(
 
 def bench(
     frame: Frame,
-    name: Annotated[str, typer.Argument(help="Which benchmark: engine.")] = "engine",
+    name: Annotated[str, typer.Argument(help="Which benchmark: engine, planner or evolution.")] = "engine",
     repeats: Annotated[int, typer.Option("--repeats", min=1, max=50, help="Timed repeats; the median counts.")] = 5,
     keep: Annotated[Path | None, typer.Option("--keep", help="Folder in which to keep the result and write RESULTS.md.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Take the result in the folder of --keep if it is of this commit.")] = False,
 ) -> None:
     """Measure speed as ratios against named baselines, in one run."""
+    from cryptoalpha.app.bench.results import kept_result
     from cryptoalpha.app.bench.run import run_bench
+    from cryptoalpha.app.summary import code_version
 
+    kept = kept_result(keep, name, code_version()) if resume and keep is not None else None
+    if kept is not None:
+        frame.out.bare(kept, [f"bench {name}: {keep} holds the result of this commit; measure again without --resume"])
+        return
     with frame.out.progress(f"bench {name}") as advance:
         found = run_bench(name, repeats=repeats, advance=advance)
     if keep is not None:

@@ -1,0 +1,39 @@
+"""A file is replaced whole or not at all, whatever interrupts the writing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cryptoalpha.core.errors import StoreError
+from cryptoalpha.store.whole_file import replacing, write_whole
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    write_whole(tmp_path / "x", "one")
+    (tmp_path / "folder" / "inside").mkdir(parents=True)
+    with pytest.raises(StoreError):
+        write_whole(tmp_path / "folder", "two")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "x"]
+    assert (tmp_path / "x").read_text() == "one"
+
+
+def test_a_place_that_cannot_be_written_is_a_store_error(tmp_path: Path) -> None:
+    write_whole(tmp_path / "file", b"")
+    for place in (tmp_path / "nowhere" / "x.html", tmp_path / "file" / "x.html"):
+        with pytest.raises(StoreError, match="cannot write"):
+            write_whole(place, "x")
+
+
+def fail_half_way(path: Path) -> None:
+    with replacing(path) as file:
+        file.write(b"ne")
+        raise KeyboardInterrupt
+
+
+def test_what_was_there_stays_when_the_writer_fails_half_way(tmp_path: Path) -> None:
+    write_whole(tmp_path / "x", "old")
+    with pytest.raises(KeyboardInterrupt):
+        fail_half_way(tmp_path / "x")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("x", "old")]

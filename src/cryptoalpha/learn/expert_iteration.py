@@ -1,0 +1,120 @@
+"""Expert iteration with scenario trees: plan with the value function, then fit the value function to what the plan found.
+
+A ScenarioDP plan values every position of a market state at once, and better than the value function at its leaves does. So the planned
+V(x, ·) is what the net is regressed on, and the next plan has better leaves: value iteration with a tree as its backup operator.
+
+The net is the caller's: any torch module from features `[n, F]` to values `[n, K]` in the units of rewards. The market model is the
+caller's too and must read the newest weights: `publish` is called after every fit, to copy them where `model.values` finds them.
+
+Source: Anthony, Tian & Barber 2017, "Thinking fast and slow with deep learning and tree search"; here the tree is exact and the expert's
+values are fitted rather than its moves, since the tree derives its moves from values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from cryptoalpha.core.errors import ConfigError
+from cryptoalpha.core.seeds import stream
+from cryptoalpha.learn.config import ReplayConfig
+from cryptoalpha.learn.descent import descend
+from cryptoalpha.learn.replay.buffer import ReplayBuffer
+from cryptoalpha.learn.replay.schema import Column
+from cryptoalpha.learn.search.contract import Budget, Floats, MarketModel, Roots
+from cryptoalpha.learn.search.scenario_dp import plan_all_positions
+
+Features = Callable[[Floats], Floats]
+"""States `[n, X]` → what the net reads, `[n, F]` float32."""
+
+
+@dataclass(frozen=True)
+class FitRecipe:
+    """How planned values are learned."""
+
+    steps: int = 20
+    """Steps of Adam after every plan."""
+
+    batch: int = 256
+    """Market states of one step."""
+
+    learning_rate: float = 3e-3
+    value_scale: float = 1.0
+    """Typical size of a value, by which errors are divided: keeps the loss near 1 whatever the units of rewards."""
+
+    gradient_clip: float = 1.0
+    """Largest norm of the gradient."""
+
+    memory: int = 1_000
+    """Planned market states kept to fit on; old plans had worse leaves, so few are better than many."""
+
+
+class ExpertIteration:
+    """Alternates planning and fitting.
+
+    Args:
+        net: features `[n, F]` → values `[n, K]`.
+        model: the market, whose `values` are the net's.
+        features: what the net reads of a market state.
+        roots: draws the market states `[B, X]` of one plan; only past ones, if the market has a history.
+        budget: of one plan.
+        publish: makes new weights visible to `model.values`; called once before the first plan and after every fit.
+        seed: of scenarios, roots and batches.
+
+    Raises:
+        ConfigError: a recipe that fits nothing.
+        ModelError: from the plan or from a loss that is not finite.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        model: MarketModel,
+        features: Features,
+        roots: Callable[[np.random.Generator], Floats],
+        budget: Budget,
+        *,
+        publish: Callable[[], None],
+        seed: int,
+        recipe: FitRecipe = FitRecipe(),
+    ) -> None:
+        if min(recipe.steps, recipe.batch, recipe.memory) < 1 or min(recipe.learning_rate, recipe.value_scale, recipe.gradient_clip) <= 0.0:
+            raise ConfigError(f"{recipe} fits nothing: counts must be ≥ 1, sizes above 0")
+        self.net, self.model, self.features, self.roots = net, model, features, roots
+        self.budget, self.publish, self.seed, self.recipe = budget, publish, seed, recipe
+        self.optimiser = torch.optim.Adam(net.parameters(), lr=recipe.learning_rate)
+        self.plans = 0
+        """Plans made so far."""
+        self._memory: ReplayBuffer | None = None
+        publish()
+
+    def iterate(self) -> float:
+        """One plan and its fit; returns the mean loss of its steps (squared error in units of `value_scale`)."""
+        states = self.roots(stream(self.seed, "expert iteration", "roots", self.plans))
+        scenarios = int(stream(self.seed, "expert iteration", "scenarios", self.plans).integers(2**62))
+        table = plan_all_positions(Roots(states), self.model, self.budget, seed=scenarios)
+        read = np.asarray(self.features(states), dtype=np.float32)
+        memory = self._memory_for(read, table.values)
+        memory.add({"features": read, "values": table.values.astype(np.float32)})
+        losses = [self._fit(memory) for _ in range(self.recipe.steps)]
+        self.plans += 1
+        self.publish()
+        return float(np.mean(losses))
+
+    def _memory_for(self, read: Floats, values: Floats) -> ReplayBuffer:
+        if self._memory is None:
+            schema = {"features": Column((read.shape[1],)), "values": Column((values.shape[1],))}
+            rows = max(self.recipe.memory, len(read))
+            self._memory = ReplayBuffer(schema, ReplayConfig(capacity=rows), seed=self.seed, name="expert iteration")
+        return self._memory
+
+    def _fit(self, memory: ReplayBuffer) -> float:
+        rows = memory.sample(self.recipe.batch).rows
+        guessed = self.net(torch.from_numpy(rows["features"]))
+        error = (guessed - torch.from_numpy(rows["values"])) / self.recipe.value_scale
+        what = f"expert iteration, plan {self.plans}"
+        return descend(self.net, self.optimiser, error.square().mean(), clip=self.recipe.gradient_clip, what=what)

@@ -1,0 +1,1 @@
+"""A small learner from outcomes: advantages, the loss, the guarded update, and the queue in which rewards wait until they are known."""

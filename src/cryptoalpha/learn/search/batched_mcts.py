@@ -1,49 +1,55 @@
 """Tree search over many roots at once: one call of the model and one of the evaluator per step, whatever the number of roots.
 
-A step is: the compiled walk down every tree (`kernels.descend`), one `model.step` on the states found, one `evaluate` on those that are not
-terminal, and the compiled birth of the new nodes (`kernels.grow`). Nothing of a tree depends on the other trees of the batch.
+A step is: the compiled walk down every tree (`kernels.descend`), one `model.step` on the states found (or one `model.outcomes` for each
+number of outcomes that occurs), one `evaluate` on those that are not terminal, and the compiled birth of the new nodes (`kernels.grow`).
+Nothing of a tree depends on the other trees of the batch.
 
-Source: Schrittwieser et al. (2020), MuZero, appendix B; semantics of mctx 0.0.71, whose visit counts are reproduced.
+Source: Schrittwieser et al. (2020), MuZero, appendix B; Danihelka et al. (2022), Gumbel MuZero; semantics of mctx 0.0.71, whose visit
+counts are reproduced (tests/golden/test_search_trees.py).
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cryptoalpha.core.errors import ConfigError, ModelError
-from cryptoalpha.learn.search import kernels
+from cryptoalpha.learn.search import kernels, noise
+from cryptoalpha.learn.search.answers import Asking
 from cryptoalpha.learn.search.contract import Budget, ChanceModel, PlanResult, PlanStats, Roots, Rules, StepModel
-from cryptoalpha.learn.search.tree import COUNT, DEEPEST, LEFT, MEAN, PRIOR, VALUE, Trees, allocate
-
-NO_MASK = np.zeros((0, 0), np.bool_)
-
-
-@dataclass(frozen=True)
-class Buffers:
-    """What the kernels hand to the model, `[B, ·]` each; rows beyond those in use are stale."""
-
-    requests: NDArray[np.int64]
-    moves: NDArray[np.int64]
-    states: NDArray[np.float32]
+from cryptoalpha.learn.search.gumbel import schedule
+from cryptoalpha.learn.search.kernels_select import Choice, finish
+from cryptoalpha.learn.search.line import principal_lines
+from cryptoalpha.learn.search.reuse import transplant
+from cryptoalpha.learn.search.tree import COUNT, DEEPEST, KIND, LEFT, LOGIT, MEAN, PRIOR, TERMINAL, VISITS, Trees, allocate
 
 
 def plan_tree(
     roots: Roots, model: ChanceModel | StepModel, budget: Budget, *, seed: int, rules: Rules, earlier: Trees | None = None
 ) -> PlanResult:
-    """Search from every root with `budget.simulations` each; see `plan.plan` for arguments and errors."""
+    """Search from every root with `budget.simulations` each; see `plan.plan` for arguments and errors.
+
+    Simulations that an earlier tree brings along count towards the budget.
+    """
     states = _root_states(roots)
-    B, D = states.shape
-    A = model.actions
-    trees = allocate(B, budget.simulations + 1, A, D, (), budget.memory_bytes)
-    t = trees.arrays
-    evaluated = _plant(trees, roots, model, states)
-    t.control[:, LEFT] = budget.simulations
-    evaluated += _simulate(trees, roots, model, budget, rules)
-    return _result(trees, roots, evaluated)
+    (B, D), A = states.shape, int(model.actions)
+    _check(budget, rules, A)
+    fanouts = tuple(budget.outcomes) if isinstance(model, ChanceModel) else ()
+    kept = np.zeros(B, np.bool_) if earlier is None else _continued(earlier, states, roots, (B, D, A), fanouts)
+    visits = np.where(kept, earlier.arrays.links[:, 0, VISITS], 1) if earlier is not None else np.ones(B, np.int64)
+    left = np.maximum(0, budget.simulations + 1 - visits)
+    nodes = int(((np.where(kept, earlier.used, 1) if earlier is not None else 1) + left).max())
+    trees = allocate(B, nodes, A, D, fanouts, budget.memory_bytes)
+    asking = Asking(model, trees, roots)
+    if earlier is not None:
+        transplant(earlier, trees, np.flatnonzero(kept))
+    if trees.chance:
+        fresh = noise.root_keys(seed, roots, B)
+        trees.arrays.keys[:, 0] = np.where(kept, trees.arrays.keys[:, 0], fresh)
+    _plant(trees, asking, states, np.flatnonzero(~kept))
+    choice = _crown(trees, roots, budget, rules, seed, left, int((visits + left).max()))
+    _simulate(trees, asking, choice, left)
+    return _result(trees, asking, choice, rules, seed)
 
 
 def _root_states(roots: Roots) -> NDArray[np.float32]:
@@ -57,114 +63,127 @@ def _root_states(roots: Roots) -> NDArray[np.float32]:
     return states
 
 
-def _plant(trees: Trees, roots: Roots, model: ChanceModel | StepModel, states: NDArray[np.float32]) -> int:
-    """Evaluate the roots and write node 0 of every tree."""
-    B, A = states.shape[0], trees.actions
-    legal = NO_MASK if roots.legal is None else exact(roots.legal, (B, A), np.bool_, "roots.legal", roots, range(B))
-    logits, values = model.evaluate(states)
-    rows = range(B)
-    requests = np.full((B, 4), -1, np.int64)
-    requests[:, kernels.ROW] = np.arange(B)
-    zeros = np.zeros(B, np.float32)
-    fault, i = kernels.grow(
-        trees.arrays,
-        A,
-        requests,
-        B,
-        states,
-        zeros,
-        zeros,
-        np.zeros(B, np.bool_),
-        legal,
-        exact(values, (B,), np.float32, "values", roots, rows),
-        exact(logits, (B, A), np.float32, "logits", roots, rows),
+def _check(budget: Budget, rules: Rules, actions: int) -> None:
+    """Refuse numbers that make no search."""
+    wrong = (
+        (budget.simulations < 1, f"budget.simulations must be ≥ 1, not {budget.simulations}"),
+        (budget.max_depth is not None and budget.max_depth < 1, f"budget.max_depth must be ≥ 1, not {budget.max_depth}"),
+        (not budget.outcomes or min(budget.outcomes) < 1, f"budget.outcomes must be numbers ≥ 1, not {budget.outcomes}"),
+        (rules.root not in ("gumbel", "puct"), f"rules.root must be gumbel or puct, not {rules.root!r}"),
+        (rules.considered < 1, f"rules.considered must be ≥ 1, not {rules.considered}"),
+        (not rules.temperature >= 0, f"rules.temperature must be ≥ 0, not {rules.temperature}"),
+        (not 0 <= rules.dirichlet_fraction <= 1, f"rules.dirichlet_fraction must be in 0–1, not {rules.dirichlet_fraction}"),
+        (actions < 1, f"the model has {actions} actions, expected at least one"),
     )
+    for bad, message in wrong:
+        if bad:
+            raise ConfigError(message)
+
+
+def _continued(
+    earlier: Trees, states: NDArray[np.float32], roots: Roots, shape: tuple[int, int, int], fanouts: tuple[int, ...]
+) -> NDArray[np.bool_]:
+    """Which rows go on with their earlier tree: those that have one, unless what is legal has changed since."""
+    had = (earlier.roots, earlier.arrays.states.shape[2], earlier.actions)
+    if had != shape or earlier.fanouts != fanouts:
+        raise ConfigError(
+            f"the earlier trees have (B, D, A) = {had} and outcomes {earlier.fanouts}, this plan has {shape} and {fanouts}",
+            hint="leave `earlier` out and plan afresh",
+        )
+    kept = earlier.used > 0
+    for row in np.flatnonzero(kept & (earlier.arrays.links[:, 0, KIND] == TERMINAL)):
+        raise ConfigError(f"{roots.name(int(row))}: the state observed is terminal, nothing is left to decide")
+    for row in np.flatnonzero(kept):
+        if not np.array_equal(earlier.arrays.states[row, 0], states[row]):
+            raise ConfigError(
+                f"{roots.name(int(row))}: its earlier tree starts at another state than the one observed",
+                hint="re-root it on the outcome that happened (reuse.observed_outcomes), or leave it out",
+            )
+    if roots.legal is not None:
+        same = (earlier.arrays.edge_floats[:, 0, PRIOR, : earlier.actions] >= 0) == np.asarray(roots.legal, np.bool_)
+        kept &= same.all(axis=1)
+    return kept
+
+
+def _plant(trees: Trees, asking: Asking, states: NDArray[np.float32], rows: NDArray[np.int64]) -> None:
+    """Evaluate these roots and write node 0 of their trees."""
+    n, A, roots = len(rows), trees.actions, asking.roots
+    if not n:
+        return
+    legal = asking.no_mask
+    if roots.legal is not None:
+        legal = np.ascontiguousarray(asking.exact(roots.legal, (trees.roots, A), np.bool_, "roots.legal", range(trees.roots))[rows])
+    for i in np.flatnonzero(~legal.any(axis=1)):
+        raise ModelError(f"{roots.name(int(rows[i]))}: no action is legal; nothing was decided")
+    values, logits = asking.evaluate(np.ascontiguousarray(states[rows]), rows)
+    asking.requests[:n] = -1
+    asking.requests[:n, kernels.ROW] = rows
+    zeros = np.zeros(n, np.float32)
+    said = kernels.Answers(states[rows], zeros, zeros, np.zeros(n, np.bool_), legal, asking.no_weights, values, logits)
+    _grow(trees, asking, n, said)
+
+
+def _grow(trees: Trees, asking: Asking, n: int, said: kernels.Answers) -> None:
+    fanouts = np.array(trees.fanouts or (1,), np.int64)
+    fault, i = kernels.grow(trees.arrays, trees.actions, trees.chance, fanouts, asking.requests, n, said)
     if fault:
-        raise _fault(fault, i, requests, roots)
-    return B
+        raise asking.fault(fault, i)
 
 
-def _simulate(trees: Trees, roots: Roots, model: ChanceModel | StepModel, budget: Budget, rules: Rules) -> int:
-    """Spend the simulations that are left; returns how many states were evaluated."""
+def _crown(trees: Trees, roots: Roots, budget: Budget, rules: Rules, seed: int, left: NDArray[np.int64], most_visits: int) -> Choice:
+    """What makes a root different from the nodes below it: noise, and the schedule of a Gumbel root."""
     t, A = trees.arrays, trees.actions
-    B, D = trees.roots, t.states.shape[2]
-    out = Buffers(np.zeros((B, 4), np.int64), np.zeros(B, np.int64), np.zeros((B, D), np.float32))
-    growth = puct_weights(rules, trees.nodes + 1)
-    reduction = np.float32(-1.0 if rules.first_play_reduction is None else rules.first_play_reduction)
-    limit = budget.max_depth if budget.max_depth is not None else trees.nodes
-    evaluated = 0
-    no_values, no_logits = np.zeros(0, np.float32), np.zeros((0, A), np.float32)
-    walk = cast(StepModel, model)
-    while n := kernels.descend(t, A, limit, growth, reduction, out.requests, out.moves, out.states):
-        full = n == B
-        step = walk.step(out.states if full else out.states[:n], out.moves if full else out.moves[:n])
-        rows = out.requests[:n, kernels.ROW]
-        states = exact(step.states, (n, D), np.float32, "states", roots, rows)
-        rewards = exact(step.rewards, (n,), np.float32, "rewards", roots, rows)
-        discounts = exact(step.discounts, (n,), np.float32, "discounts", roots, rows)
-        terminal = exact(step.terminal, (n,), np.bool_, "terminal", roots, rows)
-        legal = NO_MASK if step.legal is None else exact(step.legal, (n, A), np.bool_, "legal", roots, rows)
-        if terminal.any():
-            asked = states[~terminal]
-            values, logits = no_values, no_logits
-        else:
-            asked = states
-        if m := asked.shape[0]:
-            guess, worth = model.evaluate(asked)
-            values = exact(worth, (m,), np.float32, "values", roots, rows)
-            logits = exact(guess, (m, A), np.float32, "logits", roots, rows)
-            evaluated += m
-        fault, i = kernels.grow(t, A, out.requests, n, states, rewards, discounts, terminal, legal, values, logits)
-        if fault:
-            raise _fault(fault, i, out.requests, roots)
-    return evaluated
+    priors, logits = t.edge_floats[:, 0, PRIOR, :A], t.edge_floats[:, 0, LOGIT, :A]
+    legal = priors >= 0
+    logits -= logits.max(axis=1, keepdims=True)
+    logits[~legal] = kernels.LOWEST
+    noise.mix_dirichlet(seed, roots, rules, priors)
+    return Choice(
+        rules.root == "gumbel",
+        trees.nodes if budget.max_depth is None else budget.max_depth,
+        np.float32(-1.0 if rules.first_play_reduction is None else rules.first_play_reduction),
+        puct_weights(rules, most_visits + 1),
+        noise.gumbel_noise(seed, roots, rules, (trees.roots, A)),
+        schedule(legal, rules.considered, left) if rules.root == "gumbel" else np.zeros((1, 1), np.int32),
+        t.edges[:, 0, COUNT, :A].copy(),
+        np.zeros(A, np.float32),
+        np.zeros(A, np.float32),
+    )
 
 
 def puct_weights(rules: Rules, most: int) -> NDArray[np.float32]:
     """√n·(c1 + ln((n + c2 + 1)/c2)) for node visits n = 0 … most, in float32 as mctx computes it."""
-    n = np.arange(most + 1).astype(np.float32)
-    base = np.float32(rules.pb_c_base)
+    n, base = np.arange(most + 1).astype(np.float32), np.float32(rules.pb_c_base)
     weights: NDArray[np.float32] = np.sqrt(n) * (np.float32(rules.pb_c_init) + np.log((n + base + np.float32(1.0)) / base))
     return weights
 
 
-def exact(array: Any, shape: tuple[int, ...], dtype: Any, what: str, roots: Roots, rows: Any) -> Any:
-    """The model's answer as the kernels need it: of this shape and type, contiguous, writable."""
-    if type(array) is np.ndarray and array.dtype == dtype and array.shape == shape and array.flags.carray:
-        return array
-    array = np.asarray(array)
-    if array.shape != shape:
-        asked = ", ".join(roots.name(int(row)) for row in rows[:3]) + (" …" if len(rows) > 3 else "")
-        raise ModelError(f"{asked}: the model answered {what} of shape {list(array.shape)}, expected {list(shape)}")
-    return np.array(array, dtype, order="C")
+def _simulate(trees: Trees, asking: Asking, choice: Choice, left: NDArray[np.int64]) -> None:
+    """Spend the simulations that are left, `[B]`."""
+    t, A, chance = trees.arrays, trees.actions, trees.chance
+    t.control[:, LEFT] = left
+    while n := kernels.descend(t, choice, A, chance, asking.requests, asking.moves, asking.states, asking.uniforms):
+        if n < 0:
+            raise asking.overflow(-1 - n)
+        _grow(trees, asking, n, asking.answers(n))
 
 
-FAULTS = {
-    kernels.BAD_REWARD: "a reward that is NaN or infinite",
-    kernels.BAD_DISCOUNT: "a discount that is NaN or infinite",
-    kernels.BAD_VALUE: "a value that is NaN or infinite",
-    kernels.BAD_LOGIT: "a logit of a legal action that is NaN or infinite",
-    kernels.NO_LEGAL: "a state that is not terminal but has no legal action",
-    kernels.BAD_STATE: "a state that holds NaN or infinity",
-    kernels.BAD_WEIGHT: "weights of outcomes that are negative, NaN or do not sum to 1",
-}
-
-
-def _fault(fault: int, i: int, requests: NDArray[np.int64], roots: Roots) -> ModelError:
-    row, node, action = (int(requests[i, column]) for column in (kernels.ROW, kernels.AT, kernels.MOVE))
-    if node < 0:
-        return ModelError(
-            f"{roots.name(row)}: {'no action is legal' if fault == kernels.NO_LEGAL else 'the model answered ' + FAULTS[fault]}"
-        )
-    return ModelError(f"{roots.name(row)}: after action {action} in node {node} the model answered {FAULTS[fault]}; nothing was decided")
-
-
-def _result(trees: Trees, roots: Roots, evaluated: int) -> PlanResult:
-    t, A = trees.arrays, trees.actions
+def _result(trees: Trees, asking: Asking, choice: Choice, rules: Rules, seed: int) -> PlanResult:
+    t, A, B, roots = trees.arrays, trees.actions, trees.roots, asking.roots
+    value = t.numbers[:, 0, MEAN].astype(np.float64)
+    for row in np.flatnonzero(~np.isfinite(value)):
+        raise asking.overflow(int(row))
+    legal = t.edge_floats[:, 0, PRIOR, :A] >= 0
     visits = t.edges[:, 0, COUNT, :A].astype(np.int64)
-    illegal = t.edge_floats[:, 0, PRIOR, :A] < 0
-    q = np.where(illegal, -np.inf, t.edge_floats[:, 0, VALUE, :A].astype(np.float64))
-    action = np.argmax(visits, axis=1)
-    target = visits / visits.sum(axis=1, keepdims=True)
-    stats = PlanStats(evaluated, int(t.control[:, DEEPEST].max()), trees.memory_bytes)
-    return PlanResult(action, target, q, t.numbers[:, 0, MEAN].astype(np.float64), visits, stats, trees=trees)
+    completed, scaled, action = np.zeros((B, A), np.float32), np.zeros((B, A), np.float32), np.zeros(B, np.int64)
+    finish(t, choice, A, completed, scaled, action)
+    q = np.where(legal, completed.astype(np.float64), -np.inf)
+    if rules.root == "gumbel":
+        improved = np.where(legal, t.edge_floats[:, 0, LOGIT, :A] + scaled, kernels.LOWEST)
+        weights = np.exp(improved - improved.max(axis=1, keepdims=True)).astype(np.float64) * legal
+    else:
+        weights = visits.astype(np.float64)
+        action = noise.play_by_visits(seed, roots, rules, visits, q)
+    target = weights / weights.sum(axis=1, keepdims=True)
+    stats = PlanStats(asking.evaluated, int(t.control[:, DEEPEST].max()), trees.memory_bytes)
+    return PlanResult(action, target, q, value, visits, stats, principal_lines(trees, action), trees)

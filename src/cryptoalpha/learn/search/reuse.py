@@ -1,0 +1,123 @@
+"""Go on with a tree after its action was played: the subtree of what was observed becomes the tree, the rest is dropped.
+
+Only the outcome that really happened may be followed. `plan` checks that the state kept for it is the state observed, number by number; a
+state that was never drawn (a sampled market, always) has no subtree and its root is planned afresh.
+
+A re-rooted tree holds, bit by bit, what a fresh search from there would hold after the same simulations: below a PUCT or Gumbel root,
+nodes are chosen by rules that do not know how far up the root was. With chance, nodes keep the number of outcomes and the uniforms that
+they were born with.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from cryptoalpha.core.errors import ConfigError
+from cryptoalpha.learn.search.contract import Floats
+from cryptoalpha.learn.search.tree import ACTION, CHILD, DEEPEST, DEPTH, OUTCOME, PARENT, USED, Trees, allocate
+
+NO_LIMIT = 1 << 62
+
+
+@njit(cache=True, nogil=True)
+def _mark(links: Any, used: int, root: int, place: Any) -> int:
+    """Write where each node below `root` goes (−1: dropped), in order of birth; returns how many are kept."""
+    place[:] = -1
+    place[root] = 0
+    kept = 1
+    for node in range(root + 1, used):  # a child is always born after its parent
+        if place[links[node, PARENT]] >= 0:
+            place[node] = kept
+            kept += 1
+    return kept
+
+
+@njit(cache=True, nogil=True)
+def _move(old: Any, new: Any, b: int, place: Any, chance: bool) -> None:
+    """Copy the nodes that are kept to their places in tree b of `new`."""
+    new.control[b, USED] = new.control[b, DEEPEST] = 0
+    for node in range(old.control[b, USED]):
+        to = place[node]
+        if to < 0:
+            continue
+        new.links[b, to] = old.links[b, node]
+        new.numbers[b, to] = old.numbers[b, node]
+        new.states[b, to] = old.states[b, node]
+        new.edges[b, to] = old.edges[b, node]
+        new.links[b, to, DEPTH] -= 1
+        new.links[b, to, PARENT] = place[old.links[b, node, PARENT]] if to > 0 else -1
+        for a in range(old.edges.shape[3]):
+            child = old.edges[b, node, CHILD, a]
+            new.edges[b, to, CHILD, a] = place[child] if child >= 0 else -1
+        if chance:
+            new.keys[b, to] = old.keys[b, node]
+            new.weights[b, to] = old.weights[b, node]
+            for j in range(old.fan.shape[2]):
+                seen = old.fan[b, node, j]
+                new.fan[b, to, j] = place[seen] if seen >= 0 and to > 0 else -1
+        new.control[b, USED] += 1
+        new.control[b, DEEPEST] = max(new.control[b, DEEPEST], new.links[b, to, DEPTH])
+
+
+def _children(trees: Trees, row: int, action: int) -> list[int]:
+    """Nodes that follow the action at the root."""
+    links = trees.arrays.links[row, : int(trees.used[row])]
+    return [int(node) for node in np.flatnonzero((links[:, PARENT] == 0) & (links[:, ACTION] == action))]
+
+
+def observed_outcomes(trees: Trees, actions: NDArray[np.int64], states: Floats) -> NDArray[np.int64]:
+    """Which outcome led to the observed states `[B, D]` after the actions `[B]`; −1 where the search never saw that state.
+
+    A state that two outcomes share is taken for the one seen first.
+    """
+    found = np.full(trees.roots, -1, np.int64)
+    for row, (action, state) in enumerate(zip(actions.tolist(), np.asarray(states, np.float32), strict=True)):
+        for node in _children(trees, row, action):
+            if np.array_equal(trees.arrays.states[row, node], state):
+                found[row] = trees.arrays.links[row, node, OUTCOME]
+                break
+    return found
+
+
+def reroot(trees: Trees, actions: NDArray[np.int64], outcomes: NDArray[np.int64] | None = None) -> Trees:
+    """The trees that start where `actions` `[B]` and the observed `outcomes` `[B]` led; those that were never visited come out empty.
+
+    `trees` stays as it was.
+
+    Args:
+        outcomes: from `observed_outcomes`; None where each action has one consequence.
+
+    Raises:
+        ConfigError: if an array has another length, an action is out of range, or outcomes are missing where chance moves.
+    """
+    if outcomes is None:
+        if trees.chance:
+            raise ConfigError("chance moved: re-rooting needs the outcome that was observed", hint="see reuse.observed_outcomes")
+        outcomes = np.zeros(trees.roots, np.int64)
+    if len(actions) != trees.roots or len(outcomes) != trees.roots:
+        raise ConfigError(f"{len(actions)} actions and {len(outcomes)} outcomes for {trees.roots} trees")
+    if np.any((actions < 0) | (actions >= trees.actions)):
+        raise ConfigError(f"an action is outside 0 … {trees.actions - 1}")
+    old, places, kept = trees.arrays, np.full((trees.roots, trees.nodes), -1, np.int64), np.zeros(trees.roots, np.int64)
+    for row in range(trees.roots):
+        for node in _children(trees, row, int(actions[row])):
+            if old.links[row, node, OUTCOME] == outcomes[row]:
+                kept[row] = _mark(old.links[row], int(trees.used[row]), node, places[row])
+    room = max(1, int(kept.max()))
+    new = allocate(trees.roots, room, trees.actions, old.states.shape[2], trees.fanouts, NO_LIMIT)
+    for row in np.flatnonzero(kept).tolist():
+        _move(old, new.arrays, row, places[row], trees.chance)
+    return new
+
+
+def transplant(earlier: Trees, into: Trees, rows: NDArray[np.int64]) -> None:
+    """Copy the earlier trees of these rows into freshly allocated ones with at least as much room."""
+    for row in rows.tolist():
+        used = int(earlier.used[row])
+        for name in ("edges", "links", "numbers", "states", *(("fan", "weights", "keys") if earlier.chance else ())):
+            getattr(into.arrays, name)[row, :used] = getattr(earlier.arrays, name)[row, :used]
+        into.arrays.control[row] = earlier.arrays.control[row]

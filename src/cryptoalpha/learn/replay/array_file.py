@@ -3,7 +3,7 @@
 Nothing in the file is executed when it is read (no pickle). Its layout is that of safetensors: length of the header (8 bytes), header
 (JSON), raw little-endian arrays, so other programs can read it too; what is not an array (counters, states of random generators) is JSON in
 the header's metadata. There also stands a SHA-256 over everything else, which finds accidents and careless edits, not an attacker who
-computes it anew. Writing: temporary file beside it → fsync → rename → fsync of the folder; killed at any point, the old file stays.
+computes it anew. Killed while writing, the old file stays (`store.whole_file`).
 
 Source: the safetensors format description (Hugging Face). Departure: the checksum.
 """
@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryptoalpha.core.errors import ConfigError, DataMissingError, StoreError
+from cryptoalpha.store.whole_file import replacing
 
 Array = NDArray[Any]
 
@@ -73,23 +74,10 @@ def write_arrays(path: Path, arrays: Mapping[str, Array], state: Mapping[str, An
     metadata["sha256"] = _digest(header, metadata, blocks).hexdigest()
     text = json.dumps({"__metadata__": metadata, **header}).encode()
     text += b" " * (-len(text) % 8)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(len(text).to_bytes(8, "little") + text)
-            for block in blocks:
-                file.write(_bytes(block))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise StoreError(f"{path} cannot be written: {error}", hint="look at the disk's space and the folder's rights") from error
+    with replacing(path) as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for block in blocks:
+            file.write(_bytes(block))
 
 
 def read_arrays(path: Path, *, kind: str) -> Kept:

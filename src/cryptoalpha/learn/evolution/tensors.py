@@ -56,8 +56,9 @@ class EvolvedTensor:
         kind = np.dtype(np.float64 if live.dtype == torch.float64 else np.float32)
         self.accepted: Values = np.empty(self.size, kind)
         torch.from_numpy(self.accepted).copy_(live.detach().reshape(-1))
-        self.first: Values = np.zeros(self.size, kind)
-        self.second: Values = np.zeros(self.size, kind)
+        # Not np.zeros, whose memory is claimed at the first write: too little of it should show here, not in the first update.
+        self.first: Values = np.full(self.size, 0, kind)
+        self.second: Values = np.full(self.size, 0, kind)
         self._full, self._left, self._right = (noise_key(seed, name, part) for part in ("full", "left", "right"))
 
     @property
@@ -94,7 +95,7 @@ class EvolvedTensor:
             out[:] = self.accepted[start : start + out.size]
 
     def step(self, weights: Single, member: Words, settings: Sequence[float], *, commit: bool) -> None:
-        """Live values = accepted ones after an Adam step along Σ_p weights[p] · E_p; `commit` moves the accepted ones and the moments too."""
+        """Live values = accepted ones after an Adam step along Σ_p weights[p] · E_p; `commit` moves accepted ones and moments too."""
         kind = self.accepted.dtype.type
         constants = tuple(kind(value) for value in settings)
         gradients = self._low_rank_gradients(weights, member) if self.rank else self._full_gradients(weights, member)

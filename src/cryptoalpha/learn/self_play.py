@@ -13,7 +13,7 @@ Source: Silver et al. 2018, "A general reinforcement learning algorithm that mas
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -151,34 +151,25 @@ class SelfPlay:
 
     def iterate(self) -> Lesson:
         """Play `decisions` times, then learn `steps` times."""
-        rewards = [self._decide(turn) for turn in range(self.recipe.decisions)]
+        rewards = []
+        for turn in range(self.recipe.decisions):
+            roots, seed = self.world.observe(), self.search_seed(turn)
+            rewards.append(self.take(roots, self.search(roots, seed=seed, iteration=self.iteration), seed=seed))
+        return self.learn(float(np.mean(rewards)))
+
+    def search_seed(self, turn: int) -> int:
+        """Seed of the search for this decision of the current iteration."""
+        return int(stream(self.seed, "self-play", self.iteration, turn).integers(2**62))
+
+    def learn(self, reward: float) -> Lesson:
+        """The lesson that ends an iteration whose decisions earned `reward` on average."""
         policy_losses, value_losses = zip(*(self._learn() for _ in range(self.recipe.steps)), strict=True)
         self.iteration += 1
         self.publish()
-        return Lesson(float(np.mean(rewards)), float(np.mean(policy_losses)), float(np.mean(value_losses)), len(self.memory))
+        return Lesson(reward, float(np.mean(policy_losses)), float(np.mean(value_losses)), len(self.memory))
 
-    def state(self) -> dict[str, Any]:
-        """What continues this run bit for bit, together with the memory's own file (`memory.save`, `ReplayBuffer.restore`)."""
-        return {
-            "net": self.net.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "iteration": self.iteration,
-            "world": self.world.state(),
-        }
-
-    def load(self, state: dict[str, Any], memory: ReplayBuffer) -> None:
-        """Continue from `state` with the memory that was saved beside it."""
-        self.net.load_state_dict(state["net"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.iteration = state["iteration"]
-        self.world.load(state["world"])
-        self.memory = memory
-        self.publish()
-
-    def _decide(self, turn: int) -> float:
-        roots = self.world.observe()
-        seed = int(stream(self.seed, "self-play", self.iteration, turn).integers(2**62))
-        plan = self.search(roots, seed=seed, iteration=self.iteration)
+    def take(self, roots: Roots, plan: PlanResult, *, seed: int) -> float:
+        """Act as planned from `roots` and remember it; the mean reward."""
         happened = self.world.act(plan.action)
         count, rows = len(plan.action), np.arange(len(plan.action))
         legal = np.ones(plan.policy_target.shape, dtype=np.bool_) if roots.legal is None else roots.legal
@@ -206,6 +197,24 @@ class SelfPlay:
         )
         return float(np.mean(happened.rewards))
 
+    def state(self) -> dict[str, Any]:
+        """What continues this run bit for bit, together with the memory's own file (`memory.save`, `ReplayBuffer.restore`)."""
+        return {
+            "net": self.net.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "iteration": self.iteration,
+            "world": self.world.state(),
+        }
+
+    def load(self, state: dict[str, Any], memory: ReplayBuffer) -> None:
+        """Continue from `state` with the memory that was saved beside it."""
+        self.net.load_state_dict(state["net"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.iteration = state["iteration"]
+        self.world.load(state["world"])
+        self.memory = memory
+        self.publish()
+
     def _learn(self) -> tuple[float, float]:
         ids, rows, weights = self.memory.sample(self.recipe.batch)
         targets = torch.from_numpy(self.memory.targets(ids).astype(np.float32))
@@ -223,6 +232,25 @@ class SelfPlay:
 
     def _read(self, states: Floats) -> torch.Tensor:
         return torch.from_numpy(np.asarray(self.features(states), dtype=np.float32))
+
+
+def iterate_together(players: Sequence[SelfPlay], search: Search) -> list[Lesson]:
+    """One iteration of several runs in lockstep, with one search for the roots of all of them, in their order.
+
+    Small nets on small worlds spend their time on calls, not on numbers; several seeds at once cost little more than one. The search must
+    know which root is whose (a column of the state) and is seeded by the first run. All runs must have the same recipe.
+    """
+    rewards = np.zeros((players[0].recipe.decisions, len(players)))
+    for turn, earned in enumerate(rewards):
+        asked = [player.world.observe() for player in players]
+        seed = players[0].search_seed(turn)
+        ends = np.cumsum([len(roots.states) for roots in asked])[:-1]
+        legal = None if asked[0].legal is None else np.concatenate([roots.legal for roots in asked if roots.legal is not None])
+        plan = search(Roots(np.concatenate([roots.states for roots in asked]), legal=legal), seed=seed, iteration=players[0].iteration)
+        parts = (np.split(array, ends) for array in (plan.action, plan.policy_target, plan.q, plan.value))
+        for i, (player, roots, action, target, q, value) in enumerate(zip(players, asked, *parts, strict=True)):
+            earned[i] = player.take(roots, PlanResult(action, target, q, value, None, plan.stats), seed=seed)
+    return [player.learn(float(mean)) for player, mean in zip(players, rewards.mean(axis=0), strict=True)]
 
 
 def row_schema(numbers: int, actions: int) -> dict[str, Column]:

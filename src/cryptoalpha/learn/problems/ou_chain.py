@@ -3,7 +3,8 @@
 The market x follows Rouwenhorst's chain (an AR(1) with coefficient φ = 0.9 and innovations of standard deviation 1, on 31 equidistant
 points); holding a from x to x' while coming from p earns a·(x' − x) − 0.3·|a − p| − 0.1·a², discounted by γ = 0.95. Here the "return" of a
 market is x' − x. Every policy is a table `[31, 7]` and its worth the solution of a linear system, so learned policies are scored without
-sampling noise. A state is the index of x (exact in float32).
+sampling noise. A state is the index of x (exact in float32); columns behind it are carried along unchanged, so that several learners can be
+planned for in one batch.
 
 Source: Rouwenhorst 1995, "Asset pricing implications of equilibrium business cycle models"; Kopecky & Suen 2010, "Finite state
 Markov-chain approximations to highly persistent processes", for the recursion.
@@ -85,7 +86,9 @@ class OuChain:
             there = (uniforms[:, :, None] > self.cumulative[here][:, None, :]).sum(axis=2)
             weights = np.full(uniforms.shape, 1.0 / uniforms.shape[1])
         returns = self.grid[there] - self.grid[here][:, None]
-        return Draws(there[:, :, None].astype(np.float32), returns, self.drift[here], weights)
+        following: Floats = np.repeat(states[:, None, :], uniforms.shape[1], axis=1).astype(np.float32, copy=False)
+        following[:, :, 0] = there
+        return Draws(following, returns, self.drift[here], weights)
 
     def gains(self, states: Floats, returns: Floats) -> Gains:
         """a·(x' − x) − 0.1·a² for every position a."""

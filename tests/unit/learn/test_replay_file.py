@@ -14,9 +14,9 @@ from numpy.testing import assert_array_equal
 from cryptoalpha.core.errors import ConfigError, DataMissingError, StoreError
 from cryptoalpha.core.seeds import stream
 from cryptoalpha.learn.config import ReplayConfig
-from cryptoalpha.learn.replay.array_file import DTYPES, read_arrays, write_arrays
 from cryptoalpha.learn.replay.buffer import ReplayBuffer
 from cryptoalpha.learn.replay.schema import Column
+from cryptoalpha.store.array_file import DTYPES, read_arrays, write_arrays
 
 SCHEMA = {
     "x": Column((2,)),
@@ -137,7 +137,7 @@ import resource, sys
 import numpy as np
 from pathlib import Path
 from cryptoalpha.core.errors import StoreError
-from cryptoalpha.learn.replay.array_file import write_arrays
+from cryptoalpha.store.array_file import write_arrays
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 try:

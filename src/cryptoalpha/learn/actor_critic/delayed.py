@@ -18,8 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from cryptoalpha.core.errors import ConfigError, LookAheadError, ModelError, StoreError
 from cryptoalpha.core.time import iso
-from cryptoalpha.learn.replay.array_file import Array, read_arrays, write_arrays
 from cryptoalpha.learn.replay.schema import Column, Schema, as_columns, checked_schema
+from cryptoalpha.store.array_file import Array, read_arrays, write_arrays
 
 Tickets = NDArray[np.int64]
 

@@ -25,7 +25,7 @@ from cryptoalpha.core.seeds import stream
 from cryptoalpha.core.time import iso
 from cryptoalpha.learn.actor_critic.loss import Batch, Loss, Weights, actor_critic_loss, check_actions, check_numbers, log_policy
 from cryptoalpha.learn.config import ActorCriticConfig
-from cryptoalpha.learn.replay.array_file import Array, read_arrays, write_arrays
+from cryptoalpha.store.array_file import Array, read_arrays, write_arrays
 
 KIND = "cryptoalpha actor-critic 1"
 

@@ -20,9 +20,9 @@ from cryptoalpha.core.errors import ConfigError, ModelError, StoreError
 from cryptoalpha.core.seeds import stream
 from cryptoalpha.learn.config import ReplayConfig
 from cryptoalpha.learn.replay import n_step
-from cryptoalpha.learn.replay.array_file import Array, Kept, read_arrays, write_arrays
 from cryptoalpha.learn.replay.schema import Column, Schema, as_columns, checked_schema
 from cryptoalpha.learn.replay.sum_tree import SumTree, tree_bytes
+from cryptoalpha.store.array_file import Array, Kept, read_arrays, write_arrays
 
 Ids = NDArray[np.int64]
 

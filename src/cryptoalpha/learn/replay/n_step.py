@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cryptoalpha.core.errors import ConfigError
-from cryptoalpha.learn.replay.array_file import Array
+from cryptoalpha.store.array_file import Array
 
 
 @dataclass(frozen=True)

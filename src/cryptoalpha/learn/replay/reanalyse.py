@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cryptoalpha.core.errors import ConfigError
-from cryptoalpha.learn.replay.array_file import Array
 from cryptoalpha.learn.replay.buffer import Ids, ReplayBuffer
+from cryptoalpha.store.array_file import Array
 
 Replan = Callable[[Mapping[str, Array]], Mapping[str, ArrayLike]]
 """Rows (all columns, `[n, …]`) → the columns to overwrite, such as policy_target and value; `surprise` `[n]` may be among them."""

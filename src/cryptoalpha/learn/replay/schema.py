@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cryptoalpha.core.errors import ConfigError, ModelError
-from cryptoalpha.learn.replay.array_file import Array, dtype_name
+from cryptoalpha.store.array_file import Array, dtype_name
 
 
 @dataclass(frozen=True)

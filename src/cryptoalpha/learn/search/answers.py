@@ -43,7 +43,7 @@ class Asking:
         self.roots = roots
         self.trees = trees
         self.evaluated = 0
-        self.requests = np.zeros((B, 5), np.int64)
+        self.requests = np.zeros((B, 6), np.int64)
         self.moves = np.zeros(B, np.int64)
         self.states = np.zeros((B, D), np.float32)
         self.uniforms = np.full((B, m), 0.5)

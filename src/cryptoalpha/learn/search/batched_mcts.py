@@ -21,7 +21,10 @@ from cryptoalpha.learn.search.gumbel import schedule
 from cryptoalpha.learn.search.kernels_select import Choice, finish
 from cryptoalpha.learn.search.line import principal_lines
 from cryptoalpha.learn.search.reuse import transplant
-from cryptoalpha.learn.search.tree import COUNT, DEEPEST, KIND, LEFT, LOGIT, MEAN, PRIOR, TERMINAL, VISITS, Trees, allocate
+from cryptoalpha.learn.search.tree import COUNT, DEEPEST, KIND, LEFT, MEAN, PRIOR, TERMINAL, VISITS, Trees, allocate
+
+LOWEST = np.float32(np.finfo(np.float32).min)
+"""Logit of an illegal action: −inf would make the softmax NaN where nothing is legal."""
 
 
 def plan_tree(
@@ -36,10 +39,10 @@ def plan_tree(
     _check(budget, rules, A)
     fanouts = tuple(budget.outcomes) if isinstance(model, ChanceModel) else ()
     kept = np.zeros(B, np.bool_) if earlier is None else _continued(earlier, states, roots, (B, D, A), fanouts)
-    visits = np.where(kept, earlier.arrays.links[:, 0, VISITS], 1) if earlier is not None else np.ones(B, np.int64)
+    visits = np.where(kept, earlier.arrays.nodes[:, 0, VISITS], 1) if earlier is not None else np.ones(B, np.int64)
     left = np.maximum(0, budget.simulations + 1 - visits)
-    nodes = int(((np.where(kept, earlier.used, 1) if earlier is not None else 1) + left).max())
-    trees = allocate(B, nodes, A, D, fanouts, budget.memory_bytes)
+    room = int(((np.where(kept, earlier.used, 1) if earlier is not None else 1) + left).max())
+    trees = allocate(B, room, A, D, fanouts, budget.memory_bytes)
     asking = Asking(model, trees, roots)
     if earlier is not None:
         transplant(earlier, trees, np.flatnonzero(kept))
@@ -47,7 +50,7 @@ def plan_tree(
         fresh = noise.root_keys(seed, roots, B)
         trees.arrays.keys[:, 0] = np.where(kept, trees.arrays.keys[:, 0], fresh)
     _plant(trees, asking, states, np.flatnonzero(~kept))
-    choice = _crown(trees, roots, budget, rules, seed, left, int((visits + left).max()))
+    choice = _crown(trees, roots, budget, rules, seed, kept, left, int((visits + left).max()))
     _simulate(trees, asking, choice, left)
     return _result(trees, asking, choice, rules, seed)
 
@@ -91,7 +94,7 @@ def _continued(
             hint="leave `earlier` out and plan afresh",
         )
     kept = earlier.used > 0
-    for row in np.flatnonzero(kept & (earlier.arrays.links[:, 0, KIND] == TERMINAL)):
+    for row in np.flatnonzero(kept & (earlier.arrays.nodes[:, 0, KIND] == TERMINAL)):
         raise ConfigError(f"{roots.name(int(row))}: the state observed is terminal, nothing is left to decide")
     for row in np.flatnonzero(kept):
         if not np.array_equal(earlier.arrays.states[row, 0], states[row]):
@@ -100,7 +103,7 @@ def _continued(
                 hint="re-root it on the outcome that happened (reuse.observed_outcomes), or leave it out",
             )
     if roots.legal is not None:
-        same = (earlier.arrays.edge_floats[:, 0, PRIOR, : earlier.actions] >= 0) == np.asarray(roots.legal, np.bool_)
+        same = (earlier.root_edges(PRIOR, -1.0) >= 0) == np.asarray(roots.legal, np.bool_)
         kept &= same.all(axis=1)
     return kept
 
@@ -119,34 +122,41 @@ def _plant(trees: Trees, asking: Asking, states: NDArray[np.float32], rows: NDAr
     asking.requests[:n] = -1
     asking.requests[:n, kernels.ROW] = rows
     zeros = np.zeros(n, np.float32)
+    trees.arrays.logits[rows] = logits
     said = kernels.Answers(states[rows], zeros, zeros, np.zeros(n, np.bool_), legal, asking.no_weights, values, logits)
     _grow(trees, asking, n, said)
 
 
 def _grow(trees: Trees, asking: Asking, n: int, said: kernels.Answers) -> None:
     fanouts = np.array(trees.fanouts or (1,), np.int64)
-    fault, i = kernels.grow(trees.arrays, trees.actions, trees.chance, fanouts, asking.requests, n, said)
+    fault, i = kernels.grow(trees.arrays, trees.chance, fanouts, asking.requests, n, said)
     if fault:
         raise asking.fault(fault, i)
 
 
-def _crown(trees: Trees, roots: Roots, budget: Budget, rules: Rules, seed: int, left: NDArray[np.int64], most_visits: int) -> Choice:
-    """What makes a root different from the nodes below it: noise, and the schedule of a Gumbel root."""
+def _crown(
+    trees: Trees, roots: Roots, budget: Budget, rules: Rules, seed: int, kept: NDArray[np.bool_], left: NDArray[np.int64], most_visits: int
+) -> Choice:
+    """What makes a root different from the nodes below it: noise, and the schedule of a Gumbel root.
+
+    A root that was an inner node kept no logits: the logarithm of its prior differs from them by a constant, which no rule sees.
+    """
     t, A = trees.arrays, trees.actions
-    priors, logits = t.edge_floats[:, 0, PRIOR, :A], t.edge_floats[:, 0, LOGIT, :A]
+    priors = trees.root_edges(PRIOR, -1.0)
     legal = priors >= 0
-    logits -= logits.max(axis=1, keepdims=True)
-    logits[~legal] = kernels.LOWEST
-    noise.mix_dirichlet(seed, roots, rules, priors)
+    t.logits[kept] = np.log(np.maximum(priors[kept], np.finfo(np.float32).tiny))
+    t.logits[~legal] = LOWEST
+    t.logits[:] -= np.where(legal, t.logits, LOWEST).max(axis=1, keepdims=True)
+    t.logits[~legal] = LOWEST
+    noise.mix_dirichlet(seed, roots, rules, trees)
     return Choice(
         rules.root == "gumbel",
-        trees.nodes if budget.max_depth is None else budget.max_depth,
+        trees.room if budget.max_depth is None else budget.max_depth,
         np.float32(-1.0 if rules.first_play_reduction is None else rules.first_play_reduction),
         puct_weights(rules, most_visits + 1),
         noise.gumbel_noise(seed, roots, rules, (trees.roots, A)),
         schedule(legal, rules.considered, left) if rules.root == "gumbel" else np.zeros((1, 1), np.int32),
-        t.edges[:, 0, COUNT, :A].copy(),
-        np.zeros(A, np.float32),
+        trees.root_edges(COUNT, 0.0).astype(np.int32),
         np.zeros(A, np.float32),
     )
 
@@ -160,9 +170,9 @@ def puct_weights(rules: Rules, most: int) -> NDArray[np.float32]:
 
 def _simulate(trees: Trees, asking: Asking, choice: Choice, left: NDArray[np.int64]) -> None:
     """Spend the simulations that are left, `[B]`."""
-    t, A, chance = trees.arrays, trees.actions, trees.chance
+    t, chance = trees.arrays, trees.chance
     t.control[:, LEFT] = left
-    while n := kernels.descend(t, choice, A, chance, asking.requests, asking.moves, asking.states, asking.uniforms):
+    while n := kernels.descend(t, choice, chance, asking.requests, asking.moves, asking.states, asking.uniforms):
         if n < 0:
             raise asking.overflow(-1 - n)
         _grow(trees, asking, n, asking.answers(n))
@@ -170,16 +180,16 @@ def _simulate(trees: Trees, asking: Asking, choice: Choice, left: NDArray[np.int
 
 def _result(trees: Trees, asking: Asking, choice: Choice, rules: Rules, seed: int) -> PlanResult:
     t, A, B, roots = trees.arrays, trees.actions, trees.roots, asking.roots
-    value = t.numbers[:, 0, MEAN].astype(np.float64)
+    value = t.node_floats[:, 0, MEAN].astype(np.float64)
     for row in np.flatnonzero(~np.isfinite(value)):
         raise asking.overflow(int(row))
-    legal = t.edge_floats[:, 0, PRIOR, :A] >= 0
-    visits = t.edges[:, 0, COUNT, :A].astype(np.int64)
+    legal = trees.root_edges(PRIOR, -1.0) >= 0
+    visits = trees.root_edges(COUNT, 0.0).astype(np.int64)
     completed, scaled, action = np.zeros((B, A), np.float32), np.zeros((B, A), np.float32), np.zeros(B, np.int64)
-    finish(t, choice, A, completed, scaled, action)
+    finish(t, choice, completed, scaled, action)
     q = np.where(legal, completed.astype(np.float64), -np.inf)
     if rules.root == "gumbel":
-        improved = np.where(legal, t.edge_floats[:, 0, LOGIT, :A] + scaled, kernels.LOWEST)
+        improved = np.where(legal, t.logits + scaled, LOWEST)
         weights = np.exp(improved - improved.max(axis=1, keepdims=True)).astype(np.float64) * legal
     else:
         weights = visits.astype(np.float64)

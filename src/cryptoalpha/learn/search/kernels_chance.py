@@ -59,7 +59,7 @@ def pick_outcome(key: Any, weights: Any, m: int, visits: int, t: Any, b: int, ed
     for j in range(m):
         seen = 0
         if edge >= 0 and t.fan[b, edge, j] >= 0:
-            seen = t.links[b, t.fan[b, edge, j], VISITS]
+            seen = t.nodes[b, t.fan[b, edge, j], VISITS]
         score = weights[j] * np.float32(visits + 1) - np.float32(seen)
         if score > best:
             best, choice, rank = score, j, mixed(key, TIES + np.uint64(j))

@@ -19,7 +19,7 @@ def principal_lines(trees: Trees, first: NDArray[np.int64]) -> tuple[tuple[LineS
     from cryptoalpha.learn.search.kernels import trace
 
     steps, worths = np.full((trees.roots, LENGTH, 3), -1, np.int64), np.zeros((trees.roots, LENGTH, 2), np.float32)
-    trace(trees.arrays, trees.actions, trees.chance, first, steps, worths)
+    trace(trees.arrays, trees.chance, first, steps, worths)
     return tuple(
         tuple(
             LineStep(action, outcome, visits, prior, value)

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from cryptoalpha.core.seeds import stream
 from cryptoalpha.learn.search.contract import Roots, Rules
+from cryptoalpha.learn.search.kernels_select import promote
+from cryptoalpha.learn.search.tree import CODE, LEGAL, PRIOR, Trees
 
 
 def _name(roots: Roots, row: int) -> str | int:
@@ -34,14 +36,16 @@ def gumbel_noise(seed: int, roots: Roots, rules: Rules, shape: tuple[int, int]) 
     return noise
 
 
-def mix_dirichlet(seed: int, roots: Roots, rules: Rules, priors: NDArray[np.float32]) -> None:
-    """Mix Dirichlet noise into the priors of PUCT roots `[B, A]` in place, over their legal actions (the others are negative)."""
+def mix_dirichlet(seed: int, roots: Roots, rules: Rules, trees: Trees) -> None:
+    """Mix Dirichlet noise into the priors of PUCT roots, over their legal actions."""
     if rules.root != "puct" or rules.dirichlet_fraction <= 0:
         return
-    for row, prior in enumerate(priors):
-        legal = np.flatnonzero(prior >= 0)
-        noise = stream(seed, "search", "dirichlet", _name(roots, row)).dirichlet(np.full(len(legal), rules.dirichlet_alpha))
-        prior[legal] = (1.0 - rules.dirichlet_fraction) * prior[legal] + rules.dirichlet_fraction * noise
+    for row, legal in enumerate(trees.arrays.nodes[:, 0, LEGAL].tolist()):
+        noise = stream(seed, "search", "dirichlet", _name(roots, row)).dirichlet(np.full(legal, rules.dirichlet_alpha))
+        prior, code = trees.arrays.edge_floats[row, 0, :legal, PRIOR], trees.arrays.edges[row, 0, :legal, CODE]
+        prior *= 1.0 - rules.dirichlet_fraction
+        prior += rules.dirichlet_fraction * noise[np.argsort(np.argsort(code))]  # the k-th number goes to the k-th legal action
+        promote(trees.arrays, row, 0)
 
 
 def play_by_visits(seed: int, roots: Roots, rules: Rules, visits: NDArray[np.int64], q: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -50,9 +54,11 @@ def play_by_visits(seed: int, roots: Roots, rules: Rules, visits: NDArray[np.int
     The most visited, not the highest lower confidence bound: the bound needs the spread of an edge's values, which the arrays do not hold.
     """
     if rules.temperature <= 0:
-        return np.where(visits == visits.max(axis=1, keepdims=True), q, -np.inf).argmax(axis=1).astype(np.int64)
+        best: NDArray[np.int64] = np.where(visits == visits.max(axis=1, keepdims=True), q, -np.inf).argmax(axis=1)
+        return best
     powers = (visits / visits.max(axis=1, keepdims=True)) ** (1.0 / rules.temperature)
     shares = np.cumsum(powers, axis=1) / powers.sum(axis=1, keepdims=True)
     draws = np.array([stream(seed, "search", "temperature", _name(roots, row)).random() for row in range(len(visits))])
     last = np.array([np.flatnonzero(row)[-1] for row in visits])
-    return np.minimum((draws[:, None] >= shares).sum(axis=1), last).astype(np.int64)
+    drawn: NDArray[np.int64] = np.minimum((draws[:, None] >= shares).sum(axis=1), last)
+    return drawn

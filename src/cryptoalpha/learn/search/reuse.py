@@ -18,19 +18,19 @@ from numpy.typing import NDArray
 
 from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.learn.search.contract import Floats
-from cryptoalpha.learn.search.tree import ACTION, CHILD, DEEPEST, DEPTH, OUTCOME, PARENT, USED, Trees, allocate
+from cryptoalpha.learn.search.tree import ACTION, CHILD, DEEPEST, DEPTH, OUTCOME, PARENT, TRIED, USED, Trees, allocate
 
 NO_LIMIT = 1 << 62
 
 
 @njit(cache=True, nogil=True)
-def _mark(links: Any, used: int, root: int, place: Any) -> int:
+def _mark(nodes: Any, used: int, root: int, place: Any) -> int:
     """Write where each node below `root` goes (−1: dropped), in order of birth; returns how many are kept."""
     place[:] = -1
     place[root] = 0
     kept = 1
     for node in range(root + 1, used):  # a child is always born after its parent
-        if place[links[node, PARENT]] >= 0:
+        if place[nodes[node, PARENT]] >= 0:
             place[node] = kept
             kept += 1
     return kept
@@ -44,15 +44,13 @@ def _move(old: Any, new: Any, b: int, place: Any, chance: bool) -> None:
         to = place[node]
         if to < 0:
             continue
-        new.links[b, to] = old.links[b, node]
-        new.numbers[b, to] = old.numbers[b, node]
+        new.nodes[b, to] = old.nodes[b, node]
         new.states[b, to] = old.states[b, node]
         new.edges[b, to] = old.edges[b, node]
-        new.links[b, to, DEPTH] -= 1
-        new.links[b, to, PARENT] = place[old.links[b, node, PARENT]] if to > 0 else -1
-        for a in range(old.edges.shape[3]):
-            child = old.edges[b, node, CHILD, a]
-            new.edges[b, to, CHILD, a] = place[child] if child >= 0 else -1
+        new.nodes[b, to, DEPTH] -= 1
+        new.nodes[b, to, PARENT] = place[old.nodes[b, node, PARENT]] if to > 0 else -1
+        for s in range(old.nodes[b, node, TRIED]):
+            new.edges[b, to, s, CHILD] = place[old.edges[b, node, s, CHILD]]
         if chance:
             new.keys[b, to] = old.keys[b, node]
             new.weights[b, to] = old.weights[b, node]
@@ -60,13 +58,13 @@ def _move(old: Any, new: Any, b: int, place: Any, chance: bool) -> None:
                 seen = old.fan[b, node, j]
                 new.fan[b, to, j] = place[seen] if seen >= 0 and to > 0 else -1
         new.control[b, USED] += 1
-        new.control[b, DEEPEST] = max(new.control[b, DEEPEST], new.links[b, to, DEPTH])
+        new.control[b, DEEPEST] = max(new.control[b, DEEPEST], new.nodes[b, to, DEPTH])
 
 
 def _children(trees: Trees, row: int, action: int) -> list[int]:
     """Nodes that follow the action at the root."""
-    links = trees.arrays.links[row, : int(trees.used[row])]
-    return [int(node) for node in np.flatnonzero((links[:, PARENT] == 0) & (links[:, ACTION] == action))]
+    nodes = trees.arrays.nodes[row, : int(trees.used[row])]
+    return [int(node) for node in np.flatnonzero((nodes[:, PARENT] == 0) & (nodes[:, ACTION] == action))]
 
 
 def observed_outcomes(trees: Trees, actions: NDArray[np.int64], states: Floats) -> NDArray[np.int64]:
@@ -78,7 +76,7 @@ def observed_outcomes(trees: Trees, actions: NDArray[np.int64], states: Floats) 
     for row, (action, state) in enumerate(zip(actions.tolist(), np.asarray(states, np.float32), strict=True)):
         for node in _children(trees, row, action):
             if np.array_equal(trees.arrays.states[row, node], state):
-                found[row] = trees.arrays.links[row, node, OUTCOME]
+                found[row] = trees.arrays.nodes[row, node, OUTCOME]
                 break
     return found
 
@@ -102,11 +100,11 @@ def reroot(trees: Trees, actions: NDArray[np.int64], outcomes: NDArray[np.int64]
         raise ConfigError(f"{len(actions)} actions and {len(outcomes)} outcomes for {trees.roots} trees")
     if np.any((actions < 0) | (actions >= trees.actions)):
         raise ConfigError(f"an action is outside 0 … {trees.actions - 1}")
-    old, places, kept = trees.arrays, np.full((trees.roots, trees.nodes), -1, np.int64), np.zeros(trees.roots, np.int64)
+    old, places, kept = trees.arrays, np.full((trees.roots, trees.room), -1, np.int64), np.zeros(trees.roots, np.int64)
     for row in range(trees.roots):
         for node in _children(trees, row, int(actions[row])):
-            if old.links[row, node, OUTCOME] == outcomes[row]:
-                kept[row] = _mark(old.links[row], int(trees.used[row]), node, places[row])
+            if old.nodes[row, node, OUTCOME] == outcomes[row]:
+                kept[row] = _mark(old.nodes[row], int(trees.used[row]), node, places[row])
     room = max(1, int(kept.max()))
     new = allocate(trees.roots, room, trees.actions, old.states.shape[2], trees.fanouts, NO_LIMIT)
     for row in np.flatnonzero(kept).tolist():
@@ -118,6 +116,6 @@ def transplant(earlier: Trees, into: Trees, rows: NDArray[np.int64]) -> None:
     """Copy the earlier trees of these rows into freshly allocated ones with at least as much room."""
     for row in rows.tolist():
         used = int(earlier.used[row])
-        for name in ("edges", "links", "numbers", "states", *(("fan", "weights", "keys") if earlier.chance else ())):
+        for name in ("nodes", "edges", "states", *(("fan", "weights", "keys") if earlier.chance else ())):
             getattr(into.arrays, name)[row, :used] = getattr(earlier.arrays, name)[row, :used]
         into.arrays.control[row] = earlier.arrays.control[row]

@@ -1,13 +1,14 @@
 """The trees of one plan as arrays: B trees side by side, one block of memory each, allocated once.
 
-A node's edges lie together (`edges [B, M, 5, W]`: child, visits, value, prior, logit of each action), because choosing an action reads
-them all; W is the number of actions rounded up to a multiple of eight, so that the loops of the kernels have no ragged end, and the lanes
-beyond the last action are marked as illegal ones are. Reward and discount of an edge are kept with the child that it leads to.
+A node is one row of sixteen numbers, which is one line of a processor's cache, and a block of edges. Edges stand in the order in which they
+were first tried, then comes the likeliest untried one, then the other legal ones: all untried actions of a node have the same value, so
+that only the likeliest of them can be the next, and choosing an action costs as much as were tried, not as many as there are.
 
-Integers and floats are two views of the same bytes: a kernel is called with few arrays, which is what a call from Python costs.
+Integers and floats are two views of the same bytes: a kernel is called with few arrays, which is what a call from Python costs. Reward and
+discount of an edge are kept with the child that it leads to.
 
 Where chance moves (`fan`), an edge leads to several children, one per outcome seen. What belongs to the edge alone, its children and the
-weights of its outcomes, is kept in the row of the child that was born first; `child` of the edge is that row.
+weights of its outcomes, is kept in the row of the child that was born first; CHILD of the edge is that row.
 """
 
 from __future__ import annotations
@@ -20,39 +21,39 @@ from numpy.typing import NDArray
 
 from cryptoalpha.core.errors import ConfigError
 
-CHILD, COUNT, VALUE, PRIOR, LOGIT = range(5)
-"""Second-last axis of `edges`: index of the child (−1: none yet), visits, Q, prior (−1: illegal), logit."""
+CHILD, COUNT, VALUE, PRIOR, CODE = range(5)
+"""Last axis of `edges`: the child (−1: none yet), visits, Q, prior, and which action this is."""
 
-VISITS, PARENT, ACTION, OUTCOME, KIND, FANOUT, DEPTH = range(7)
-"""Last axis of `links`: visits (1 at birth), parent, action and outcome that led here, kind, outcomes of each edge, decisions from the
-root."""
+VISITS, PARENT, SLOT, ACTION, OUTCOME, KIND, FANOUT, DEPTH, TRIED, LEGAL = range(10)
+"""Last axis of `nodes`, integers: visits (1 at birth); parent, edge of the parent, action and outcome that led here; kind; outcomes of each
+edge; decisions from the root; edges tried and edges in all."""
 
-RAW, MEAN, REWARD, DISCOUNT = range(4)
-"""Last axis of `numbers`: value guessed at birth, mean of all values backed up, reward and discount of the edge that leads here."""
+RAW, MEAN, REWARD, DISCOUNT, REST = range(10, 15)
+"""Last axis of `nodes`, floats: value guessed at birth, mean of all values backed up, reward and discount of the edge that leads here, and
+the prior of all untried actions together."""
 
+COLUMNS = 16
 OPEN, TERMINAL = range(2)
 """Kinds of nodes. A terminal one is worth 0 exactly and has no edges."""
 
 USED, LEFT, DEEPEST = range(3)
 """Last axis of `control`: nodes in use, simulations left, decisions to the deepest node looked at."""
 
-LANES = 8
-ILLEGAL = np.float32(-1.0)
-
 
 class Arrays(NamedTuple):
-    """What the kernels read and write. M nodes of each tree, W lanes of actions, m outcomes at most.
+    """What the kernels read and write. M nodes of each tree, m outcomes at most.
 
-    Shapes: edges and edge_floats `[B, M, 5, W]` (same bytes), links `[B, M, 7]`, numbers `[B, M, 4]`, states `[B, M, D]`,
-    control `[B, 3]`; with chance fan and weights `[B, M, m]`, keys `[B, M]`, else these have one element.
+    Shapes: nodes and node_floats `[B, M, 16]` (same bytes), edges and edge_floats `[B, M, A, 5]` (same bytes), states `[B, M, D]`,
+    control `[B, 3]`, logits `[B, A]` of the roots; with chance fan and weights `[B, M, m]`, keys `[B, M]`, else these have one element.
     """
 
+    nodes: NDArray[np.int32]
+    node_floats: NDArray[np.float32]
     edges: NDArray[np.int32]
     edge_floats: NDArray[np.float32]
-    links: NDArray[np.int32]
-    numbers: NDArray[np.float32]
     states: NDArray[np.float32]
     control: NDArray[np.int64]
+    logits: NDArray[np.float32]
     fan: NDArray[np.int32]
     weights: NDArray[np.float32]
     keys: NDArray[np.uint64]
@@ -70,12 +71,12 @@ class Trees:
 
     @property
     def roots(self) -> int:
-        return int(self.arrays.links.shape[0])
+        return int(self.arrays.nodes.shape[0])
 
     @property
-    def nodes(self) -> int:
+    def room(self) -> int:
         """Nodes that each tree has room for."""
-        return int(self.arrays.links.shape[1])
+        return int(self.arrays.nodes.shape[1])
 
     @property
     def used(self) -> NDArray[np.int64]:
@@ -84,18 +85,21 @@ class Trees:
 
     @property
     def memory_bytes(self) -> int:
-        return sum(array.nbytes for array in self.arrays) - self.arrays.edge_floats.nbytes
+        return sum(array.nbytes for array in self.arrays) - self.arrays.node_floats.nbytes - self.arrays.edge_floats.nbytes
 
-
-def lanes(actions: int) -> int:
-    """Actions rounded up to whole vectors."""
-    return -(-actions // LANES) * LANES
+    def root_edges(self, column: int, empty: float) -> NDArray[np.float32]:
+        """One column of the roots' edges by action, `[B, A]`; `empty` where an action is illegal. Integers below 2^24 are exact."""
+        t = self.arrays
+        out = np.full((self.roots, self.actions), empty, np.float32)
+        source = t.edges if column in (CHILD, COUNT, CODE) else t.edge_floats
+        for row, legal in enumerate(t.nodes[:, 0, LEGAL].tolist()):
+            out[row, t.edges[row, 0, :legal, CODE]] = source[row, 0, :legal, column]
+        return out
 
 
 def bytes_per_node(actions: int, numbers: int, outcomes: int) -> int:
     """Memory of one node: `actions` A, `numbers` D of its state, `outcomes` m of its edges (0 without chance)."""
-    edges, links, floats = 5 * 4 * lanes(actions), 7 * 4, 4 * 4
-    return edges + links + floats + 4 * numbers + (8 * outcomes + 8 if outcomes else 0)
+    return 4 * COLUMNS + 20 * actions + 4 * numbers + (8 * outcomes + 8 if outcomes else 0)
 
 
 def allocate(roots: int, nodes: int, actions: int, numbers: int, fanouts: tuple[int, ...], memory_bytes: int) -> Trees:
@@ -110,7 +114,7 @@ def allocate(roots: int, nodes: int, actions: int, numbers: int, fanouts: tuple[
         ConfigError: if they would take more. Nothing has been allocated then.
     """
     outcomes = max(fanouts, default=0)
-    needed = roots * (nodes * bytes_per_node(actions, numbers, outcomes) + 24)
+    needed = roots * (nodes * bytes_per_node(actions, numbers, outcomes) + 4 * actions + 24) + (0 if outcomes else 16)
     if needed > memory_bytes:
         raise ConfigError(
             f"{roots} tree(s) of {nodes} nodes, {actions} actions and {numbers} numbers per state need {needed / 2**20:,.1f} MiB, "
@@ -119,15 +123,17 @@ def allocate(roots: int, nodes: int, actions: int, numbers: int, fanouts: tuple[
             + (" or budget.outcomes" if outcomes else "")
             + f", or raise budget.memory_bytes to {needed}",
         )
-    edges = np.empty((roots, nodes, 5, lanes(actions)), np.int32)
+    rows = np.empty((roots, nodes, COLUMNS), np.int32)
+    edges = np.empty((roots, nodes, actions, 5), np.int32)
     many = (roots, nodes) if outcomes else (1, 1)
     arrays = Arrays(
+        rows,
+        rows.view(np.float32),
         edges,
         edges.view(np.float32),
-        np.empty((roots, nodes, 7), np.int32),
-        np.empty((roots, nodes, 4), np.float32),
         np.empty((roots, nodes, numbers), np.float32),
         np.zeros((roots, 3), np.int64),
+        np.zeros((roots, actions), np.float32),
         np.empty((*many, max(outcomes, 1)), np.int32),
         np.empty((*many, max(outcomes, 1)), np.float32),
         np.zeros(many, np.uint64),

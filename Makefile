@@ -8,6 +8,7 @@ BIN := .venv/bin
 SOURCES := src tests benchmarks
 COVERED := core store risk execution
 LEAST_COVERAGE := 95
+BENCHES := engine planner evolution
 
 export PYTHON TORCH_INDEX
 # One thread per process: two test processes on two cores, and timings that can be compared.
@@ -39,8 +40,8 @@ check: venv  ## style, types, who may import whom, sizes and names
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python -m pytest tests/unit/test_house.py
 
-bench: venv  ## speed, as ratios measured in one run; writes benchmarks/RESULTS.md
-	@$(BIN)/cryptoalpha bench engine --keep benchmarks $(ARGS)
+bench: venv  ## speed, as ratios measured in one run; writes benchmarks/RESULTS.md; goes on where it was stopped
+	@for name in $(BENCHES); do $(BIN)/cryptoalpha bench $$name --keep benchmarks --resume $(ARGS) || exit $$?; done
 
 format: venv  ## put the sources into the house's form
 	@$(BIN)/ruff check --fix $(SOURCES)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -14,6 +15,12 @@ from cryptoalpha.app.summary import code_version
 from cryptoalpha.core.errors import ConfigError
 
 SCHEMA = 1
+BENCHES = {
+    "engine": ("cryptoalpha.app.bench.engine", "bench_engine"),
+    "planner": ("cryptoalpha.app.bench.planner", "bench_planner"),
+    "evolution": ("cryptoalpha.app.bench.evolution", "bench_evolution"),
+}
+"""Where each benchmark is; imported only when it runs. Each takes `repeats` and `advance`, and returns figures and notes."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +45,10 @@ def run_bench(name: str, *, repeats: int, advance: Callable[[int], None]) -> Ben
     Raises:
         ConfigError: if there is none.
     """
-    if name != "engine":
-        raise ConfigError(f"no benchmark {name!r}", hint="there is: engine")
-    from cryptoalpha.app.bench.engine import bench_engine
-
-    figures, notes = bench_engine(repeats=repeats, advance=advance)
+    if name not in BENCHES:
+        raise ConfigError(f"no benchmark {name!r}", hint=f"there are: {', '.join(BENCHES)}")
+    module, function = BENCHES[name]
+    figures, notes = getattr(import_module(module), function)(repeats=repeats, advance=advance)
     return BenchResult(name, figures, notes)
 
 

@@ -20,7 +20,7 @@ from cryptoalpha.learn.evolution import Evolution, Population, Replica, Together
 
 INPUTS, WIDTH, BATCH, HELD_OUT = 32, 256, 128, 2_048
 POPULATION, GENERATIONS = 50, 60
-TRAINING_STEPS, START_NOISE = 800, 0.005
+TRAINING_STEPS, START_NOISE = 400, 0.002
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def trained_task(seed: int = 0, steps: int = TRAINING_STEPS) -> Task:
     with torch.no_grad():
         for parameter in task.net.parameters():
             parameter.add_(START_NOISE * torch.randn(parameter.shape, generator=generator))
-    optimiser = torch.optim.Adam(task.net.parameters(), lr=1e-3)
+    optimiser = torch.optim.Adam(task.net.parameters(), lr=3e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for step in range(steps):
         x, y = task.batch("train", step, BATCH)

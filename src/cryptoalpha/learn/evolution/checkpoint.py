@@ -61,7 +61,7 @@ def load(strategy: Evolution, path: Path) -> dict[str, Any]:
         ConfigError: if it belongs to another run, version, setting or network; says which, and nothing is changed.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             header = json.loads(archive["header"].tobytes())
             _check(strategy, header, path)
             found = {(tensor.name, part): archive[f"{part}/{tensor.name}"] for tensor in strategy.tensors for part in PARTS}

@@ -18,5 +18,5 @@ def centred_ranks(fitness: NDArray[np.float64]) -> NDArray[np.float64]:
     if flat.size < 2:
         return np.zeros_like(fitness, dtype=np.float64)
     _, group, size = np.unique(flat, return_inverse=True, return_counts=True)
-    mean_rank = np.cumsum(size) - (size + 1) / 2.0
-    return (mean_rank[group] / (flat.size - 1) - 0.5).reshape(fitness.shape)
+    twice = 2 * np.cumsum(size) - size - flat.size  # twice the mean rank less its centre: whole numbers, so that ranks mirror exactly
+    return (twice[group] / (2.0 * (flat.size - 1))).reshape(fitness.shape)

@@ -94,8 +94,9 @@ class GradientStep(Generic[B]):
         """Gradients of the mean loss of `batch` into the parameters; this process's part of that mean."""
         share = self._world.share(batch)
         # Without samples of its own a process still takes part in the exchange: with one sample that weighs nothing.
-        pieces = torch.split(share, self._micro_batch or len(share)) if len(share) else [batch[:1]]
-        total = torch.zeros((), dtype=torch.float64, device=self._world.device)
+        whole = share if len(share) else batch[:1]
+        pieces = [whole] if self._micro_batch is None else torch.split(whole, self._micro_batch)
+        parts: list[torch.Tensor] = []
         for place, piece in enumerate(pieces):
             weight = len(piece) / len(batch) if len(share) else 0.0
             with self._exchanging(place == len(pieces) - 1):
@@ -103,8 +104,8 @@ class GradientStep(Generic[B]):
                 # DistributedDataParallel averages over processes; `size` makes a sum of it.
                 scale = weight * self._world.size
                 (mean if scale == 1.0 else mean * scale).backward()  # type: ignore[no-untyped-call]
-            total += mean.detach().double() * weight
-        return total
+            parts.append(mean.detach().double() * weight)
+        return parts[0] if len(parts) == 1 else torch.stack(parts).sum()
 
     def _loss(self, indices: torch.Tensor) -> torch.Tensor:
         batch = on_device(self._samples.take(indices), self._world.device)

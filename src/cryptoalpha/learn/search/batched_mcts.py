@@ -21,7 +21,7 @@ from cryptoalpha.learn.search.gumbel import schedule
 from cryptoalpha.learn.search.kernels_select import Choice, finish
 from cryptoalpha.learn.search.line import principal_lines
 from cryptoalpha.learn.search.reuse import transplant
-from cryptoalpha.learn.search.tree import COUNT, DEEPEST, KIND, LEFT, MEAN, PRIOR, TERMINAL, VISITS, Trees, allocate
+from cryptoalpha.learn.search.tree import ASKED, COUNT, DEEPEST, KIND, LEFT, MEAN, PRIOR, TERMINAL, VISITS, Trees, allocate
 
 LOWEST = np.float32(np.finfo(np.float32).min)
 """Logit of an illegal action: −inf would make the softmax NaN where nothing is legal."""
@@ -171,7 +171,7 @@ def puct_weights(rules: Rules, most: int) -> NDArray[np.float32]:
 def _simulate(trees: Trees, asking: Asking, choice: Choice, left: NDArray[np.int64]) -> None:
     """Spend the simulations that are left, `[B]`."""
     t, chance = trees.arrays, trees.chance
-    t.control[:, LEFT] = left
+    t.control[:, LEFT] = t.control[:, ASKED] = left
     while n := kernels.descend(t, choice, chance, asking.requests, asking.moves, asking.states, asking.uniforms):
         if n < 0:
             raise asking.overflow(-1 - n)

@@ -16,9 +16,10 @@ from numba import njit
 from numpy.typing import NDArray
 
 from cryptoalpha.learn.search.kernels_chance import child_key, pick_outcome, write_uniforms
-from cryptoalpha.learn.search.kernels_select import NEVER, ONE, ZERO, pick, promote, swap
+from cryptoalpha.learn.search.kernels_select import NEVER, ONE, ZERO, pick_considered, pick_inner, pick_puct, promote, swap
 from cryptoalpha.learn.search.tree import (
     ACTION,
+    ASKED,
     CHILD,
     CODE,
     COUNT,
@@ -69,22 +70,22 @@ class Answers(NamedTuple):
 
 
 @njit(cache=True, nogil=True)
-def back_up(t: Any, b: int, leaf: int, value: Any, chance: bool) -> None:
+def back_up(nodes: Any, numbers: Any, edges: Any, values: Any, b: int, leaf: int, value: Any, chance: bool) -> None:
     """Carry the value of a leaf to the root of tree b."""
     node, g = leaf, value
     while node != 0:
-        parent, s = t.nodes[b, node, PARENT], t.nodes[b, node, SLOT]
-        reward, discount = t.node_floats[b, node, REWARD], t.node_floats[b, node, DISCOUNT]
+        parent, s = nodes[b, node, PARENT], nodes[b, node, SLOT]
+        reward, discount = numbers[b, node, REWARD], numbers[b, node, DISCOUNT]
         g = reward + discount * g
-        visits = np.float32(t.nodes[b, parent, VISITS])
-        t.node_floats[b, parent, MEAN] = (t.node_floats[b, parent, MEAN] * visits + g) / (visits + ONE)
-        t.nodes[b, parent, VISITS] += 1
+        visits = np.float32(nodes[b, parent, VISITS])
+        numbers[b, parent, MEAN] = (numbers[b, parent, MEAN] * visits + g) / (visits + ONE)
+        nodes[b, parent, VISITS] += 1
         if chance:
-            taken = np.float32(t.edges[b, parent, s, COUNT])
-            t.edge_floats[b, parent, s, VALUE] = (t.edge_floats[b, parent, s, VALUE] * taken + g) / (taken + ONE)
+            taken = np.float32(edges[b, parent, s, COUNT])
+            values[b, parent, s, VALUE] = (values[b, parent, s, VALUE] * taken + g) / (taken + ONE)
         else:
-            t.edge_floats[b, parent, s, VALUE] = reward + discount * t.node_floats[b, node, MEAN]
-        t.edges[b, parent, s, COUNT] += 1
+            values[b, parent, s, VALUE] = reward + discount * numbers[b, node, MEAN]
+        edges[b, parent, s, COUNT] += 1
         node = parent
 
 
@@ -95,46 +96,56 @@ def descend(t: Any, c: Any, chance: bool, requests: Any, moves: Any, states: Any
     Shapes: requests `[B, 6]`, moves `[B]`, states `[B, D]` (the state that the action is taken in), uniforms `[B, m]` (chance only).
     Returns how many rows were written, or −1 − b where tree b compares values that are no longer numbers.
     """
+    nodes, numbers, edges, values, control = t.nodes, t.node_floats, t.edges, t.edge_floats, t.control
+    fan, weights, keys, logits, kept_states = t.fan, t.weights, t.keys, t.logits, t.states
+    gumbel, growth, reduction, noise, schedule, kept, scratch = c.gumbel, c.growth, c.reduction, c.noise, c.schedule, c.kept, c.scratch
     n = 0
-    for b in range(t.nodes.shape[0]):
+    for b in range(nodes.shape[0]):
         asked = False
-        while not asked and t.control[b, LEFT] > 0:
-            t.control[b, LEFT] -= 1
-            node = 0
+        while not asked and control[b, LEFT] > 0:
+            node, depth = 0, 0
             while True:
-                s = pick(t, b, node, c)
+                if not gumbel:
+                    s = pick_puct(nodes, numbers, edges, values, b, node, growth, reduction)
+                elif node > 0:
+                    s = pick_inner(nodes, numbers, edges, values, b, node, scratch)
+                else:
+                    considered = schedule[b, control[b, ASKED] - control[b, LEFT]]
+                    s = pick_considered(nodes, numbers, edges, values, b, logits, noise, kept, considered, scratch)
                 if s < 0:
                     return -1 - b
-                child, outcome = t.edges[b, node, s, CHILD], 0
+                child, outcome, depth = edges[b, node, s, CHILD], 0, depth + 1
                 if chance:
                     outcome = -1
                     if child >= 0:
-                        edge, m = child, t.nodes[b, node, FANOUT]
-                        outcome = pick_outcome(t.keys[b, node], t.weights[b, edge], m, t.edges[b, node, s, COUNT], t, b, edge)
-                        child = t.fan[b, edge, outcome]
+                        edge, m = child, nodes[b, node, FANOUT]
+                        outcome = pick_outcome(keys[b, node], weights[b, edge], m, edges[b, node, s, COUNT], nodes, fan, b, edge)
+                        child = fan[b, edge, outcome]
                 if child < 0:
-                    moves[n] = t.edges[b, node, s, CODE]
+                    moves[n] = edges[b, node, s, CODE]
                     requests[n, ROW], requests[n, AT], requests[n, EDGE] = b, node, s
                     requests[n, MOVE], requests[n, FALL] = moves[n], outcome
-                    states[n] = t.states[b, node]
+                    for k in range(states.shape[1]):
+                        states[n, k] = kept_states[b, node, k]
                     if chance:
-                        requests[n, FAN] = t.nodes[b, node, FANOUT]
-                        write_uniforms(t.keys[b, node], t.nodes[b, node, FANOUT], uniforms[n])
+                        requests[n, FAN] = nodes[b, node, FANOUT]
+                        write_uniforms(keys[b, node], nodes[b, node, FANOUT], uniforms[n])
                     n += 1
                     asked = True
                     break
-                if t.nodes[b, child, KIND] == TERMINAL or t.nodes[b, child, DEPTH] >= c.depth_limit:
-                    t.nodes[b, child, VISITS] += 1
-                    back_up(t, b, child, t.node_floats[b, child, RAW], chance)
+                if depth >= c.depth_limit or nodes[b, child, KIND] == TERMINAL:
+                    nodes[b, child, VISITS] += 1
+                    back_up(nodes, numbers, edges, values, b, child, numbers[b, child, RAW], chance)
                     break
                 node = child
+            control[b, LEFT] -= 1
     return n
 
 
 @njit(cache=True, nogil=True)
-def fill_edges(t: Any, b: int, node: int, logits: Any, told: int, legal: Any, i: int) -> int:
+def fill_edges(nodes: Any, numbers: Any, edges: Any, values: Any, b: int, node: int, logits: Any, told: int, legal: Any, i: int) -> int:
     """An untried edge for each legal action, with the softmax of their logits as prior. Returns FINE, or what is wrong."""
-    ints, floats = t.edges[b, node], t.edge_floats[b, node]
+    ints, floats = edges[b, node], values[b, node]
     masked = legal.shape[0] > 0
     largest, count = NEVER, 0
     for a in range(ints.shape[0]):
@@ -155,32 +166,31 @@ def fill_edges(t: Any, b: int, node: int, logits: Any, told: int, legal: Any, i:
         total += floats[s, PRIOR]
     for s in range(count):
         floats[s, PRIOR] /= total
-    t.nodes[b, node, TRIED], t.nodes[b, node, LEGAL] = 0, count
-    promote(t, b, node)
+    nodes[b, node, TRIED], nodes[b, node, LEGAL] = 0, count
+    promote(nodes, numbers, edges, values, b, node)
     return FINE
 
 
 @njit(cache=True, nogil=True)
-def link(t: Any, b: int, node: int, requests: Any, i: int, weights: Any, chance: bool) -> None:
-    """Hang the new node below its parent."""
-    parent, s, outcome = requests[i, AT], requests[i, EDGE], requests[i, FALL]
-    edge = t.edges[b, parent, s, CHILD]
-    if edge < 0:
-        if s != t.nodes[b, parent, TRIED]:  # a Gumbel root tries in an order of its own
-            swap(t, b, parent, s, t.nodes[b, parent, TRIED])
-            s = t.nodes[b, parent, TRIED]
-        t.nodes[b, parent, TRIED] += 1
-        promote(t, b, parent)
-        t.edges[b, parent, s, CHILD] = node
-        edge = node
-        if chance:
-            for j in range(requests[i, FAN]):
-                t.fan[b, edge, j] = -1
-                t.weights[b, edge, j] = weights[i, j]
-    t.nodes[b, node, SLOT] = s
-    if chance:
-        t.fan[b, edge, outcome] = node
-        t.keys[b, node] = child_key(t.keys[b, parent], requests[i, MOVE], outcome)
+def open_edge(nodes: Any, numbers: Any, edges: Any, values: Any, b: int, parent: int, s: int) -> Any:
+    """Put edge s behind those tried so far and count it among them; returns where it is now."""
+    tried = nodes[b, parent, TRIED]
+    if s != tried:  # a Gumbel root tries in an order of its own
+        swap(edges, b, parent, s, tried)
+    nodes[b, parent, TRIED] = tried + 1
+    promote(nodes, numbers, edges, values, b, parent)
+    return tried
+
+
+@njit(cache=True, nogil=True)
+def branch(fan: Any, weights: Any, keys: Any, b: int, edge: int, node: int, requests: Any, i: int, told: Any) -> None:
+    """Enter the new node as an outcome of its edge; the first one brings the weights of all."""
+    if edge == node:
+        for j in range(requests[i, FAN]):
+            fan[b, edge, j] = -1
+            weights[b, edge, j] = told[i, j]
+    fan[b, edge, requests[i, FALL]] = node
+    keys[b, node] = child_key(keys[b, requests[i, AT]], requests[i, MOVE], requests[i, FALL])
 
 
 @njit(cache=True, nogil=True)
@@ -189,37 +199,57 @@ def grow(t: Any, chance: bool, fanouts: Any, requests: Any, n: int, said: Any) -
 
     A request at node −1 plants a root. fanouts: outcomes of an edge by depth. Returns (FINE, n), or (what is wrong, its row).
     """
+    nodes, numbers, edges, values, control, states = t.nodes, t.node_floats, t.edges, t.edge_floats, t.control, t.states
+    fan, weights, keys = t.fan, t.weights, t.keys
+    rewards, discounts, terminal, legal, guesses, logits, born = (
+        said.rewards,
+        said.discounts,
+        said.terminal,
+        said.legal,
+        said.values,
+        said.logits,
+        said.states,
+    )
     told = 0
     for i in range(n):
         b, parent = requests[i, ROW], requests[i, AT]
-        node = t.control[b, USED]
-        depth = 0 if parent < 0 else t.nodes[b, parent, DEPTH] + 1
-        row, numbers = t.nodes[b, node], t.node_floats[b, node]
-        row[VISITS], row[PARENT], row[SLOT], row[ACTION], row[OUTCOME] = 1, parent, -1, requests[i, MOVE], requests[i, FALL]
-        row[KIND], row[DEPTH], row[FANOUT] = OPEN, depth, fanouts[min(depth, fanouts.shape[0] - 1)]
-        row[TRIED] = row[LEGAL] = 0
-        numbers[REWARD], numbers[DISCOUNT], numbers[RAW] = said.rewards[i], said.discounts[i], ZERO
-        if not np.isfinite(numbers[REWARD]):
+        node = control[b, USED]
+        depth = 0 if parent < 0 else nodes[b, parent, DEPTH] + 1
+        nodes[b, node, VISITS], nodes[b, node, PARENT], nodes[b, node, SLOT] = 1, parent, -1
+        nodes[b, node, ACTION], nodes[b, node, OUTCOME], nodes[b, node, KIND] = requests[i, MOVE], requests[i, FALL], OPEN
+        nodes[b, node, DEPTH], nodes[b, node, FANOUT] = depth, fanouts[min(depth, fanouts.shape[0] - 1)]
+        nodes[b, node, TRIED] = nodes[b, node, LEGAL] = 0
+        value = ZERO
+        if not np.isfinite(rewards[i]):
             return BAD_REWARD, i
-        if not np.isfinite(numbers[DISCOUNT]):
+        if not np.isfinite(discounts[i]):
             return BAD_DISCOUNT, i
-        if said.terminal[i]:
-            row[KIND] = TERMINAL
+        if terminal[i]:
+            nodes[b, node, KIND] = TERMINAL
         else:
-            numbers[RAW] = said.values[told]
-            if not np.isfinite(numbers[RAW]):
+            value = guesses[told]
+            if not np.isfinite(value):
                 return BAD_VALUE, i
-            fault = fill_edges(t, b, node, said.logits, told, said.legal, i)
+            fault = fill_edges(nodes, numbers, edges, values, b, node, logits, told, legal, i)
             if fault != FINE:
                 return fault, i
             told += 1
-        numbers[MEAN] = numbers[RAW]
-        t.states[b, node] = said.states[i]
-        t.control[b, USED] = node + 1
-        t.control[b, DEEPEST] = max(t.control[b, DEEPEST], depth)
+        numbers[b, node, REWARD], numbers[b, node, DISCOUNT] = rewards[i], discounts[i]
+        numbers[b, node, RAW] = numbers[b, node, MEAN] = value
+        for k in range(states.shape[2]):
+            states[b, node, k] = born[i, k]
+        control[b, USED] = node + 1
+        control[b, DEEPEST] = max(control[b, DEEPEST], depth)
         if parent >= 0:
-            link(t, b, node, requests, i, said.weights, chance)
-            back_up(t, b, node, numbers[RAW], chance)
+            s = requests[i, EDGE]
+            edge = edges[b, parent, s, CHILD]
+            if edge < 0:
+                s, edge = open_edge(nodes, numbers, edges, values, b, parent, s), node
+                edges[b, parent, s, CHILD] = node
+            nodes[b, node, SLOT] = s
+            if chance:
+                branch(fan, weights, keys, b, edge, node, requests, i, said.weights)
+            back_up(nodes, numbers, edges, values, b, node, value, chance)
     return FINE, n
 
 

@@ -50,7 +50,7 @@ def write_uniforms(key: Any, m: int, out: Any) -> None:
 
 
 @njit(cache=True, nogil=True)
-def pick_outcome(key: Any, weights: Any, m: int, visits: int, t: Any, b: int, edge: int) -> int:
+def pick_outcome(key: Any, weights: Any, m: int, visits: int, nodes: Any, fan: Any, b: int, edge: int) -> int:
     """The outcome furthest behind its share: argmax of w·(N + 1) − n, ties in the node's random order.
 
     `edge` < 0: nothing was visited yet.
@@ -58,8 +58,8 @@ def pick_outcome(key: Any, weights: Any, m: int, visits: int, t: Any, b: int, ed
     best, choice, rank = np.float32(-np.inf), -1, np.uint64(0)
     for j in range(m):
         seen = 0
-        if edge >= 0 and t.fan[b, edge, j] >= 0:
-            seen = t.nodes[b, t.fan[b, edge, j], VISITS]
+        if edge >= 0 and fan[b, edge, j] >= 0:
+            seen = nodes[b, fan[b, edge, j], VISITS]
         score = weights[j] * np.float32(visits + 1) - np.float32(seen)
         if score > best:
             best, choice, rank = score, j, mixed(key, TIES + np.uint64(j))
@@ -86,5 +86,5 @@ def settle(t: Any, requests: Any, rows: Any, weights: Any, row: int, node: int, 
             return i
         if requests[i, fall] < 0:
             b = requests[i, row]
-            requests[i, fall] = pick_outcome(t.keys[b, requests[i, node]], weights[k], m, 0, t, b, -1)
+            requests[i, fall] = pick_outcome(t.keys[b, requests[i, node]], weights[k], m, 0, t.nodes, t.fan, b, -1)
     return -1

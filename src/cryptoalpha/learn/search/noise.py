@@ -40,12 +40,13 @@ def mix_dirichlet(seed: int, roots: Roots, rules: Rules, trees: Trees) -> None:
     """Mix Dirichlet noise into the priors of PUCT roots, over their legal actions."""
     if rules.root != "puct" or rules.dirichlet_fraction <= 0:
         return
-    for row, legal in enumerate(trees.arrays.nodes[:, 0, LEGAL].tolist()):
+    t = trees.arrays
+    for row, legal in enumerate(t.nodes[:, 0, LEGAL].tolist()):
         noise = stream(seed, "search", "dirichlet", _name(roots, row)).dirichlet(np.full(legal, rules.dirichlet_alpha))
-        prior, code = trees.arrays.edge_floats[row, 0, :legal, PRIOR], trees.arrays.edges[row, 0, :legal, CODE]
+        prior, code = t.edge_floats[row, 0, :legal, PRIOR], t.edges[row, 0, :legal, CODE]
         prior *= 1.0 - rules.dirichlet_fraction
         prior += rules.dirichlet_fraction * noise[np.argsort(np.argsort(code))]  # the k-th number goes to the k-th legal action
-        promote(trees.arrays, row, 0)
+        promote(t.nodes, t.node_floats, t.edges, t.edge_floats, row, 0)
 
 
 def play_by_visits(seed: int, roots: Roots, rules: Rules, visits: NDArray[np.int64], q: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -36,15 +36,15 @@ COLUMNS = 16
 OPEN, TERMINAL = range(2)
 """Kinds of nodes. A terminal one is worth 0 exactly and has no edges."""
 
-USED, LEFT, DEEPEST = range(3)
-"""Last axis of `control`: nodes in use, simulations left, decisions to the deepest node looked at."""
+USED, LEFT, DEEPEST, ASKED = range(4)
+"""Last axis of `control`: nodes in use, simulations left, decisions to the deepest node looked at, simulations asked for."""
 
 
 class Arrays(NamedTuple):
     """What the kernels read and write. M nodes of each tree, m outcomes at most.
 
     Shapes: nodes and node_floats `[B, M, 16]` (same bytes), edges and edge_floats `[B, M, A, 5]` (same bytes), states `[B, M, D]`,
-    control `[B, 3]`, logits `[B, A]` of the roots; with chance fan and weights `[B, M, m]`, keys `[B, M]`, else these have one element.
+    control `[B, 4]`, logits `[B, A]` of the roots; with chance fan and weights `[B, M, m]`, keys `[B, M]`, else these have one element.
     """
 
     nodes: NDArray[np.int32]
@@ -114,7 +114,7 @@ def allocate(roots: int, nodes: int, actions: int, numbers: int, fanouts: tuple[
         ConfigError: if they would take more. Nothing has been allocated then.
     """
     outcomes = max(fanouts, default=0)
-    needed = roots * (nodes * bytes_per_node(actions, numbers, outcomes) + 4 * actions + 24) + (0 if outcomes else 16)
+    needed = roots * (nodes * bytes_per_node(actions, numbers, outcomes) + 4 * actions + 32) + (0 if outcomes else 16)
     if needed > memory_bytes:
         raise ConfigError(
             f"{roots} tree(s) of {nodes} nodes, {actions} actions and {numbers} numbers per state need {needed / 2**20:,.1f} MiB, "
@@ -132,7 +132,7 @@ def allocate(roots: int, nodes: int, actions: int, numbers: int, fanouts: tuple[
         edges,
         edges.view(np.float32),
         np.empty((roots, nodes, numbers), np.float32),
-        np.zeros((roots, 3), np.int64),
+        np.zeros((roots, 4), np.int64),
         np.zeros((roots, actions), np.float32),
         np.empty((*many, max(outcomes, 1)), np.int32),
         np.empty((*many, max(outcomes, 1)), np.float32),

@@ -179,6 +179,18 @@ def test_a_nan_fitness_names_generation_and_pair_and_moves_nothing():
     assert torch.equal(values["matrix"], before)
 
 
+def test_what_lay_in_memory_before_is_no_fitness():
+    strategy = Evolution({"w": torch.zeros(2, 2)}, EvolutionConfig(population=50), seed=0)
+
+    def fitness(generation: int) -> float:
+        np.full((25, 2), math.nan)  # freed at once: the next table of this size may lie there
+        return 1.0
+
+    for _ in range(20):
+        fitness(0)
+        assert_array_equal(strategy.evaluate(fitness), np.ones((25, 2)))
+
+
 def test_only_what_was_chosen_is_moved():
     net = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, 2))
     net[0].bias.requires_grad_(False)

@@ -132,7 +132,7 @@ class Evolution:
         """
         chosen = range(self.pairs) if pairs is None else pairs
         self._check_settled()
-        found = np.empty((len(chosen), 2))
+        found = np.zeros((len(chosen), 2))
         if isinstance(fitness, Together):
             for first in range(0, len(chosen), fitness.pairs):
                 block = chosen[first : first + fitness.pairs]

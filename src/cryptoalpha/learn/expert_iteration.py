@@ -86,7 +86,7 @@ class ExpertIteration:
             raise ConfigError(f"{recipe} fits nothing: counts must be ≥ 1, sizes above 0")
         self.net, self.model, self.features, self.roots = net, model, features, roots
         self.budget, self.publish, self.seed, self.recipe = budget, publish, seed, recipe
-        self.optimiser = torch.optim.Adam(net.parameters(), lr=recipe.learning_rate)
+        self.optimiser = torch.optim.Adam(net.parameters(), lr=recipe.learning_rate, fused=True)
         self.plans = 0
         """Plans made so far."""
         self._memory: ReplayBuffer | None = None

@@ -140,7 +140,7 @@ class SelfPlay:
             raise ConfigError(f"{recipe} teaches nothing: counts must be ≥ 1, sizes above 0")
         self.world, self.search, self.net, self.features = world, search, net, features
         self.publish, self.seed, self.recipe = publish, seed, recipe
-        self.optimiser = torch.optim.Adam(net.parameters(), lr=recipe.learning_rate)
+        self.optimiser = torch.optim.Adam(net.parameters(), lr=recipe.learning_rate, fused=True)
         self.iteration = 0
         """Iterations completed."""
         roots = world.observe()

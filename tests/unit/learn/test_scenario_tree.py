@@ -9,7 +9,7 @@ from cryptoalpha.core.seeds import stream
 from cryptoalpha.learn.problems.ou_chain import OuChain
 from cryptoalpha.learn.problems.random_walk import RandomWalk
 from cryptoalpha.learn.search.contract import Draws, Roots
-from cryptoalpha.learn.search.scenario_tree import EDGE, grow, match_means, stratified_uniforms
+from cryptoalpha.learn.search.scenario_tree import EDGE, grow, match_means, matched_returns, stratified_uniforms
 
 
 def test_every_stratum_holds_one_uniform_at_one_height_per_node():
@@ -79,3 +79,10 @@ def test_same_seed_same_tree_other_seed_another(seed):
     first, again, other = (grow(roots, RandomWalk(), (5, 5), seed=s) for s in (seed, seed, seed + 1))
     np.testing.assert_array_equal(first.leaves, again.leaves)
     assert (first.leaves != other.leaves).any()
+
+
+def test_weights_that_were_rounded_in_float32_leave_no_trace_in_the_mean():
+    weights = np.full((1, 28), 1.0 / 28.0, dtype=np.float32) * np.float32(1.000004)
+    draws = Draws(np.zeros((1, 28, 1)), np.linspace(-1.0, 9.0, 28)[None], np.array([0.25]), weights)
+    returns, used = matched_returns(draws)
+    assert (used * returns).sum() == pytest.approx(0.25, abs=1e-14)

@@ -68,7 +68,9 @@ class OuChain:
         self.spread = float(1.0 / np.sqrt(1.0 - self.persistence**2))
         self.grid = np.linspace(-1.0, 1.0, self.states) * np.sqrt(self.states - 1.0) * self.spread
         self.transitions = rouwenhorst(self.states, self.persistence)
-        self.cumulative = np.cumsum(self.transitions, axis=1)[:, :-1]
+        shares = np.cumsum(self.transitions, axis=1)
+        shares[:, -1] = 1.0
+        self.ladder = (np.arange(self.states)[:, None] + shares).reshape(-1)  # one sorted array: row i runs from i to i + 1
         self.drift = self.transitions @ self.grid - self.grid
         self.trade_costs = self.trade_cost * np.abs(self.positions[None, :] - self.positions[:, None])[None]
 
@@ -83,12 +85,16 @@ class OuChain:
             there = np.broadcast_to(np.arange(self.states), uniforms.shape)
             weights = self.transitions[here]
         else:
-            there = (uniforms[:, :, None] > self.cumulative[here][:, None, :]).sum(axis=2)
+            there = self.follow(here[:, None], uniforms)
             weights = np.full(uniforms.shape, 1.0 / uniforms.shape[1])
         returns = self.grid[there] - self.grid[here][:, None]
         following: Floats = np.repeat(states[:, None, :], uniforms.shape[1], axis=1).astype(np.float32, copy=False)
         following[:, :, 0] = there
         return Draws(following, returns, self.drift[here], weights)
+
+    def follow(self, here: NDArray[np.int64], uniforms: Floats) -> NDArray[np.int64]:
+        """Next states from `here` below which a share `uniforms` of the next states lies; shapes broadcast."""
+        return np.searchsorted(self.ladder, here + uniforms) - self.states * here
 
     def gains(self, states: Floats, returns: Floats) -> Gains:
         """a·(x' − x) − 0.1·a² for every position a."""

@@ -138,7 +138,7 @@ class OuEpisodes:
     def act(self, actions: NDArray[np.int64]) -> Happened:
         """Hold these positions over one step."""
         chain, count = self.chain, len(actions)
-        following = (self.random.random((count, 1)) > chain.cumulative[self.markets]).sum(axis=1)
+        following = chain.follow(self.markets, self.random.random(count))
         target = chain.positions[actions]
         rewards = target * (chain.grid[following] - chain.grid[self.markets]) - chain.risk_aversion * target**2
         rewards -= chain.trade_costs[0, self.held, actions]

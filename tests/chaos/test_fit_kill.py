@@ -62,6 +62,7 @@ def deadly(fatal):
         def __init__(self, file): self.file = file
         def __enter__(self): return self
         def __exit__(self, *error): self.file.close()
+        def __getattr__(self, name): return getattr(self.file, name)
         def write(self, content):
             self.file.write(content[: len(content) // 2])
             self.file.flush()

@@ -2,6 +2,8 @@
 
     CryptoAlphaError            1  unexpected
     ├── ModelError              1  a model answered what cannot be used: NaN, a wrong shape, no legal action
+    ├── WorkerDiedError         1  a worker process ended without an answer
+    │   └── WorldLostError         another process of one training ended or does not answer
     ├── ConfigError             2  usage or configuration
     ├── DataError               3  data missing, stale or malformed
     │   ├── DataMissingError
@@ -39,6 +41,14 @@ class ConfigError(CryptoAlphaError):
 
 class ModelError(CryptoAlphaError):
     """A model answered what cannot be used: NaN, a wrong shape, no legal action. Nothing is decided on it."""
+
+
+class WorkerDiedError(CryptoAlphaError):
+    """A worker process ended without an answer."""
+
+
+class WorldLostError(WorkerDiedError):
+    """Another process of the same training has ended or does not answer."""
 
 
 class DataError(CryptoAlphaError):

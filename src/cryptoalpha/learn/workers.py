@@ -32,7 +32,7 @@ from multiprocessing.context import SpawnProcess
 from types import TracebackType
 from typing import Any, Generic, NoReturn, Protocol, Self, TypeVar
 
-from cryptoalpha.core.errors import ConfigError, CryptoAlphaError
+from cryptoalpha.core.errors import ConfigError, CryptoAlphaError, WorkerDiedError
 
 S = TypeVar("S")
 S_co = TypeVar("S_co", covariant=True)
@@ -44,10 +44,6 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 
 PATIENCE_SECONDS = 5.0
 """How long a worker that was told to stop may take before it is killed."""
-
-
-class WorkerDiedError(CryptoAlphaError):
-    """A worker process ended without an answer."""
 
 
 class Workers(Protocol[S_co]):

@@ -1,11 +1,13 @@
 """Files that are whole or not there: a reader sees the old content or the new one, never half of it, whoever was killed when.
 
-Temporary file in the same folder → fsync → rename → fsync of the folder. Parquet partitions, which also note their intent in a manifest,
-have their own way (`store.partition`).
+Draft in the same folder → fsync → rename → fsync of the folder. The draft has one name, so a killed writer leaves at most one, which the
+next writer takes over; two that write at the same time do not mix: the second is refused. Parquet partitions, which also note their intent
+in a manifest, have their own way (`store.partition`).
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,16 +22,20 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file to write to, which takes the place of `path` when the block ends without an error; otherwise nothing has happened.
 
     Raises:
-        StoreError: if the disk refuses.
+        StoreError: if the disk refuses, or another process is writing this file.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    draft = path.with_name(f".{path.name}.part")
     try:
-        with draft.open("wb") as file:
+        with draft.open("ab") as file:  # not emptied before it is ours
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file.truncate(0)
             yield file
             file.flush()
             os.fsync(file.fileno())
-        draft.replace(path)
+            draft.replace(path)
         sync(path.parent)
+    except BlockingIOError:
+        raise StoreError(f"cannot write {path}: another process is writing it", hint="give each process a file of its own") from None
     except OSError as error:
         with suppress(OSError):  # there is nothing to remove where the folder is a file
             draft.unlink()

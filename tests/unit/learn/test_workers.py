@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from cryptoalpha.core.errors import ConfigError, CryptoAlphaError
-from cryptoalpha.learn.workers import InProcess, LocalProcesses, WorkerDiedError
+from cryptoalpha.core.errors import ConfigError, CryptoAlphaError, WorkerDiedError
+from cryptoalpha.learn.workers import InProcess, LocalProcesses
 
 TASKS = """
 import os, sys, time

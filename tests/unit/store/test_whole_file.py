@@ -37,3 +37,17 @@ def test_what_was_there_stays_when_the_writer_fails_half_way(tmp_path: Path) -> 
     with pytest.raises(KeyboardInterrupt):
         fail_half_way(tmp_path / "x")
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("x", "old")]
+
+
+def test_two_writers_of_one_file_do_not_mix(tmp_path: Path) -> None:
+    with replacing(tmp_path / "x") as file:
+        file.write(b"first")
+        with pytest.raises(StoreError, match="another process is writing it"):
+            write_whole(tmp_path / "x", "second")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("x", "first")]
+
+
+def test_the_draft_of_a_killed_writer_is_taken_over(tmp_path: Path) -> None:
+    (tmp_path / ".x.part").write_text("half of something long")
+    write_whole(tmp_path / "x", "whole")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("x", "whole")]

@@ -11,6 +11,6 @@ the processes that train together, and `launch` starts them.
 from cryptoalpha.learn.fit.loop import fit
 from cryptoalpha.learn.fit.report import FitInterrupted, FitProgress, FitReport, Progress
 from cryptoalpha.learn.fit.samples import Samples, TensorSamples
-from cryptoalpha.learn.fit.world import World, WorldLostError
+from cryptoalpha.learn.fit.world import World
 
-__all__ = ["FitInterrupted", "FitProgress", "FitReport", "Progress", "Samples", "TensorSamples", "World", "WorldLostError", "fit"]
+__all__ = ["FitInterrupted", "FitProgress", "FitReport", "Progress", "Samples", "TensorSamples", "World", "fit"]

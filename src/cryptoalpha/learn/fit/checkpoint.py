@@ -2,15 +2,12 @@
 
 File: one header line, the BLAKE2b hash of the payload, then the payload as written by `torch.save`. It is read with `weights_only=True`:
 tensors and plain values, nothing that runs. The hash is ours because torch's own archive does not check what it reads.
-
-Writing: temporary file → fsync → rename → fsync of the folder. Killed anywhere, the old checkpoint or the new one stands.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +16,7 @@ from typing import Any
 import torch
 
 from cryptoalpha.core.errors import ConfigError, StoreError
+from cryptoalpha.store.whole_file import write_whole
 
 HEADER = b"cryptoalpha fit checkpoint 1\n"
 DIGEST_BYTES = 32
@@ -60,21 +58,11 @@ def write(path: Path, content: bytes) -> None:
     Raises:
         StoreError: if it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.writing")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
     except OSError as error:
-        raise StoreError(f"the checkpoint {path} cannot be written: {error.strerror}", hint="check the path and the free space") from error
+        raise StoreError(f"cannot write {path}: {error.strerror}", hint="check the path") from error
+    write_whole(path, content)
 
 
 def read(path: Path) -> bytes | None:

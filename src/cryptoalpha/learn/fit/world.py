@@ -21,14 +21,10 @@ import torch
 import torch.distributed as dist
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]  # public, but not exported by name
 
-from cryptoalpha.core.errors import ConfigError, CryptoAlphaError
+from cryptoalpha.core.errors import ConfigError, WorldLostError
 from cryptoalpha.learn.config import DistributedConfig
 
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
-
-
-class WorldLostError(CryptoAlphaError):
-    """Another process of the same training has ended or does not answer."""
 
 
 @dataclass(frozen=True)

@@ -78,9 +78,12 @@ def ask_tell(*, rank: int, matrices: int = MATRICES, side: int | None = None, wr
 def evotorch_snes(*, matrices: int = MATRICES, side: int | None = None) -> Callable[[], None]:
     """One generation of evotorch's SNES on as many weights, with a vectorised fitness that reads one of them."""
     import logging
+    import warnings
 
-    import evotorch
-    from evotorch.algorithms import SNES
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it still uses what its own dependencies call outdated
+        import evotorch
+        from evotorch.algorithms import SNES
 
     logging.getLogger("evotorch").setLevel(logging.ERROR)
     problem = evotorch.Problem(

@@ -45,6 +45,9 @@ from cryptoalpha.learn.search.tree import (
     VISITS,
 )
 
+COMPILED_WITH = "ae1bac368ff2"
+"""Digest of kernels_chance.py, kernels_select.py and tree.py; see kernels_select."""
+
 ROW, AT, EDGE, MOVE, FALL, FAN = range(6)
 """Last axis of `requests`: the tree, the node, its edge and action tried, the outcome (−1: not chosen yet) and how many there are."""
 

@@ -16,6 +16,9 @@ from numba import njit
 
 from cryptoalpha.learn.search.tree import VISITS
 
+COMPILED_WITH = "14554f5073f1"
+"""Digest of tree.py; see kernels_select."""
+
 STRIDE = np.uint64(0x9E3779B97F4A7C15)
 FIRST, SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 SHIFT30, SHIFT27, SHIFT31, SHIFT11 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(11)

@@ -22,6 +22,10 @@ from numpy.typing import NDArray
 
 from cryptoalpha.learn.search.tree import CODE, COUNT, LEGAL, MEAN, PRIOR, RAW, REST, TRIED, VALUE, VISITS
 
+COMPILED_WITH = "14554f5073f1"
+"""Digest of tree.py, whose columns are compiled in here: numba's cache looks at this file only, and would go on with what it compiled from
+an older one (tests/unit/learn/test_compiled_kernels.py says what to write)."""
+
 ZERO, ONE = np.float32(0.0), np.float32(1.0)
 EPSILON = np.float32(1e-8)
 TINY = np.finfo(np.float32).tiny
@@ -118,13 +122,14 @@ def pick_inner(nodes: Any, numbers: Any, edges: Any, values: Any, b: int, node: 
         return 0
     total, _, fresh, top = complete(nodes, numbers, edges, values, b, node, e)
     ints, floats = edges[b, node], values[b, node]
-    fresh = np.exp(fresh - top)
+    untried = tried < nodes[b, node, LEGAL]  # if not, the mixed value may lie outside the range of the others, and exp would overflow
+    fresh = np.exp(fresh - top) if untried else ZERO
     whole = fresh * numbers[b, node, REST]
     for s in range(tried):
         e[s] = floats[s, PRIOR] * np.exp(e[s] - top)
         whole += e[s]
     best, choice = NEVER, -1
-    if tried < nodes[b, node, LEGAL]:
+    if untried:
         best, choice = floats[tried, PRIOR] * fresh / whole, tried
     visits = np.float32(total) + ONE
     for s in range(tried):

@@ -3,9 +3,10 @@
 Only the outcome that really happened may be followed. `plan` checks that the state kept for it is the state observed, number by number; a
 state that was never drawn (a sampled market, always) has no subtree and its root is planned afresh.
 
-A re-rooted tree holds, bit by bit, what a fresh search from there would hold after the same simulations: below a PUCT or Gumbel root,
-nodes are chosen by rules that do not know how far up the root was. With chance, nodes keep the number of outcomes and the uniforms that
-they were born with.
+A re-rooted PUCT tree holds, bit by bit, what a fresh search from there would hold after as many simulations, because nodes are chosen by
+rules that do not know how far up the root was. A Gumbel root spends its simulations by a schedule of its own: the visits it brings along
+count for its values, and the schedule for those still to come. With chance, nodes keep the number of outcomes and the uniforms that they
+were born with.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from numpy.typing import NDArray
 from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.learn.search.contract import Floats
 from cryptoalpha.learn.search.tree import ACTION, CHILD, DEEPEST, DEPTH, OUTCOME, PARENT, TRIED, USED, Trees, allocate
+
+COMPILED_WITH = "14554f5073f1"
+"""Digest of tree.py; see kernels_select."""
 
 NO_LIMIT = 1 << 62
 

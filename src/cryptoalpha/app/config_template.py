@@ -54,10 +54,7 @@ def write_new(path: Path, text: str, *, force: bool) -> None:
     if path.exists() and not force:
         raise ConfigError(f"{path} exists already", hint="--force overwrites it; nothing was changed")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, text)
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}", hint="name a place you may write to") from None
     except StoreError as error:
         raise ConfigError(str(error), hint="name a place you may write to") from None
 

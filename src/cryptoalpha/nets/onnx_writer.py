@@ -11,8 +11,6 @@ weights give the same bytes, hence the same digest: it names the net in a journa
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +24,7 @@ from torch import nn
 from cryptoalpha.core.errors import ModelError
 from cryptoalpha.core.seeds import stream
 from cryptoalpha.nets.policy_value import PolicyValueNet
+from cryptoalpha.store.whole_file import write_whole
 
 OPSET, IR_VERSION = 17, 9
 TOLERANCE = 1e-5
@@ -43,9 +42,8 @@ class OnnxGraph:
 
     def save(self, path: Path) -> None:
         """Write the graph, and its digest beside it as `NAME.sha256`; readers see the old file or the new one, never half of one."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, self.data)
-        _replace(path.with_name(path.name + ".sha256"), f"{self.digest}  {path.name}\n".encode())
+        write_whole(path, self.data)
+        write_whole(path.with_name(path.name + ".sha256"), f"{self.digest}  {path.name}\n")
 
 
 def write_onnx(net: PolicyValueNet) -> OnnxGraph:
@@ -147,16 +145,3 @@ def _demand_equal(net: PolicyValueNet, data: bytes) -> None:
         difference = float(np.max(np.abs(ours - theirs) / np.maximum(1.0, np.abs(theirs)), initial=0.0))
         if not difference <= TOLERANCE:
             raise ModelError(f"ONNX and torch differ by {difference:.1e} in {name}, allowed is {TOLERANCE:.0e}: the net is not written")
-
-
-def _replace(path: Path, data: bytes) -> None:
-    descriptor, written = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(written).replace(path)
-    except BaseException:
-        Path(written).unlink(missing_ok=True)
-        raise

@@ -21,11 +21,14 @@ from cryptoalpha.core.errors import StoreError
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file to write to, which takes the place of `path` when the block ends without an error; otherwise nothing has happened.
 
+    Folders on the way to it are made.
+
     Raises:
         StoreError: if the disk refuses, or another process is writing this file.
     """
     draft = path.with_name(f".{path.name}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with draft.open("ab") as file:  # not emptied before it is ours
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             file.truncate(0)
@@ -39,7 +42,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     except OSError as error:
         with suppress(OSError):  # there is nothing to remove where the folder is a file
             draft.unlink()
-        raise StoreError(f"cannot write {path}: {error.strerror}", hint="name a file in a folder that exists and is writable") from None
+        raise StoreError(f"cannot write {path}: {error.strerror}", hint="is the place writable, and is there space?") from None
     except BaseException:
         draft.unlink(missing_ok=True)
         raise

@@ -50,7 +50,7 @@ def test_one_two_or_three_worker_processes_end_with_the_bits_of_none(count):
 
 
 def test_workers_that_join_a_begun_run_get_its_weights_once(tmp_path):
-    path = tmp_path / "run.npz"
+    path = tmp_path / "run"
     alone = replica()
     evolve(alone.strategy, alone.fitness, generations=2, checkpoint=path)
     evolve(alone.strategy, alone.fitness, generations=4)
@@ -90,7 +90,7 @@ KILLED = """
 
 
 def test_a_killed_run_resumes_bit_for_bit(tmp_path):
-    path = tmp_path / "run.npz"
+    path = tmp_path / "run"
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(KILLED), str(path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     with process.stdout:
@@ -113,7 +113,7 @@ def test_a_killed_run_resumes_bit_for_bit(tmp_path):
 
 
 def test_history_floor_and_best_goal_are_resumed(tmp_path):
-    path = tmp_path / "run.npz"
+    path = tmp_path / "run"
 
     def outcome(stops: list[int]) -> tuple[object, str]:
         for stop in stops:
@@ -134,7 +134,7 @@ def test_history_floor_and_best_goal_are_resumed(tmp_path):
 
 
 def test_a_checkpoint_of_another_run_is_refused_and_says_why(tmp_path):
-    path = tmp_path / "run.npz"
+    path = tmp_path / "run"
     save(run(values(), 2), path, {"note": 1})
     config = {"population": 6, "learning_rate": 0.02, "sigma": 0.1}
     for strategy, words in [
@@ -147,17 +147,17 @@ def test_a_checkpoint_of_another_run_is_refused_and_says_why(tmp_path):
         with pytest.raises(ConfigError, match=words):
             load(strategy, path)
         assert strategy.fingerprint() == before
-    with pytest.raises(DataMissingError, match="no checkpoint"):
-        load(run(values(), 1), tmp_path / "nothing.npz")
+    with pytest.raises(DataMissingError, match="does not exist"):
+        load(run(values(), 1), tmp_path / "nothing")
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "foreign"])
 def test_a_damaged_checkpoint_is_refused_and_changes_nothing(tmp_path, damage):
-    path = tmp_path / "run.npz"
+    path = tmp_path / "run"
     save(run(values(), 2), path)
     data = bytearray(path.read_bytes())
     if damage == "foreign":
-        np.savez(path, weights=np.zeros(3))
+        path.write_bytes(b"something else " * 100)
     else:
         data[len(data) // 2] ^= 0x01
         path.write_bytes({"cut": bytes(data[: len(data) // 2]), "flipped": bytes(data), "empty": b""}[damage])
@@ -169,7 +169,7 @@ def test_a_damaged_checkpoint_is_refused_and_changes_nothing(tmp_path, damage):
 
 
 def test_a_checkpoint_is_whole_or_not_there(tmp_path, monkeypatch):
-    path = tmp_path / "run.npz"
+    path = tmp_path / "run"
     strategy = run(values(), 2)
     save(strategy, path)
     before = path.read_bytes()
@@ -188,7 +188,7 @@ def test_an_open_proposal_is_not_saved(tmp_path):
     strategy = run(values(), 1)
     strategy.propose(np.arange(6.0).reshape(3, 2))
     with pytest.raises(ConfigError, match="a proposal is open"):
-        save(strategy, tmp_path / "run.npz")
+        save(strategy, tmp_path / "run")
 
 
 def test_progress_is_told_every_generation_and_reads_as_a_sentence(tmp_path):
@@ -209,8 +209,6 @@ def test_a_run_of_nothing_is_refused(generations, every):
 
 
 def test_a_checkpoint_is_three_copies_and_a_header(tmp_path):
-    path = tmp_path / "run.npz"
+    path = tmp_path / "run"
     save(Evolution({"w": torch.zeros(1000, 1000)}, EvolutionConfig(), seed=0), path)
     assert 0 < path.stat().st_size - 3 * 4_000_000 < 10_000
-    with np.load(path, allow_pickle=False) as archive:
-        assert sorted(archive.files) == ["accepted/w", "first/w", "header", "second/w"]

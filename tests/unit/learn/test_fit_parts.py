@@ -184,7 +184,7 @@ def test_a_checkpoint_that_cannot_be_written_says_so_and_leaves_the_old_one(tmp_
     path = tmp_path / "run.fit"
     checkpoint.write(path, b"old")
     (tmp_path / ".run.fit.part").mkdir()
-    with pytest.raises(StoreError, match="cannot write .*run.fit: Is a directory"):
+    with pytest.raises(StoreError, match=r"cannot write .*run\.fit: Is a directory"):
         checkpoint.write(path, b"new")
     assert path.read_bytes() == b"old"
     with pytest.raises(StoreError, match="cannot be read: Is a directory"):

@@ -1,22 +1,19 @@
-"""A strategy on disk: one file that is whole or not there, and that says what it belongs to.
+"""A strategy on disk: one array file that is whole or not there, and that says what it belongs to.
 
-The file is a NumPy archive: `header` (JSON: version, settings, seed, counters, tensors, and what the loop wants to keep) and three arrays
-per tensor (accepted weights, both Adam moments), read without pickle. It is written beside its place, synced, and renamed over it.
+Per tensor three arrays (accepted weights, both Adam moments); beside them version, settings, seed, counters, tensors, and what the loop
+wants to keep.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import zipfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from cryptoalpha.core.errors import ConfigError, DataMissingError, StoreError
+from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.learn.evolution.strategy import Evolution
+from cryptoalpha.store.array_file import read_arrays, write_arrays
 
+KIND = "evolution strategy"
 VERSION = 1
 PARTS = ("accepted", "first", "second")
 
@@ -30,26 +27,14 @@ def save(strategy: Evolution, path: Path, notes: dict[str, Any] | None = None) -
     """
     if strategy.is_proposing:
         raise ConfigError("a proposal is open, so the strategy is between two states", hint="accept or undo it, then save")
-    header = {
+    state = {
         **_identity(strategy),
         "config": strategy.config.model_dump(),
         "generation": strategy.generation,
         "steps": strategy.steps,
         "notes": notes or {},
     }
-    arrays = {f"{part}/{tensor.name}": getattr(tensor, part) for tensor in strategy.tensors for part in PARTS}
-    # Not the process id: containers share it. A name of its own would leave litter after a kill; one writer per checkpoint is the rule.
-    beside = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as file:
-            np.savez(file, allow_pickle=False, header=np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise StoreError(f"the checkpoint {path} cannot be written: {error}") from error
+    write_arrays(path, {f"{part}/{tensor.name}": getattr(tensor, part) for tensor in strategy.tensors for part in PARTS}, state, kind=KIND)
 
 
 def load(strategy: Evolution, path: Path) -> dict[str, Any]:
@@ -57,29 +42,21 @@ def load(strategy: Evolution, path: Path) -> dict[str, Any]:
 
     Raises:
         DataMissingError: if there is no such file.
-        StoreError: if it is damaged; nothing is changed then.
+        StoreError: if it is damaged or no such file; nothing is changed then.
         ConfigError: if it belongs to another run, version, setting or network; says which, and nothing is changed.
     """
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            header = json.loads(archive["header"].tobytes())
-            _check(strategy, header, path)
-            found = {(tensor.name, part): archive[f"{part}/{tensor.name}"] for tensor in strategy.tensors for part in PARTS}
-    except FileNotFoundError:
-        raise DataMissingError(f"there is no checkpoint {path}") from None
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
-        raise StoreError(f"the checkpoint {path} is damaged: {error}", hint="take an earlier copy, or start again without it") from error
+    arrays, state = read_arrays(path, kind=KIND)
+    _check(strategy, state, path)
     for tensor in strategy.tensors:
         for part in PARTS:
-            getattr(tensor, part)[:] = found[tensor.name, part]
-    strategy.resume(generation=int(header["generation"]), steps=int(header["steps"]))
-    notes: dict[str, Any] = header["notes"]
+            getattr(tensor, part)[:] = arrays[f"{part}/{tensor.name}"]
+    strategy.resume(generation=int(state["generation"]), steps=int(state["steps"]))
+    notes: dict[str, Any] = state["notes"]
     return notes
 
 
 def _identity(strategy: Evolution) -> dict[str, Any]:
     return {
-        "format": "cryptoalpha evolution",
         "version": VERSION,
         "seed": strategy.seed,
         "tensors": [[tensor.name, list(tensor.live.shape), tensor.accepted.dtype.str] for tensor in strategy.tensors],
@@ -99,15 +76,6 @@ def _check(strategy: Evolution, header: dict[str, Any], path: Path) -> None:
                 f"the checkpoint {path} was made with learn.evolution.{name} {header['config'].get(name)}, this run has {expected}",
                 hint="a run keeps its settings; to change them, start a new one from these weights",
             )
-
-
-def _sync_folder(folder: Path) -> None:
-    """The rename itself reaches the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _short(value: object) -> str:

@@ -58,10 +58,6 @@ def write(path: Path, content: bytes) -> None:
     Raises:
         StoreError: if it cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror}", hint="check the path") from error
     write_whole(path, content)
 
 

@@ -124,6 +124,22 @@ def test_play_outs_are_named_by_their_seed():
         RandomPlayouts(0, seed=0)
 
 
+@pytest.mark.parametrize(
+    ("rows", "columns"),
+    [
+        ((".......", ".......", ".......", ".......", ".......", "xxx.ooo"), [3]),  # wins, and parries too
+        ((".......", ".......", ".......", "x......", "x.....o", "x..o..o"), [0]),  # wins
+        ((".......", ".......", ".......", "o......", "o.....x", "o..x..x"), [0]),  # parries
+        ((".......", ".......", ".......", ".......", ".......", ".ooo.xx"), [0, 4]),  # two threats: both are parries
+        ((".......", ".......", ".......", "x.....o", "x.....o", "x.....o"), [0]),  # a win goes before a parry
+        ((".......", ".......", ".......", ".......", ".......", "..xoxo."), []),
+    ],
+)
+def test_a_tactical_prior_takes_a_win_or_parries_a_threat(rows, columns):
+    logits = RandomPlayouts(1, seed=0, tactical=True)(board(*rows))[0]
+    assert np.flatnonzero(logits[0]).tolist() == columns
+
+
 def test_the_rules_are_open_spiels():
     pyspiel = pytest.importorskip("pyspiel", reason="python -m pip install --group peers")
     theirs = pyspiel.load_game("connect_four")

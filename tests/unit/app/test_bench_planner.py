@@ -10,6 +10,7 @@ from cryptoalpha.app.bench.object_tree import Node, ObjectTree, back_up, root_vi
 from cryptoalpha.app.bench.planner import Sizes, bench_planner, compare_visits, latent_tree, visits_of
 from cryptoalpha.app.bench.planner_peers import Peers, one_core
 from cryptoalpha.app.bench.planner_workload import SIMULATIONS, TABLE_KEEP, TABLE_STATES, LatentMarket, TableModel, latent_world, onnx_net
+from cryptoalpha.core.errors import CryptoAlphaError
 from cryptoalpha.learn.search.contract import MarketModel, StepModel
 
 KEYS = (
@@ -75,7 +76,7 @@ def test_one_wrong_term_changes_the_visits():
 
 def test_every_key_is_there_and_a_peer_that_is_not_asked_is_null():
     done: list[int] = []
-    small = Sizes(simulations=8, branching=(3, 2), object_roots=2, object_repeats=1, peers=False)
+    small = Sizes(simulations=8, branching=(3, 2), object_roots=2, object_turns=1, peers=False)
     figures, notes = bench_planner(repeats=2, advance=done.append, sizes=small)
     assert tuple(figures) == KEYS
     assert {key for key, value in figures.items() if value is None} == OF_PEERS
@@ -91,6 +92,12 @@ def test_a_peer_that_is_not_installed_is_named_with_how_to_install_it(monkeypatc
     peers = Peers()
     assert peers.missing == ("mctx", "open_spiel")
     assert compare_visits(peers, Sizes(simulations=4))[0] is None
+
+
+def test_a_peer_whose_process_dies_is_an_error_and_not_a_figure(monkeypatch):
+    monkeypatch.setattr("cryptoalpha.app.bench.planner_peers.sys.executable", "/bin/false")
+    with Peers() as peers, pytest.raises(CryptoAlphaError, match="runs mctx ended with code 1"):
+        peers.run("mctx", actions=7, batch=1, simulations=1)
 
 
 def test_the_worlds_are_what_the_planner_asks_for():

@@ -2,9 +2,10 @@
 
     cryptoalpha bench planner --json --repeats 5
 
-CPU seconds of one core, median of the repeats after a warm-up, all engines in turns, so that a machine that slows down slows all of them.
-Everyone plans the same roots in the same world with the same weights (`planner_workload`), 800 simulations each, PUCT, no noise; the
-object tree and mctx must also find the same visits. A live decision is one root with the rules that act (`Rules()`).
+CPU seconds of one core after a warm-up. Engines are timed in turns, those that are compared one right after the other; a ratio is the
+median of the turns' ratios, so that a machine that slows down for a while slows both sides. What lasts less than a tenth of a second is
+run five times a turn. Everyone plans the same roots in the same world with the same weights (`planner_workload`), 800 simulations each,
+PUCT, no noise; the object tree and mctx must also find the same visits. A live decision is one root with the rules that act (`Rules()`).
 
 `tree_share_of_network`: all that a plan takes beyond its network calls (selection, back-up, the world's step, Python), divided by what the
 same calls take alone, 64 roots.
@@ -12,6 +13,7 @@ same calls take alone, 64 roots.
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -23,9 +25,9 @@ import torch
 
 from cryptoalpha.app.bench import planner_workload as workload
 from cryptoalpha.app.bench.object_tree import ObjectTree, root_visits
-from cryptoalpha.app.bench.planner_peers import INSTALL, PeerRun, Peers, one_core
+from cryptoalpha.app.bench.planner_peers import INSTALL, Peers, one_core
 from cryptoalpha.learn.problems.connect4 import Connect4, empty_board
-from cryptoalpha.learn.search.contract import Budget, Evaluator, PlanResult, Roots, Rules, StepModel
+from cryptoalpha.learn.search.contract import Budget, PlanResult, Roots, Rules, StepModel
 from cryptoalpha.learn.search.plan import plan
 
 Figures = dict[str, float | None]
@@ -39,33 +41,44 @@ class Sizes:
     simulations: int = workload.SIMULATIONS
     branching: tuple[int, int] = (28, 28)
     object_roots: int = 64
-    object_repeats: int = 3
-    """Times that the object tree plans 64 roots: 20 seconds each."""
+    object_turns: int = 3
+    """Turns in which the object tree plans 64 roots: 20 seconds each."""
     peers: bool = True
 
 
-class Clock:
-    """CPU seconds by job, each job once untimed before its first time."""
+@dataclass(frozen=True)
+class Job:
+    """Something to time: what it returns is the CPU seconds that it took."""
+
+    name: str
+    run: Callable[[], float]
+    times: int = 1
+    """Runs of one turn; their mean is the turn's time."""
+    turns: int | None = None
+    """Turns in which it is timed at most."""
+
+
+class Times:
+    """CPU seconds of each job by turn."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, list[float]] = {}
 
-    def warm(self, jobs: dict[str, Callable[[], object]]) -> None:
-        for name, job in jobs.items():
-            job()
-            self.seconds[name] = []
+    def turn(self, jobs: list[Job], number: int) -> None:
+        for job in jobs:
+            if job.turns is None or number < job.turns:
+                self.seconds.setdefault(job.name, []).append(statistics.fmean(job.run() for _ in range(job.times)))
 
-    def time(self, name: str, job: Callable[[], object]) -> None:
-        started = time.process_time()
-        job()
-        self.seconds[name].append(time.process_time() - started)
+    def median(self, name: str) -> float:
+        return statistics.median(self.seconds[name])
 
-    def median(self, name: str) -> float | None:
-        times = self.seconds.get(name)
-        return statistics.median(times) if times else None
+    def ratio(self, theirs: str, ours: str) -> float | None:
+        """How many times as long they take; None where one was not run."""
+        pairs = zip(self.seconds.get(theirs, ()), self.seconds.get(ours, ()), strict=False)
+        return statistics.median([slow / fast for slow, fast in pairs] or [math.nan]) if theirs in self.seconds else None
 
     def spread(self) -> str:
-        return ", ".join(f"{name} {min(times):.3f}–{max(times):.3f} s" for name, times in self.seconds.items() if times)
+        return ", ".join(f"{name} {min(times):.3f}–{max(times):.3f} s" for name, times in self.seconds.items())
 
 
 def bench_planner(*, repeats: int, advance: Callable[[int], None], sizes: Sizes = Sizes()) -> tuple[Figures, tuple[str, ...]]:
@@ -80,94 +93,100 @@ def bench_planner(*, repeats: int, advance: Callable[[int], None], sizes: Sizes 
 
 
 def _bench(repeats: int, advance: Callable[[int], None], sizes: Sizes, peers: Peers) -> tuple[Figures, tuple[str, ...]]:
-    clock = Clock()
-    ours, slow = _our_jobs(sizes), _slow_jobs(sizes)
-    asked = _peer_jobs(peers, sizes)
-    clock.warm(ours)
+    jobs, times = _jobs(sizes, peers), Times()
+    for job in jobs:
+        if job.turns is None:  # the others are long, and their code is warm by then
+            job.run()
     equal, notes = compare_visits(peers, sizes)
-    for name, ask in asked.items():
-        ask()  # compiles
-        clock.seconds[name] = []
     advance(1)
-    for repeat in range(repeats):
-        for name, job in ours.items():
-            clock.time(name, job)
-        for name, job in slow.items():
-            if name == "object b1" or repeat < sizes.object_repeats:
-                clock.seconds.setdefault(name, [])
-                clock.time(name, job)
-        for name, ask in asked.items():
-            clock.seconds[name].append(ask().seconds)
+    for number in range(repeats):
+        times.turn(jobs, number)
         advance(1)
+    network = {actions: sizes.simulations * 64 / times.median(f"net a{actions} b64") for actions in (7, 21)}
     notes += [
-        f"object tree with {sizes.object_roots} roots: median of {min(repeats, sizes.object_repeats)} repeats, one root after another",
+        f"object tree with {sizes.object_roots} roots: median of {min(repeats, sizes.object_turns)} turns, one root after another",
         *(f"{peer} is not installed: {INSTALL}" for peer in peers.missing),
-        f"mctx at A = 7, 16 roots: ours {_shown(_ratio(clock, 'mctx a7 b16', 'plan a7 b16'))} times as fast",
-        f"network alone, 64 roots, states per second: {_rate(clock, 'net a7 b64', sizes, 64):,.0f} (A = 7), "
-        f"{_rate(clock, 'net a21 b64', sizes, 64):,.0f} (A = 21)",
-        "spread of the repeats: " + clock.spread(),
+        f"network alone, 64 roots: {network[7]:,.0f} states per second (A = 7), {network[21]:,.0f} (A = 21)",
+        "spread of the turns: " + times.spread(),
     ]
-    return _figures(clock, sizes, equal), tuple(notes)
+    other = times.ratio("mctx a7 b16", "plan a7 b16")
+    if other is not None:
+        notes.append(f"ratios to mctx are at A = 21; at A = 7 with 16 roots it is {other:.1f}")
+    return _figures(times, sizes, equal), tuple(notes)
 
 
-def _figures(clock: Clock, sizes: Sizes, equal: float | None) -> Figures:
-    live, scenarios = clock.median("live"), clock.median("scenarios")
-    assert live is not None
-    assert scenarios is not None
-    object_all = _ratio(clock, "object b64", "plan a21 b64")
+def _figures(times: Times, sizes: Sizes, equal: float | None) -> Figures:
+    object_all = times.ratio("object b64", "plan a21 b64")
+    assert object_all is not None
     return {
-        **{f"sims_per_second_b{batch}": _rate(clock, f"plan a21 b{batch}", sizes, batch) for batch in (1, 16, 64, 256)},
-        "ratio_object_tree_b1": _ratio(clock, "object b1", "plan a21 b1"),
-        "ratio_object_tree_b64": object_all * 64 / sizes.object_roots if object_all is not None else None,
-        "ratio_mctx_b1": _ratio(clock, "mctx a21 b1", "plan a21 b1"),
-        "ratio_mctx_b16": _ratio(clock, "mctx a21 b16", "plan a21 b16"),
-        "ratio_open_spiel_b1": _ratio(clock, "open_spiel", "connect4"),
-        "tree_share_of_network_a7": _share(clock, "a7"),
-        "tree_share_of_network_a21": _share(clock, "a21"),
-        "live_decision_800_ms": 1e3 * live,
-        "scenario_dp_784_ms": 1e3 * scenarios,
+        **{f"sims_per_second_b{batch}": sizes.simulations * batch / times.median(f"plan a21 b{batch}") for batch in (1, 16, 64, 256)},
+        "ratio_object_tree_b1": times.ratio("object b1", "plan a21 b1"),
+        "ratio_object_tree_b64": object_all * 64 / sizes.object_roots,
+        "ratio_mctx_b1": times.ratio("mctx a21 b1", "plan a21 b1"),
+        "ratio_mctx_b16": times.ratio("mctx a21 b16", "plan a21 b16"),
+        "ratio_open_spiel_b1": times.ratio("open_spiel", "connect4"),
+        **{f"tree_share_of_network_a{actions}": _share(times, actions) for actions in (7, 21)},
+        "live_decision_800_ms": 1e3 * times.median("live"),
+        "scenario_dp_784_ms": 1e3 * times.median("scenarios"),
         "mctx_visits_equal": equal,
     }
 
 
-def _our_jobs(sizes: Sizes) -> dict[str, Callable[[], object]]:
+def _share(times: Times, actions: int) -> float:
+    whole = times.ratio(f"plan a{actions} b64", f"net a{actions} b64")
+    assert whole is not None
+    return whole - 1
+
+
+def _jobs(sizes: Sizes, peers: Peers) -> list[Job]:
+    """All that is timed; what is compared stands side by side."""
     nets = {actions: workload.onnx_net(actions) for actions in (7, 21)}
-    jobs: dict[str, Callable[[], object]] = {}
-    for actions, batch in ((21, 1), (21, 16), (21, 64), (21, 256), (7, 16), (7, 64)):
-        world = workload.latent_world(actions, batch)
-        model, roots = workload.LatentModel(world, nets[actions]), world.roots
-        jobs[f"plan a{actions} b{batch}"] = partial(_plan, model, roots, sizes)
-        if batch == 64:
-            jobs[f"net a{actions} b64"] = partial(_ask, nets[actions], roots, sizes)
-    world = workload.latent_world(21, 1)
-    acting = workload.LatentModel(world, nets[21])
-    jobs["live"] = lambda: plan(Roots(world.roots), acting, Budget(sizes.simulations), seed=0)
-    game = Connect4(workload.connect4_evaluator())
-    jobs["connect4"] = lambda: _plan(game, empty_board(), sizes)
-    market = workload.LatentMarket(workload.onnx_net(21, value_outputs=21))
-    flat = Roots(world.roots, np.array([10]))
-    jobs["scenarios"] = lambda: plan(flat, market, Budget(branching=sizes.branching), seed=0)
-    return jobs
-
-
-def _slow_jobs(sizes: Sizes) -> dict[str, Callable[[], object]]:
     tree, roots = latent_tree(21, sizes.object_roots)
-    return {
-        "object b1": lambda: tree.search(roots[0], sizes.simulations),
-        "object b64": lambda: [tree.search(root, sizes.simulations) for root in roots],
-    }
+    acting, one = workload.LatentModel(workload.latent_world(21, 1), nets[21]), workload.latent_world(21, 1).roots
+    market, flat = workload.LatentMarket(workload.onnx_net(21, value_outputs=21)), Roots(one, np.array([10]))
+    game = Connect4(workload.connect4_evaluator())
+
+    def planned(actions: int, batch: int, times: int = 1) -> Job:
+        world = workload.latent_world(actions, batch)
+        model = workload.LatentModel(world, nets[actions])
+        return Job(f"plan a{actions} b{batch}", timed(lambda: _plan(model, world.roots, sizes)), times)
+
+    def network(actions: int) -> Job:
+        states = workload.latent_world(actions, 64).roots
+        return Job(f"net a{actions} b64", timed(lambda: [nets[actions](states) for _ in range(sizes.simulations)]))
+
+    def mctx(actions: int, batch: int, times: int = 1) -> list[Job]:
+        ask = partial(peers.run, "mctx", actions=actions, batch=batch, simulations=sizes.simulations)
+        return [Job(f"mctx a{actions} b{batch}", lambda: ask().seconds, times)] if sizes.peers and peers.has("mctx") else []
+
+    def open_spiel() -> list[Job]:
+        ask = partial(peers.run, "open_spiel", actions=7, batch=1, simulations=sizes.simulations)
+        return [Job("open_spiel", lambda: ask().seconds, 5)] if sizes.peers and peers.has("open_spiel") else []
+
+    def all_roots() -> None:
+        for root in roots:
+            tree.search(root, sizes.simulations)
+
+    return [
+        *(planned(21, 1, 5), Job("object b1", timed(lambda: tree.search(roots[0], sizes.simulations))), *mctx(21, 1, 5)),
+        Job("live", timed(lambda: plan(Roots(one), acting, Budget(sizes.simulations), seed=0)), 5),
+        Job("scenarios", timed(lambda: plan(flat, market, Budget(branching=sizes.branching), seed=0)), 5),
+        *(Job("connect4", timed(lambda: _plan(game, empty_board(), sizes)), 5), *open_spiel()),
+        *(planned(21, 16), *mctx(21, 16), planned(7, 16), *mctx(7, 16)),
+        *(planned(7, 64), network(7), planned(21, 64), network(21), Job("object b64", timed(all_roots), turns=sizes.object_turns)),
+        planned(21, 256),
+    ]
 
 
-def _peer_jobs(peers: Peers, sizes: Sizes) -> dict[str, Callable[[], PeerRun]]:
-    if not sizes.peers:
-        return {}
-    jobs: dict[str, Callable[[], PeerRun]] = {}
-    if peers.has("mctx"):
-        for actions, batch in ((21, 1), (21, 16), (7, 16)):
-            jobs[f"mctx a{actions} b{batch}"] = partial(peers.run, "mctx", actions=actions, batch=batch, simulations=sizes.simulations)
-    if peers.has("open_spiel"):
-        jobs["open_spiel"] = partial(peers.run, "open_spiel", actions=7, batch=1, simulations=sizes.simulations)
-    return jobs
+def timed(call: Callable[[], object]) -> Callable[[], float]:
+    """CPU seconds of a call in this process."""
+
+    def run() -> float:
+        started = time.process_time()
+        call()
+        return time.process_time() - started
+
+    return run
 
 
 def compare_visits(peers: Peers, sizes: Sizes) -> tuple[float | None, list[str]]:
@@ -240,30 +259,3 @@ def latent_tree(actions: int, batch: int) -> tuple[ObjectTree, list[torch.Tensor
 
 def _plan(model: StepModel, roots: workload.Numbers, sizes: Sizes) -> PlanResult:
     return plan(Roots(roots), model, Budget(sizes.simulations), seed=0, rules=PUCT)
-
-
-def _ask(net: Evaluator, states: workload.Numbers, sizes: Sizes) -> None:
-    for _ in range(sizes.simulations):
-        net(states)
-
-
-def _rate(clock: Clock, name: str, sizes: Sizes, batch: int) -> float:
-    seconds = clock.median(name)
-    assert seconds is not None
-    return sizes.simulations * batch / seconds
-
-
-def _ratio(clock: Clock, theirs: str, ours: str) -> float | None:
-    slow, fast = clock.median(theirs), clock.median(ours)
-    return slow / fast if slow is not None and fast is not None else None
-
-
-def _share(clock: Clock, actions: str) -> float:
-    whole, network = clock.median(f"plan {actions} b64"), clock.median(f"net {actions} b64")
-    assert whole is not None
-    assert network is not None
-    return (whole - network) / network
-
-
-def _shown(ratio: float | None) -> str:
-    return "? (not installed)" if ratio is None else f"{ratio:.1f}"

@@ -6,8 +6,9 @@ XLA reads its thread settings when it is loaded, and a gigabyte of JAX has no bu
 answers one JSON line per JSON line asked, so that peers and planner are timed in turns and a machine that slows down slows both.
 
 mctx gets the same weights, world and roots as the planner; its timed call is the compiled search alone, after a warm-up that compiles.
-OpenSpiel needs one of its own games: Connect Four, with the same net on 42 inputs, asked by ONNX Runtime, and a cache between its separate
-questions for prior and value, so that no leaf is evaluated twice.
+OpenSpiel needs one of its own games: Connect Four, with the same net on 42 inputs, asked by ONNX Runtime. What the net said of a node is
+kept between OpenSpiel's separate questions for value and prior, so that each node costs one call, as ours do; neither side shares answers
+between two paths to the same board.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -71,12 +72,10 @@ class Peers:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         asked = {"engine": engine, "model": model, "actions": actions, "batch": batch, "simulations": simulations}
-        try:
+        answered = ""
+        with suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps(asked) + "\n")
             self._process.stdin.flush()
-        except BrokenPipeError:
-            answered = ""
-        else:
             answered = self._process.stdout.readline()
         if not answered:
             raise CryptoAlphaError(
@@ -86,9 +85,9 @@ class Peers:
         return PeerRun(found["seconds"], found["simulations"], found["visits"])
 
     def close(self) -> None:
-        if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.close()
-            self._process.wait()
+        """End the process: it stops when nothing more can be asked."""
+        if self._process is not None:
+            self._process.communicate()
             self._process = None
 
     def __enter__(self) -> Peers:
@@ -210,18 +209,17 @@ class OpenSpielSearch:
         ask = connect4_evaluator()
 
         class NetEvaluator(mcts.Evaluator):  # type: ignore[misc]
-            """Both questions about a state from one answer of the net, kept while a search lasts."""
+            """Both questions about a node from one answer of the net, kept while a search lasts, by the moves that lead to it."""
 
             def __init__(self) -> None:
-                self.kept: dict[bytes, tuple[Any, float]] = {}
+                self.kept: dict[tuple[int, ...], tuple[Any, float]] = {}
 
             def _ask(self, state: Any) -> tuple[Any, float]:
-                mover = state.current_player()
-                planes = np.asarray(state.observation_tensor(mover), np.float32).reshape(3, -1)
-                board = planes[mover] - planes[1 - mover]
-                key = board.tobytes()
+                key = tuple(state.history())
                 if key not in self.kept:
-                    logits, values = ask(board[None])
+                    mover = state.current_player()
+                    planes = np.asarray(state.observation_tensor(mover), np.float32).reshape(3, -1)
+                    logits, values = ask((planes[mover] - planes[1 - mover])[None])
                     self.kept[key] = logits[0], float(values[0])
                 return self.kept[key]
 

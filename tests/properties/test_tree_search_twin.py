@@ -285,14 +285,14 @@ def compare(world: Hashed, chance: bool, budget: Budget, rules: Rules, codes: li
     legal = [world.legal(code) for code in codes]
     result = plan(Roots(np.array(codes, F)[:, None], legal=np.array(legal)), model, budget, seed=0, rules=rules)
     plain = [Plain(world, chance, budget, rules, row).search(code, legal[row]) for row, code in enumerate(codes)]
-    exactly = dict(rtol=1e-4, atol=1e-5)
+    exactly = {"rtol": 1e-4, "atol": 1e-5}
     for row, root in enumerate(plain):
         expected = [root["edges"][a]["n"] if a in root["edges"] else 0 for a in range(world.actions)]
         assert result.visits[row].tolist() == expected
         assert result.value[row] == pytest.approx(float(root["mean"]), abs=1e-5)
         for a, edge in root["edges"].items():
             np.testing.assert_allclose(result.q[row, a], edge["q"], **exactly)
-        assert result.lines[row] == () or [step.action for step in result.lines[row]][0] == result.action[row]
+        assert not result.lines[row] or result.lines[row][0].action == result.action[row]
     assert not any(world.ends(code) for code in model.lookup[len(codes) :])  # a terminal state is never evaluated
 
 

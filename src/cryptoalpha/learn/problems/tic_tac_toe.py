@@ -51,7 +51,7 @@ class TicTacToe:
 
 def legal_moves(states: Floats) -> NDArray[np.bool_]:
     """Empty cells, `[n, 9]`."""
-    return states == 0
+    return np.asarray(states == 0, np.bool_)
 
 
 def positions() -> NDArray[np.float32]:

@@ -48,6 +48,8 @@ from cryptoalpha.learn.search.tree import (
 COMPILED_WITH = "ae1bac368ff2"
 """Digest of kernels_chance.py, kernels_select.py and tree.py; see kernels_select."""
 
+EXPONENT = np.int32(0x7F800000)
+
 ROW, AT, EDGE, MOVE, FALL, FAN = range(6)
 """Last axis of `requests`: the tree, the node, its edge and action tried, the outcome (−1: not chosen yet) and how many there are."""
 
@@ -197,6 +199,15 @@ def branch(fan: Any, weights: Any, keys: Any, b: int, edge: int, node: int, requ
 
 
 @njit(cache=True, nogil=True)
+def all_finite(bits: Any, i: int) -> bool:
+    """No float32 of row i is NaN or infinite: not all bits of its exponent are set. Over integers, because that loop is vectorised."""
+    special = 0
+    for k in range(bits.shape[1]):
+        special |= (bits[i, k] & EXPONENT) == EXPONENT
+    return special == 0
+
+
+@njit(cache=True, nogil=True)
 def grow(t: Any, chance: bool, fanouts: Any, requests: Any, n: int, said: Any) -> tuple[int, int]:
     """Give birth to what the model answered, and back its values up.
 
@@ -213,7 +224,7 @@ def grow(t: Any, chance: bool, fanouts: Any, requests: Any, n: int, said: Any) -
         said.logits,
         said.states,
     )
-    told = 0
+    bits, told = born.view(np.int32), 0
     for i in range(n):
         b, parent = requests[i, ROW], requests[i, AT]
         node = control[b, USED]
@@ -230,6 +241,8 @@ def grow(t: Any, chance: bool, fanouts: Any, requests: Any, n: int, said: Any) -
         if terminal[i]:
             nodes[b, node, KIND] = TERMINAL
         else:
+            if not all_finite(bits, i):
+                return BAD_STATE, i
             value = guesses[told]
             if not np.isfinite(value):
                 return BAD_VALUE, i

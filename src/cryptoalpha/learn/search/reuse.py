@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.learn.search.contract import Floats
-from cryptoalpha.learn.search.tree import ACTION, CHILD, DEEPEST, DEPTH, OUTCOME, PARENT, TRIED, USED, Trees, allocate
+from cryptoalpha.learn.search.tree import ACTION, CHILD, DEEPEST, DEPTH, FANOUT, OUTCOME, PARENT, TRIED, USED, Trees, allocate
 
 COMPILED_WITH = "14554f5073f1"
 """Digest of tree.py; see kernels_select."""
@@ -54,13 +54,15 @@ def _move(old: Any, new: Any, b: int, place: Any, chance: bool) -> None:
         new.nodes[b, to, DEPTH] -= 1
         new.nodes[b, to, PARENT] = place[old.nodes[b, node, PARENT]] if to > 0 else -1
         for s in range(old.nodes[b, node, TRIED]):
-            new.edges[b, to, s, CHILD] = place[old.edges[b, node, s, CHILD]]
+            edge = old.edges[b, node, s, CHILD]
+            new.edges[b, to, s, CHILD] = place[edge]
+            if chance:
+                for j in range(old.nodes[b, node, FANOUT]):
+                    seen = old.fan[b, edge, j]
+                    new.fan[b, place[edge], j] = place[seen] if seen >= 0 else -1
+                    new.weights[b, place[edge], j] = old.weights[b, edge, j]
         if chance:
             new.keys[b, to] = old.keys[b, node]
-            new.weights[b, to] = old.weights[b, node]
-            for j in range(old.fan.shape[2]):
-                seen = old.fan[b, node, j]
-                new.fan[b, to, j] = place[seen] if seen >= 0 and to > 0 else -1
         new.control[b, USED] += 1
         new.control[b, DEEPEST] = max(new.control[b, DEEPEST], new.nodes[b, to, DEPTH])
 

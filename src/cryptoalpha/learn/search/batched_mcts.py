@@ -4,6 +4,10 @@ A step is: the compiled walk down every tree (`kernels.descend`), one `model.ste
 number of outcomes that occurs), one `evaluate` on those that are not terminal, and the compiled birth of the new nodes (`kernels.grow`).
 Nothing of a tree depends on the other trees of the batch.
 
+Where time goes (`cryptoalpha bench planner`): with many roots into the network, then into waiting for memory on the way down, which is why
+a node is one cache line and edges stand in the order they were tried (`tree`); with one root into the network, then into calls from Python
+to compiled code, which is why these are two a step and their arrays few.
+
 Source: Schrittwieser et al. (2020), MuZero, appendix B; Danihelka et al. (2022), Gumbel MuZero; semantics of mctx 0.0.71, whose visit
 counts are reproduced (tests/golden/test_search_trees.py).
 """

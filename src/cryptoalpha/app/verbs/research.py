@@ -155,7 +155,10 @@ def bench(
     from cryptoalpha.app.bench.results import kept_result
     from cryptoalpha.app.bench.run import run_bench
     from cryptoalpha.app.summary import code_version
+    from cryptoalpha.core.errors import ConfigError
 
+    if resume and keep is None:
+        raise ConfigError("--resume looks in the folder of --keep, and there is none", hint="name it: --keep benchmarks --resume")
     kept = kept_result(keep, name, code_version()) if resume and keep is not None else None
     if kept is not None:
         frame.out.bare(kept, [f"bench {name}: {keep} holds the result of this commit; measure again without --resume"])

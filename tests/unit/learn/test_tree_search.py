@@ -62,15 +62,16 @@ class Chancy(Walk):
 
 
 class Bandit:
-    """One decision: action a earns `rewards[a]`, and that is the end."""
+    """One decision: action a earns `rewards[a]`, and that is the end. `guess` is what the evaluator says of it."""
 
-    def __init__(self, rewards: list[float], logits: list[float] | None = None) -> None:
+    def __init__(self, rewards: list[float], logits: list[float] | None = None, guess: float = 0.0) -> None:
+        self.guess = guess
         self.actions = len(rewards)
         self.rewards = np.array(rewards, np.float32)
         self.logits = np.zeros(len(rewards), np.float32) if logits is None else np.array(logits, np.float32)
 
     def evaluate(self, states: Any) -> tuple[Any, Any]:
-        return np.tile(self.logits, (len(states), 1)), np.zeros(len(states), np.float32)
+        return np.tile(self.logits, (len(states), 1)), np.full(len(states), self.guess, np.float32)
 
     def step(self, states: Any, actions: Any) -> Step:
         n = len(actions)
@@ -181,6 +182,23 @@ def test_an_action_never_visited_has_the_value_that_completes_it():
     result = plan(Roots(states(0)), Bandit([1.0, 0.5, 9.0], [0.0, 0.0, -1.0]), Budget(2), seed=0, rules=Rules("gumbel", considered=2))
     assert result.visits[0].tolist() == [1, 1, 0]
     assert result.q[0, 2] == pytest.approx((0 + 2 * 0.75) / 3)
+
+
+def test_an_illegal_action_widens_the_range_of_values_as_in_mctx():
+    """Both legal actions tried, Q = 0 and 1, the guess 10: the mixed value (10 + 2·½)/3 = 11/3 belongs to the illegal action and sets the
+    top of the range, so that σ of the better one is .1·51·(1/(11/3))."""
+    legal = np.array([[True, True, False]])
+    result = plan(Roots(states(0), legal=legal), Bandit([0.0, 1.0, 0.0], guess=10.0), Budget(2), seed=0)
+    assert result.visits[0].tolist() == [1, 1, 0]
+    raised = np.exp(0.1 * 51 * 3 / 11)
+    np.testing.assert_allclose(result.policy_target[0], [1 / (1 + raised), raised / (1 + raised), 0], rtol=1e-5)
+
+
+def test_ties_between_actions_go_to_the_lowest():
+    for rules, fourth in ((Rules("puct"), [2, 1, 1]), (Rules("gumbel"), [2, 1, 1])):
+        result = plan(Roots(states(0)), Bandit([0.0] * 3), Budget(4), seed=0, rules=rules)
+        assert result.visits[0].tolist() == fourth
+        assert result.action[0] == 0
 
 
 def test_dirichlet_noise_moves_the_prior_only_where_rules_ask_for_it():

@@ -168,7 +168,7 @@ def _jobs(sizes: Sizes, peers: Peers) -> list[Job]:
             tree.search(root, sizes.simulations)
 
     return [
-        *(planned(21, 1, 5), Job("object b1", timed(lambda: tree.search(roots[0], sizes.simulations))), *mctx(21, 1, 5)),
+        *(planned(21, 1, 5), Job("object b1", timed(lambda: tree.search(roots[0], sizes.simulations)), 5), *mctx(21, 1, 5)),
         Job("live", timed(lambda: plan(Roots(one), acting, Budget(sizes.simulations), seed=0)), 5),
         Job("scenarios", timed(lambda: plan(flat, market, Budget(branching=sizes.branching), seed=0)), 5),
         *(Job("connect4", timed(lambda: _plan(game, empty_board(), sizes)), 5), *open_spiel()),

@@ -57,7 +57,9 @@ def dtype_name(dtype: np.dtype[Any]) -> str:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Array], state: Mapping[str, Any], *, kind: str) -> None:
-    """Replace `path` by a file of these arrays and this state (JSON values only); `kind` says what it is and is demanded on reading.
+    """Replace `path` by a file of these arrays and this state (JSON values, infinities and NaN too).
+
+    `kind` says what it is and is demanded on reading.
 
     Raises:
         StoreError: if it cannot be written; what was there before is untouched.
@@ -70,7 +72,8 @@ def write_arrays(path: Path, arrays: Mapping[str, Array], state: Mapping[str, An
         header[name] = {"dtype": code, "shape": list(array.shape), "data_offsets": [offset, offset + block.nbytes]}
         blocks.append(block)
         offset += block.nbytes
-    metadata = {"kind": kind, "state": json.dumps(state, allow_nan=False, sort_keys=True)}
+    # A text inside the header, so Python's own spelling of infinities and NaN does no harm to other readers.
+    metadata = {"kind": kind, "state": json.dumps(state, sort_keys=True)}
     metadata["sha256"] = _digest(header, metadata, blocks).hexdigest()
     text = json.dumps({"__metadata__": metadata, **header}).encode()
     text += b" " * (-len(text) % 8)

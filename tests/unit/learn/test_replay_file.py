@@ -69,6 +69,11 @@ def test_a_restored_buffer_goes_on_bit_for_bit(tmp_path, seed, before, capacity)
         assert one.tobytes() == other.tobytes()
 
 
+def test_a_state_may_hold_infinities(tmp_path):
+    write_arrays(tmp_path / "x", {}, {"best": float("-inf"), "worst": [float("inf")]}, kind="test")
+    assert read_arrays(tmp_path / "x", kind="test").state == {"best": float("-inf"), "worst": [float("inf")]}
+
+
 def test_every_type_comes_back_bit_for_bit(tmp_path):
     random = stream(0, "test")
     arrays = {text: np.frombuffer(random.bytes(48), dtype=text).reshape(2, -1) for text in DTYPES.values() if text != "|b1"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,20 @@ def test_two_writers_of_one_file_do_not_mix(tmp_path: Path) -> None:
         with pytest.raises(StoreError, match="another process is writing it"):
             write_whole(tmp_path / "x", "second")
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("x", "first")]
+
+
+def test_a_draft_that_was_put_in_place_between_opening_and_locking_is_left_alone(tmp_path: Path, monkeypatch) -> None:
+    lock = fcntl.flock
+
+    def late(file, how: int) -> None:
+        (tmp_path / ".x.part").write_text("the other writer's")
+        (tmp_path / ".x.part").replace(tmp_path / "x")
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(StoreError, match="another process is writing it"):
+        write_whole(tmp_path / "x", "ours")
+    assert (tmp_path / "x").read_text() == "the other writer's"
 
 
 def test_the_draft_of_a_killed_writer_is_taken_over(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ class EvolutionConfig(Section):
     """Standard deviation of the noise added to each weight. From a trained optimum a quarter of it does less harm."""
 
     rank: Annotated[int, Field(ge=0)] = 1
-    """Rank of the noise on matrices (Sarkar et al. 2025); 0 draws every weight's noise on its own, at a hundred times the cost."""
+    """Rank of the noise on matrices (Sarkar et al. 2025); 0 draws every weight's noise on its own, which costs many times as much."""
 
     learning_rate: Positive = 3e-4
     """Step size of Adam on the estimated gradient."""

@@ -181,3 +181,62 @@ def test_the_paths_of_six_blocks_two_tested_are_those_of_the_book():
 def test_what_cannot_be_split_says_why(call, message):
     with pytest.raises(ConfigError, match=message):
         call()
+
+
+FOREVER = np.iinfo(np.int64).max
+
+
+@pytest.mark.parametrize("embargo", [0, 1, 10**18, FOREVER - 20])
+def test_a_label_open_for_ever_never_teaches(embargo):
+    known = np.arange(12, dtype=np.int64) + (FOREVER - 12 if embargo == FOREVER - 20 else 0)
+    ends = known.copy()
+    ends[0] = FOREVER
+    if embargo < 10**18:
+        for split in walk_forward(known, ends, folds=2, embargo_ns=embargo):
+            assert 0 not in split.train
+    # By hand, in Python's integers, which do not wrap.
+    samples = labels(known, ends)
+    for test in (known < known[4], known >= known[8]):
+        expected = [
+            any(int(known[t]) <= int(ends[s]) and int(known[s]) <= int(ends[t]) + embargo for t in np.flatnonzero(test)) for s in range(12)
+        ]
+        assert_array_equal(samples.touching(test, after=embargo), expected)
+
+
+def test_a_test_label_open_for_ever_leaves_nothing_after_it_to_learn_from():
+    known = np.arange(12, dtype=np.int64)
+    ends = known.copy()
+    ends[5] = FOREVER
+    split = list(purged_kfold(known, ends, folds=3, embargo_ns=1))[1]
+    assert_array_equal(split.train, [0, 1, 2, 3])
+
+
+@pytest.mark.parametrize("bad", [float("nan"), 1.5, 2.0, True, -1, 10**19, None, "1"])
+def test_an_embargo_must_be_a_length_of_time(bad):
+    known = np.arange(12, dtype=np.int64)
+    for make in (
+        lambda: walk_forward(known, known, folds=2, embargo_ns=bad),
+        lambda: purged_kfold(known, known, folds=2, embargo_ns=bad),
+        lambda: combinatorial_purged_cv(known, known, blocks=3, tested=1, embargo_ns=bad),
+    ):
+        with pytest.raises(ConfigError, match="embargo_ns"):
+            make()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), 1.5, 0, -1, 10**19])
+def test_a_window_must_be_a_length_of_time(bad):
+    known = np.arange(12, dtype=np.int64)
+    with pytest.raises(ConfigError, match="window_ns"):
+        walk_forward(known, known, folds=2, window_ns=bad)
+
+
+def test_a_window_may_reach_back_before_the_first_moment_there_is():
+    known = np.arange(12, dtype=np.int64) + np.iinfo(np.int64).min
+    (wide,) = walk_forward(known, known, folds=1, window_ns=int(FOREVER))
+    (open_end,) = walk_forward(known, known, folds=1)
+    assert_array_equal(wide.train, open_end.train)
+
+
+def test_a_moment_beyond_the_last_there_is_is_refused():
+    with pytest.raises(ConfigError, match="known_at holds 9223372036854775808"):
+        labels(np.array([2**63], np.uint64), np.array([2**63], np.uint64))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cryptoalpha.core.errors import ConfigError
-from cryptoalpha.learn.splits.labels import Split, labels, not_empty, span
+from cryptoalpha.learn.splits.labels import Split, earlier, labels, not_empty, span
 
 
 def walk_forward(
@@ -42,9 +42,8 @@ def walk_forward(
     share = 1.0 / (folds + 1) if folds > 0 and first_train_share is None else first_train_share
     if folds < 1 or share is None or not 0.0 < share < 1.0:
         raise ConfigError(f"walk-forward with {folds} folds and a first share of {share}, expected folds ≥ 1 and a share between 0 and 1")
-    span("embargo_ns", embargo_ns)
-    if window_ns is not None and window_ns < 1:
-        raise ConfigError(f"window_ns is {window_ns}, expected a length above 0")
+    embargo = span("embargo_ns", embargo_ns)
+    window = None if window_ns is None else span("window_ns", window_ns, least=1)
     first = round(len(moments) * share)
     if first < 1 or len(moments) - first < folds:
         raise ConfigError(f"{len(moments)} moments are too few for {folds} folds after a first share of {share:.3f}")
@@ -52,9 +51,9 @@ def walk_forward(
     splits = []
     for number, part in enumerate(parts):
         start = part[0]
-        train = samples.ends_at + embargo_ns < start  # then known_at lies before it too
-        if window_ns is not None:
-            train &= samples.known_at >= start - window_ns
+        train = samples.ends_at < earlier(start, embargo)  # then known_at lies before it too
+        if window is not None:
+            train &= samples.known_at >= earlier(start, window)
         test = (samples.known_at >= start) & (samples.known_at <= part[-1])
         splits.append(not_empty(Split(np.flatnonzero(train), np.flatnonzero(test)), f"walk-forward fold {number + 1} of {folds}"))
     return iter(splits)

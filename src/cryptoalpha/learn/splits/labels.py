@@ -20,6 +20,9 @@ from cryptoalpha.core.errors import ConfigError
 
 Indices = NDArray[np.int64]
 
+FIRST, LAST = int(np.iinfo(np.int64).min), int(np.iinfo(np.int64).max)
+"""The first and the last moment there are; a label that ends at LAST is open for ever."""
+
 
 @dataclass(frozen=True)
 class Split:
@@ -56,7 +59,8 @@ class Labels:
 
     def touching(self, test: NDArray[np.bool_], *, after: int = 0) -> NDArray[np.bool_]:
         """Which samples' intervals `[n]` touch that of any sample in `test` `[n]`, were the test intervals `after` ns longer."""
-        starts, ends = self.known_at[test], self.ends_at[test] + after
+        # No further than the last moment there is: a label that is open for ever ends there, and a longer one would wrap to the past.
+        starts, ends = self.known_at[test], np.minimum(self.ends_at[test], LAST - after) + after
         order = np.argsort(starts, kind="stable")
         starts, latest = starts[order], np.maximum.accumulate(ends[order])
         # Of the tests that start before this label ends, does the one that lasts longest reach this sample's beginning?
@@ -98,15 +102,28 @@ def not_empty(split: Split, name: str) -> Split:
     return split
 
 
-def span(name: str, nanoseconds: int) -> int:
-    """A length of time ≥ 0."""
-    if nanoseconds < 0:
-        raise ConfigError(f"{name} is {nanoseconds} ns, expected 0 or more")
-    return nanoseconds
+def span(name: str, nanoseconds: int, *, least: int = 0) -> int:
+    """A length of time: a whole number of nanoseconds, `least` … 2⁶³ − 1.
+
+    Raises:
+        ConfigError: for anything else, NaN among it, which would switch off whatever it is compared with.
+    """
+    if isinstance(nanoseconds, bool) or not isinstance(nanoseconds, int | np.integer):
+        raise ConfigError(f"{name} is {nanoseconds!r}, expected a whole number of nanoseconds")
+    if not least <= nanoseconds <= LAST:
+        raise ConfigError(f"{name} is {nanoseconds} ns, expected {least} to {LAST}")
+    return int(nanoseconds)
+
+
+def earlier(moment: int | np.int64, by: int) -> int:
+    """The moment `by` ns before, no earlier than the first there is."""
+    return max(FIRST, int(moment) - by)
 
 
 def _moments(name: str, given: ArrayLike) -> NDArray[np.int64]:
     array: NDArray[Any] = np.asarray(given)
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise ConfigError(f"{name} is {array.dtype} of shape {array.shape}, expected whole nanoseconds [n]")
+    if array.size and array.max() > LAST:
+        raise ConfigError(f"{name} holds {array.max()}, which is after the last moment there is, {LAST}")
     return array.astype(np.int64)

@@ -230,6 +230,17 @@ def test_temperature_plays_actions_by_their_visits():
     assert shares[0.5][0].max() > shares[1.0][0].max() + 0.05
 
 
+def test_at_a_very_high_temperature_all_that_was_visited_is_equally_likely_and_nothing_else_is_played():
+    roots, legal = Roots(np.repeat(states(1), 400, axis=0), legal=np.tile([False, True, False, True], (400, 1))), [1, 3]
+    model = Bandit([0.0] * 4, [9.0, 2.0, 9.0, 0.0])
+    for temperature in (1e300, 1e-300):
+        result = plan(roots, model, Budget(20), seed=0, rules=Rules("puct", temperature=temperature))
+        played = np.bincount(result.action, minlength=4)
+        assert played[legal].sum() == 400
+        assert (result.visits[0, legal] > 0).all()
+        assert (played[3] > 150) == (temperature > 1)  # even chances: 200, standard deviation 10
+
+
 def test_at_temperature_zero_the_most_visited_action_is_played_and_of_equals_the_better():
     result = plan(Roots(states(*range(200))), Walk(), Budget(2), seed=0, rules=Rules("puct"))
     ties = 0

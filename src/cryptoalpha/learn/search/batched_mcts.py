@@ -14,6 +14,8 @@ counts are reproduced (tests/golden/test_search_trees.py).
 
 from __future__ import annotations
 
+from math import inf
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -70,16 +72,27 @@ def _root_states(roots: Roots) -> NDArray[np.float32]:
     return states
 
 
+def _whole(number: object) -> bool:
+    """An integer ≥ 1, and no truth value."""
+    return isinstance(number, int | np.integer) and not isinstance(number, bool) and bool(number >= 1)
+
+
 def _check(budget: Budget, rules: Rules, actions: int) -> None:
     """Refuse numbers that make no search."""
+    reduction = 0.0 if rules.first_play_reduction is None else rules.first_play_reduction
     wrong = (
-        (budget.simulations < 1, f"budget.simulations must be ≥ 1, not {budget.simulations}"),
-        (budget.max_depth is not None and budget.max_depth < 1, f"budget.max_depth must be ≥ 1, not {budget.max_depth}"),
-        (not budget.outcomes or min(budget.outcomes) < 1, f"budget.outcomes must be numbers ≥ 1, not {budget.outcomes}"),
+        (not _whole(budget.simulations), f"budget.simulations must be ≥ 1, not {budget.simulations}"),
+        (budget.max_depth is not None and not _whole(budget.max_depth), f"budget.max_depth must be ≥ 1, not {budget.max_depth}"),
+        (not budget.outcomes or not all(map(_whole, budget.outcomes)), f"budget.outcomes must be numbers ≥ 1, not {budget.outcomes}"),
         (rules.root not in ("gumbel", "puct"), f"rules.root must be gumbel or puct, not {rules.root!r}"),
-        (rules.considered < 1, f"rules.considered must be ≥ 1, not {rules.considered}"),
-        (not rules.temperature >= 0, f"rules.temperature must be ≥ 0, not {rules.temperature}"),
+        (not _whole(rules.considered), f"rules.considered must be ≥ 1, not {rules.considered}"),
+        (not 0 <= rules.pb_c_init < inf, f"rules.pb_c_init must be ≥ 0 and finite, not {rules.pb_c_init}"),
+        (not 0 < rules.pb_c_base < inf, f"rules.pb_c_base must be > 0 and finite, not {rules.pb_c_base}"),
+        (not 0 <= reduction < inf, f"rules.first_play_reduction must be None, or ≥ 0 and finite, not {reduction}"),
+        (not 0 <= rules.gumbel_scale < inf, f"rules.gumbel_scale must be ≥ 0 and finite, not {rules.gumbel_scale}"),
+        (not 0 <= rules.temperature < inf, f"rules.temperature must be ≥ 0 and finite, not {rules.temperature}"),
         (not 0 <= rules.dirichlet_fraction <= 1, f"rules.dirichlet_fraction must be in 0–1, not {rules.dirichlet_fraction}"),
+        (not 0 < rules.dirichlet_alpha < inf, f"rules.dirichlet_alpha must be > 0 and finite, not {rules.dirichlet_alpha}"),
         (actions < 1, f"the model has {actions} actions, expected at least one"),
     )
     for bad, message in wrong:

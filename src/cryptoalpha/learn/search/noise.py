@@ -57,7 +57,7 @@ def play_by_visits(seed: int, roots: Roots, rules: Rules, visits: NDArray[np.int
     if rules.temperature <= 0:
         best: NDArray[np.int64] = np.where(visits == visits.max(axis=1, keepdims=True), q, -np.inf).argmax(axis=1)
         return best
-    powers = (visits / visits.max(axis=1, keepdims=True)) ** (1.0 / rules.temperature)
+    powers = np.where(visits > 0, (visits / visits.max(axis=1, keepdims=True)) ** (1.0 / rules.temperature), 0.0)  # 0⁰ = 1
     shares = np.cumsum(powers, axis=1) / powers.sum(axis=1, keepdims=True)
     draws = np.array([stream(seed, "search", "temperature", _name(roots, row)).random() for row in range(len(visits))])
     last = np.array([np.flatnonzero(row)[-1] for row in visits])

@@ -125,6 +125,70 @@ def test_reading_weights_by_hand_raises_and_shapes_may_be_read():
                 use()
 
 
+def test_a_value_that_leaves_as_a_number_raises_too():
+    net = nn.Linear(1, 1)
+    strategy = Evolution(net, EvolutionConfig(population=4), seed=0)
+    weight = net.weight
+    with torch.no_grad(), strategy.population():
+        for use in (
+            lambda: weight.item(), lambda: weight.tolist(), lambda: float(weight), lambda: int(weight), lambda: bool(weight > 0),
+            lambda: bool(weight), lambda: weight.numpy(), lambda: np.asarray(weight), lambda: repr(weight), lambda: weight in [1.0],
+            lambda: torch.equal(weight, weight), lambda: torch.allclose(weight, weight), lambda: torch.is_nonzero(weight),
+            lambda: f"{weight:.3f}", lambda: weight.untyped_storage(), lambda: torch.stack([weight]), lambda: weight.T,
+            lambda: list(weight), lambda: weight.add_(1.0),
+        ):  # fmt: skip
+            with pytest.raises(ConfigError, match="reads the evolved parameter 'weight'"):
+                use()
+    assert weight.item() == strategy.tensors[0].accepted[0]
+
+
+def test_a_view_made_before_the_population_is_seen():
+    net = nn.Linear(5, 4)
+    strategy = Evolution(net, EvolutionConfig(population=4), seed=0)
+    plain = net.weight.detach()
+    views = [plain[1:], plain[:, 2], plain.t(), plain.view(-1), plain[3:, 4:], plain.view(torch.int32), plain[:2], net.weight.data[2]]
+    whole = net.weight.data  # the whole parameter under another name is the parameter
+    square = nn.Linear(4, 4)
+    other, turned = Evolution(square, EvolutionConfig(population=4), seed=0), square.weight.detach().t()
+    x = torch.randn(4, 5)
+    with torch.no_grad(), strategy.population():
+        for view in views:
+            with pytest.raises(ConfigError, match="reads the evolved parameter 'weight'"):
+                view + 1
+        with pytest.raises(ConfigError, match="'linear' reads"):
+            nn.functional.linear(x, views[0])
+        found = nn.functional.linear(x, whole, net.bias)
+        assert torch.equal(found, net(x))
+    with torch.no_grad(), other.population(), pytest.raises(ConfigError, match="'linear' reads"):
+        nn.functional.linear(x[:, :4], turned)  # its address and shape are the parameter's, its order is not
+
+
+def test_parameters_in_one_storage_are_told_apart():
+    flat = torch.randn(30, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    weight, bias, fixed, across = flat[:20].view(4, 5), flat[20:24], flat[24:28], flat[22:26]
+    strategy = Evolution({"weight": weight, "bias": bias}, EvolutionConfig(population=4, sigma=0.3), seed=0)
+    x = torch.randn(3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad(), strategy.population() as population:
+        found = nn.functional.linear(population.spread(x), weight, bias) + fixed  # what is not evolved may be read
+        with pytest.raises(ConfigError, match="reads the evolved parameter 'bias'"):
+            across.sum()
+    for member in range(4):
+        with strategy.member(member // 2, 1 - 2 * (member % 2)):
+            assert (found[member] - nn.functional.linear(x, weight, bias) - fixed).abs().max() < 1e-12
+
+
+def test_a_parameter_is_no_input_of_a_layer():
+    values = {"queries": torch.randn(4, 5), "weight": torch.randn(3, 5), "scale": torch.randn(5)}
+    strategy = Evolution(values, EvolutionConfig(population=4), seed=0)  # four rows, four members: the shapes would fit
+    with torch.no_grad(), strategy.population():
+        for use in (
+            lambda: nn.functional.linear(values["queries"], values["weight"]),
+            lambda: nn.functional.layer_norm(values["queries"], (5,), values["scale"]),
+        ):
+            with pytest.raises(ConfigError, match="reads the evolved parameter 'queries'"):
+                use()
+
+
 def test_inputs_without_the_axis_of_members_are_refused():
     net = nn.Linear(5, 3)
     strategy = Evolution(net, EvolutionConfig(population=4), seed=0)

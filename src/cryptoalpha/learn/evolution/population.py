@@ -4,8 +4,10 @@
 
 While a `Population` is in force (a `with` block), `torch.nn.functional.linear`, `embedding` and `layer_norm` see the first axis of their
 input as the members: pair 0 +, pair 0 −, pair 1 +, …; `spread` puts that axis before an input that is common to all. Any other operation
-that reads an evolved parameter raises: no member is ever computed with weights that are not its own. Biases and other vectors have full
-noise, one copy per member.
+that reads the memory of an evolved parameter, also through a view made before the block, raises; only what tells nothing of its values
+(`TELLS_NO_VALUE`: shape, type, device …) is let through. So no member is ever computed with weights that are not its own, unless they were
+copied before the block, or are read past torch (a NumPy array of the same memory). Biases and other vectors have full noise, one copy per
+member.
 
 A layer costs O(r (rows + columns)) a member and sample more than without noise; writing each member's weights costs O(rows · columns) a
 member. A fitness so computed differs from one on written weights by rounding.
@@ -31,6 +33,19 @@ from cryptoalpha.core.errors import ConfigError, ModelError
 from cryptoalpha.learn.evolution.noise import Words
 from cryptoalpha.learn.evolution.tensors import EvolvedTensor
 
+_METHODS = """
+    size stride dim ndimension numel nelement element_size storage_offset is_contiguous is_floating_point is_complex is_signed get_device
+    data_ptr __len__ __hash__
+"""
+_PROPERTIES = "shape dtype device ndim itemsize nbytes layout is_leaf requires_grad is_cpu is_cuda is_sparse is_quantized is_meta is_nested"
+
+TELLS_NO_VALUE = frozenset(
+    [getattr(Tensor, name) for name in _METHODS.split()]
+    + [getattr(Tensor, name).__get__ for name in _PROPERTIES.split()]
+    + [torch.is_floating_point, torch.is_complex, torch.numel]
+)
+"""Operations that look at a tensor, not at its values: what they say of a parameter is the same for every member."""
+
 
 class Population(TorchFunctionMode):
     """Members of one generation; made by `Evolution.population`.
@@ -46,7 +61,13 @@ class Population(TorchFunctionMode):
         super().__init__()
         self.generation, self.pairs = generation, pairs
         self._words, self._sigma = words, sigma
-        self._evolved = {tensor.live.data_ptr(): tensor for tensor in tensors}  # by place: a state dict holds other objects
+        # By place: a state dict holds other objects. A storage may hold several parameters (a flattened model).
+        self._evolved = {tensor.live.data_ptr(): tensor for tensor in tensors}
+        self._places: dict[int, list[tuple[int, int, EvolvedTensor]]] = {}
+        for tensor in tensors:
+            start = tensor.live.data_ptr()
+            place = (start, start + tensor.live.nbytes, tensor)
+            self._places.setdefault(tensor.live.untyped_storage().data_ptr(), []).append(place)
         self._noise: dict[tuple[str, str], tuple[Tensor, ...]] = {}
 
     @property
@@ -63,23 +84,21 @@ class Population(TorchFunctionMode):
     ) -> Any:
         named = dict(kwargs or {})
         read = self._read((*args, *named.values()))
-        if not read:
+        if not read or func in TELLS_NO_VALUE:
             return func(*args, **named)
-        if all(part.shape == self._evolved[part.data_ptr()].live.shape for part in read):
+        given = args[0] if args else named.get("input")  # a parameter may be a layer's weight, not what it is applied to
+        if all(part is not given and self._is_whole(part) for part, _ in read):
             if func is linear:
                 return self._linear(*args, **named)
             if func is layer_norm:
                 return self._layer_norm(*args, **named)
             if func is embedding and named.get("max_norm") is None and (len(args) < 4 or args[3] is None):
                 return self._embedding(args[0] if args else named["input"], args[1] if len(args) > 1 else named["weight"])
-        found = func(*args, **named)
-        if isinstance(found, Tensor) or (isinstance(found, tuple | list) and any(isinstance(part, Tensor) for part in found)):
-            raise ConfigError(
-                f"{getattr(func, '__name__', func)!r} reads the evolved parameter {self._evolved[read[0].data_ptr()].name!r}, which only "
-                f"linear, embedding (without max_norm) and layer_norm can do for many members at once",
-                hint="evolve without it (only=…), or give a fitness of the live weights instead of Together",
-            )
-        return found  # a shape, a type, a device: the same for every member
+        raise ConfigError(
+            f"{_name(func)!r} reads the evolved parameter {read[0][1].name!r}, which only "
+            f"linear, embedding (without max_norm) and layer_norm can do for many members at once",
+            hint="evolve without it (only=…), or give a fitness of the live weights instead of Together",
+        )
 
     def _linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         evolved = self._of(weight)
@@ -160,15 +179,41 @@ class Population(TorchFunctionMode):
     def _of(self, parameter: Tensor) -> EvolvedTensor | None:
         return self._evolved.get(parameter.data_ptr())
 
-    def _read(self, values: Iterable[Any]) -> list[Tensor]:
-        """The evolved parameters among the arguments of an operation, also those in a list (`torch.cat`)."""
-        found: list[Tensor] = []
+    def _is_whole(self, part: Tensor) -> bool:
+        """Exactly an evolved parameter, element for element: not a part of it, nor the same memory in another order or type."""
+        evolved = self._of(part)
+        live = None if evolved is None else evolved.live
+        return live is not None and (part.shape, part.stride(), part.dtype) == (live.shape, live.stride(), live.dtype)
+
+    def _read(self, values: Iterable[Any]) -> list[tuple[Tensor, EvolvedTensor]]:
+        """Tensors among the arguments of an operation that share memory with an evolved parameter, also those in lists and mappings."""
+        found: list[tuple[Tensor, EvolvedTensor]] = []
         for value in values:
             if isinstance(value, Tensor):
-                found += [value] if value.data_ptr() in self._evolved else []
+                evolved = self._beneath(value)
+                found += [] if evolved is None else [(value, evolved)]
             elif isinstance(value, tuple | list):
                 found += self._read(value)
+            elif isinstance(value, Mapping):
+                found += self._read(value.values())
         return found
+
+    def _beneath(self, value: Tensor) -> EvolvedTensor | None:
+        """The evolved parameter that a tensor's elements lie in, whether it is the parameter or a view of it."""
+        if value.layout != torch.strided:
+            return None  # sparse tensors have no storage of their own, and none is evolved
+        places = self._places.get(value.untyped_storage().data_ptr())
+        if places is None or not value.numel():
+            return None
+        start = value.data_ptr()
+        stop = start + value.element_size() * (1 + sum((size - 1) * step for size, step in zip(value.shape, value.stride(), strict=True)))
+        return next((evolved for first, last, evolved in places if start < last and first < stop), None)
+
+
+def _name(func: Callable[..., Any]) -> str:
+    """What an operation is called; a property (`weight.T`) by its own name, not by that of its getter."""
+    name = getattr(func, "__name__", str(func))
+    return str(func.__self__.__name__) if name == "__get__" and hasattr(func, "__self__") else name
 
 
 def perturbed_linear(x: Tensor, weight: Tensor, left: Tensor, right: Tensor, scale: Tensor) -> Tensor:

@@ -31,6 +31,8 @@ class CryptoAlphaError(Exception):
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.hint = hint
+        if hint:
+            self.add_note(f"→ {hint}")  # a traceback shows it too: not everybody comes through the command line
 
 
 class ConfigError(CryptoAlphaError):

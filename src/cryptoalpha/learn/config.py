@@ -9,6 +9,7 @@ from pydantic import Field
 from cryptoalpha.core.config import Count, Fraction, Positive, Section
 
 Discount = Annotated[float, Field(gt=0.0, lt=1.0, allow_inf_nan=False)]
+Fanouts = Annotated[tuple[Count, ...], Field(min_length=1)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 
 
@@ -32,10 +33,10 @@ class PlannerConfig(Section):
     considered_actions: Count = 16
     """Actions that a Gumbel root considers at most, the likeliest by its prior."""
 
-    outcomes: tuple[Count, ...] = (8, 4)
+    outcomes: Fanouts = (8, 4)
     """Outcomes of a chance node in tree search, by depth; the last number holds for all deeper nodes."""
 
-    branching: tuple[Count, ...] = (28, 28)
+    branching: Fanouts = (28, 28)
     """Outcomes per node and depth of a scenario tree. Their product is the number of leaves: 784 reach the optimum of a mean-reverting
     market with a good guess at the leaves, and 96 % of it with none."""
 

@@ -111,3 +111,8 @@ def test_attribute_docstrings_describe_the_fields():
 def test_numbers_out_of_range_are_refused(bad):
     with pytest.raises(ValidationError):
         VenueSection(**bad)
+
+
+def test_what_to_do_is_in_the_traceback_too():
+    assert ConfigError("a is wrong", hint="set it to b").__notes__ == ["→ set it to b"]
+    assert not hasattr(ConfigError("a is wrong"), "__notes__")

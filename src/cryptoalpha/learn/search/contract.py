@@ -229,6 +229,10 @@ class PlanStats:
 class PlanResult:
     """What to do and why. Shapes: action `[B]`, policy_target, q and visits `[B, A]`, value `[B]`; visits are None for a scenario tree.
 
+    `value` of a scenario tree is that of its best action. Of a tree search it is the mean of what its simulations found, those included
+    that tried what is bad (mctx's search value): less than the best Q, most of all below a Gumbel root, which tries every action it
+    considers. `q[row, action[row]]` is what the chosen action is worth.
+
     An illegal action has policy target 0 and Q −inf; one never visited in a tree search has the Q that completes it (Gumbel) or 0 visits.
     """
 

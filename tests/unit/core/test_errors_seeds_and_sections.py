@@ -114,5 +114,5 @@ def test_numbers_out_of_range_are_refused(bad):
 
 
 def test_what_to_do_is_in_the_traceback_too():
-    assert ConfigError("a is wrong", hint="set it to b").__notes__ == ["→ set it to b"]
-    assert not hasattr(ConfigError("a is wrong"), "__notes__")
+    assert errors.ConfigError("a is wrong", hint="set it to b").__notes__ == ["→ set it to b"]
+    assert not hasattr(errors.ConfigError("a is wrong"), "__notes__")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from cryptoalpha.core.errors import ConfigError, DataMissingError, ModelError, S
 from cryptoalpha.learn.config import EvolutionConfig
 from cryptoalpha.learn.evolution import Evolution, evolve, load, save
 from cryptoalpha.learn.workers import InProcess, LocalProcesses
+from cryptoalpha.store.array_file import read_arrays, write_arrays
 
 
 def run(values: dict[str, torch.Tensor], generations: int, **more: object) -> Evolution:
@@ -200,6 +202,77 @@ def test_progress_is_told_every_generation_and_reads_as_a_sentence(tmp_path):
         "generation 0: mean 1, best 1; accept split -1, undone: below 0",
         "generation 1: mean 2, best 2; accept split 0.5, kept",
     ]
+
+
+def goals(*given: float) -> tuple[dict[str, torch.Tensor], Evolution, object]:
+    w = values()
+    return w, Evolution(w, EvolutionConfig(population=6), seed=0), iter(given).__next__
+
+
+@pytest.mark.parametrize("bad", [math.inf, -math.inf, math.nan])
+def test_a_start_that_cannot_be_measured_is_refused(bad):
+    w, strategy, accept = goals(bad, 0.0)
+    with pytest.raises(ModelError, match="generation 0"):
+        evolve(strategy, lambda g: float(w["b"].sum()), generations=1, accept=accept)
+    assert torch.equal(w["w"], values()["w"])
+
+
+@pytest.mark.parametrize("bad", [math.inf, math.nan])
+def test_a_goal_that_is_no_number_undoes_the_update_and_says_so(bad):
+    w, strategy, accept = goals(0.0, bad)
+    with pytest.raises(ModelError, match=r"generation 0: the goal on the accept split is .*; the update was undone"):
+        evolve(strategy, lambda g: float(w["b"].sum()), generations=1, accept=accept)
+    assert torch.equal(w["w"], values()["w"])
+    assert not strategy.is_proposing
+
+
+def test_a_goal_that_raises_undoes_the_update():
+    w, strategy, _ = goals()
+    seen = []
+
+    def accept() -> float:
+        seen.append(w["w"].clone())
+        if len(seen) == 2:
+            raise RuntimeError("the market closed")
+        return 0.0
+
+    with pytest.raises(RuntimeError, match="the market closed"):
+        evolve(strategy, lambda g: float(w["b"].sum()), generations=1, accept=accept)
+    assert not torch.equal(seen[0], seen[1])  # there was an update to undo
+    assert all(torch.equal(w[name], value) for name, value in values().items())
+    assert not strategy.is_proposing
+    assert strategy.steps == 0
+
+
+def test_minus_infinity_is_never_accepted():
+    w, strategy, accept = goals(0.0, -math.inf, -math.inf)
+    found = evolve(strategy, lambda g: float(w["b"].sum()), generations=2, accept=accept)
+    assert [made.accepted for made in found.history] == [False, False]
+    assert torch.equal(w["w"], values()["w"])
+
+
+@pytest.mark.parametrize(
+    ("part", "damage", "words"),
+    [
+        ("second/b", None, "has no array 'second/b'"),
+        ("first/b", np.zeros(8, np.float32), r"'first/b' as float32\(8,\), expected float32\(7,\)"),
+        ("first/b", np.zeros(7), "'first/b' as float64"),
+        ("second/b", np.full(7, np.nan, np.float32), "in 'second/b'"),
+        ("second/b", np.full(7, -1, np.float32), "in 'second/b'"),
+        ("accepted/b", np.full(7, np.inf, np.float32), "in 'accepted/b'"),
+    ],
+)
+def test_a_checkpoint_that_is_not_a_state_of_the_run_changes_nothing(tmp_path, part, damage, words):
+    path = tmp_path / "run"
+    save(run(values(), 2), path)
+    arrays, state = read_arrays(path, kind="evolution strategy")
+    arrays.pop(part) if damage is None else arrays.update({part: damage})
+    write_arrays(path, arrays, state, kind="evolution strategy")
+    strategy = run(values(), 1)
+    before = strategy.fingerprint()
+    with pytest.raises(StoreError, match=words):
+        load(strategy, path)
+    assert strategy.fingerprint() == before
 
 
 @pytest.mark.parametrize(("generations", "every"), [(0, 1), (1, 0)])

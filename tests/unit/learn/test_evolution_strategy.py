@@ -85,6 +85,22 @@ def test_updates_equal_a_materialised_strategy_with_torch_adam(rank):
         np.testing.assert_allclose(value.numpy(), slow[name].detach().numpy(), atol=2e-7)  # noise is summed in float32
 
 
+@pytest.mark.parametrize("rank", [0, 1, 4])
+@pytest.mark.parametrize("sigma", [0.05, 0.2])
+def test_the_gradient_itself_has_its_size(rank, sigma):
+    # Adam forgives a wrong factor; its first moment after one step, (1 − β₁) g, does not.
+    values = weights(torch.float64)
+    strategy = Evolution(values, EvolutionConfig(population=8, sigma=sigma, rank=rank), seed=1)
+    fitness = np.array([[5.0, 1.0], [2.0, 7.0], [4.0, 3.0], [0.0, 6.0]])
+    differences = np.array([4, -5, 1, -6]) / 7  # of the centred ranks of eight members, which are 1/7 apart
+    expected = {name: sum(differences[p] * noise(strategy, name, p) for p in range(4)) / (8 * sigma) for name in values}
+    strategy.tell(fitness)
+    for tensor in strategy.tensors:
+        gradient = tensor.first.reshape(tensor.live.shape) / 0.1
+        np.testing.assert_allclose(gradient, expected[tensor.name], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(tensor.second.reshape(tensor.live.shape) / 0.001, expected[tensor.name] ** 2, rtol=1e-3, atol=1e-4)
+
+
 def test_low_rank_noise_has_unit_variance():
     strategy = Evolution({"w": torch.zeros(200, 300)}, EvolutionConfig(rank=2, population=2), seed=0)
     assert noise(strategy, "w", 0).std() == pytest.approx(1.0, abs=0.05)
@@ -227,6 +243,23 @@ def test_a_proposal_must_be_decided_before_anything_else():
     for call in (lambda: strategy.write(0, 1), lambda: strategy.evaluate(lambda g: 0.0), lambda: strategy.tell(table(2))):
         with pytest.raises(ConfigError, match="neither accepted nor undone"):
             call()
+
+
+@pytest.mark.parametrize("pairs", [range(2, 3), range(5, 8), range(-1, 1), range(0, 3), range(0)])
+def test_pairs_of_another_generation_are_refused(pairs):
+    values = weights()
+    before = values["matrix"].clone()
+    strategy = Evolution(values, EvolutionConfig(population=4), seed=0)
+    calls = [lambda: strategy.evaluate(lambda generation: 0.0, pairs), lambda: strategy.population(pairs)]
+    if pairs and pairs[0] not in (0, 1):
+        calls.append(lambda: strategy.write(pairs[0], 1))
+        calls.append(lambda: strategy.member(pairs[0], 1).__enter__())
+    for call in calls:
+        with pytest.raises(ConfigError, match="a generation has the pairs 0 to 1"):
+            call()
+    with pytest.raises(ConfigError, match="the sign of a member is 0"):
+        strategy.write(0, 0)
+    assert torch.equal(values["matrix"], before)
 
 
 def test_same_seed_same_bits_another_seed_others():

@@ -6,10 +6,14 @@ wants to keep.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cryptoalpha.core.errors import ConfigError
+import numpy as np
+from numpy.typing import NDArray
+
+from cryptoalpha.core.errors import ConfigError, StoreError
 from cryptoalpha.learn.evolution.strategy import Evolution
 from cryptoalpha.store.array_file import read_arrays, write_arrays
 
@@ -42,11 +46,12 @@ def load(strategy: Evolution, path: Path) -> dict[str, Any]:
 
     Raises:
         DataMissingError: if there is no such file.
-        StoreError: if it is damaged or no such file; nothing is changed then.
+        StoreError: if it is damaged, no such file, or lacks an array, or one is not finite; nothing is changed then.
         ConfigError: if it belongs to another run, version, setting or network; says which, and nothing is changed.
     """
     arrays, state = read_arrays(path, kind=KIND)
     _check(strategy, state, path)
+    _check_arrays(strategy, arrays, path)
     for tensor in strategy.tensors:
         for part in PARTS:
             getattr(tensor, part)[:] = arrays[f"{part}/{tensor.name}"]
@@ -71,11 +76,29 @@ def _check(strategy: Evolution, header: dict[str, Any], path: Path) -> None:
                 hint="give it another file, or build the run as the checkpoint's was",
             )
     for name, expected in strategy.config.model_dump().items():
-        if header["config"].get(name) != expected:
+        made_with = header.get("config", {}).get(name)
+        if made_with != expected:
             raise ConfigError(
-                f"the checkpoint {path} was made with learn.evolution.{name} {header['config'].get(name)}, this run has {expected}",
+                f"the checkpoint {path} was made with learn.evolution.{name} {made_with}, this run has {expected}",
                 hint="a run keeps its settings; to change them, start a new one from these weights",
             )
+
+
+def _check_arrays(strategy: Evolution, arrays: Mapping[str, NDArray[Any]], path: Path) -> None:
+    """All of them, before the first is written: half a checkpoint is no state of any run."""
+    for tensor in strategy.tensors:
+        for part in PARTS:
+            name, own = f"{part}/{tensor.name}", getattr(tensor, part)
+            found = arrays.get(name)
+            if found is None:
+                raise StoreError(f"the checkpoint {path} has no array {name!r}", hint="restore it from a copy, or delete it and begin anew")
+            if (found.shape, found.dtype) != (own.shape, own.dtype):
+                raise StoreError(f"the checkpoint {path} has {name!r} as {found.dtype}{found.shape}, expected {own.dtype}{own.shape}")
+            if not np.isfinite(found).all() or (part == "second" and (found < 0).any()):
+                raise StoreError(
+                    f"the checkpoint {path} holds values in {name!r} that no run can have come to (NaN, ∞, a second moment below 0)",
+                    hint="restore it from a copy, or delete it and begin anew",
+                )
 
 
 def _short(value: object) -> str:

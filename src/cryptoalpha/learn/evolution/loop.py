@@ -21,7 +21,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from math import isnan
+from math import inf, isfinite, isnan
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +104,8 @@ def evolve(
         progress: called after every generation.
 
     Raises:
-        ModelError: if a fitness or the goal is NaN, or a worker has other weights than this process. The accepted weights are back then.
+        ModelError: if a fitness or the goal is NaN, the goal +∞ or its first value not finite, or a worker has other weights than this
+            process. The accepted weights are back then.
         ConfigError: if the checkpoint belongs to another run, or `generations` or `checkpoint_every` is not positive.
         StoreError: if the checkpoint is damaged or cannot be written.
     """
@@ -139,8 +140,14 @@ class _Run:
             notes = load(self.strategy, checkpoint)
             self.history = [Generation(**made) for made in notes["history"]]
             self.start_goal, self.best_goal = notes["start_goal"], notes["best_goal"]
-        if self.accept is not None and self.best_goal is None:
-            self.start_goal = self.best_goal = self._goal()
+        if self.accept is not None:
+            if self.best_goal is None:
+                self.start_goal = self.best_goal = self._goal("before the first generation")
+            if not isfinite(self.best_goal):  # no fall could be told from it: a start of −∞ would accept −∞, one of +∞ nothing
+                raise ModelError(
+                    f"the goal on the accept split is {self.best_goal} before generation {self.strategy.generation}, expected a number",
+                    hint="begin with weights whose goal can be measured",
+                )
         if self.workers is not None:
             _join(self.workers, self.strategy)
 
@@ -159,7 +166,7 @@ class _Run:
             floor = self.best_goal - self.strategy.config.accept_tolerance
             self.strategy.propose(table)
             try:
-                goal = self._goal()
+                goal = self._goal("the update was undone")
                 accepted = goal >= floor
             except BaseException:
                 self.strategy.undo()
@@ -189,12 +196,12 @@ class _Run:
             table[pair] = plus, minus
         return table
 
-    def _goal(self) -> float:
+    def _goal(self, what: str) -> float:
         assert self.accept is not None
         goal = float(self.accept())
-        if isnan(goal):
+        if isnan(goal) or goal == inf:
             raise ModelError(
-                f"generation {self.strategy.generation}: the goal on the accept split is NaN; the update was undone",
+                f"generation {self.strategy.generation}: the goal on the accept split is {'NaN' if isnan(goal) else '+∞'}; {what}",
                 hint="a goal that can fail should return −inf, which is never accepted",
             )
         return goal

@@ -91,8 +91,15 @@ class Evolution:
         return sum(tensor.state_bytes for tensor in self.tensors)
 
     def write(self, pair: int, sign: int) -> None:
-        """Put one member's weights in place: accepted + sign · σ · e of that pair of this generation. `restore` takes them back."""
+        """Put one member's weights in place: accepted + sign · σ · e of that pair of this generation. `restore` takes them back.
+
+        Raises:
+            ConfigError: if this generation has no such pair, or the sign is not 1 or −1.
+        """
         self._check_settled()
+        self._check_pairs(range(pair, pair + 1))
+        if sign not in SIGNS:
+            raise ConfigError(f"the sign of a member is {sign}, expected 1 or −1")
         word = members(self.generation, self.pairs, range(pair, pair + 1))
         for tensor in self.tensors:
             tensor.write(word, sign * self.config.sigma)
@@ -115,10 +122,10 @@ class Evolution:
         """The members of those pairs (of all by default), to be computed at once through shared weights.
 
         Raises:
-            ConfigError: if noise has full rank (`rank` 0).
+            ConfigError: if noise has full rank (`rank` 0), or this generation has no such pairs.
         """
         self._check_settled()
-        chosen = range(self.pairs) if pairs is None else pairs
+        chosen = self._check_pairs(range(self.pairs) if pairs is None else pairs)
         if self.config.rank == 0:
             raise ConfigError("members with full noise share no weights", hint="set learn.evolution.rank to 1 or more")
         return Population(self.tensors, self.generation, chosen, members(self.generation, self.pairs, chosen), self.config.sigma)
@@ -128,9 +135,10 @@ class Evolution:
 
         Raises:
             ModelError: if a fitness is NaN; names generation, pair and sign. ±∞ is allowed: it ranks last or first.
+            ConfigError: if this generation has no such pairs.
             Whatever the fitness raises.
         """
-        chosen = range(self.pairs) if pairs is None else pairs
+        chosen = self._check_pairs(range(self.pairs) if pairs is None else pairs)
         self._check_settled()
         found = np.zeros((len(chosen), 2))
         if isinstance(fitness, Together):
@@ -218,6 +226,12 @@ class Evolution:
     def _check_settled(self) -> None:
         if self._proposed is not None:
             raise ConfigError(f"the proposal of generation {self.generation} is neither accepted nor undone", hint="call accept or undo")
+
+    def _check_pairs(self, pairs: range) -> range:
+        """The same pairs, if they are this generation's: further ones would be another generation's noise."""
+        if not pairs or min(pairs) < 0 or max(pairs) >= self.pairs:
+            raise ConfigError(f"pairs {pairs} were asked for; a generation has the pairs 0 to {self.pairs - 1}")
+        return pairs
 
     def _check_fitness(self, table: Table, pairs: Sequence[int]) -> None:
         for row, pair in enumerate(pairs):

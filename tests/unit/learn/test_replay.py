@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -125,6 +127,45 @@ def test_lanes_are_links_in_time_and_break_where_told_or_where_rows_have_made_ro
         buffer.add(one(0))
     with pytest.raises(ConfigError, match="row 0 is not held: the buffer holds 1 to 4"):
         buffer.targets(first)
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 10_000), capacity=st.integers(2, 11), n=st.integers(1, 4))
+def test_targets_stay_right_while_rows_make_room(seed, capacity, n):
+    # Three lanes at random in blocks of random size, many times around the ring, beside a list that forgets nothing.
+    random = stream(seed, "test")
+    buffer = ReplayBuffer(SCHEMA, ReplayConfig(capacity=capacity, n_steps=n), seed=0)
+    history, last, following = [], {}, {}
+    for _ in range(12):
+        count = int(random.integers(1, capacity + 1))
+        table = rows(count, random)
+        lanes = random.integers(0, 3, count).tolist() if random.random() < 0.8 else None
+        for place, row in enumerate(buffer.add(table, lanes=lanes).tolist()):
+            history.append({name: column[place] for name, column in table.items()})
+            if lanes is None:
+                continue
+            if lanes[place] in last:
+                following[last.pop(lanes[place])] = row
+            if not (table["terminated"][place] or table["truncated"][place]):
+                last[lanes[place]] = row
+        wanted = []
+        for row in buffer.ids.tolist():
+            steps = [row]
+            while len(steps) <= n and steps[-1] in following:
+                steps.append(following[steps[-1]])
+            wanted.append(naive_target([history[step] for step in steps], 0, n))
+        assert_allclose(buffer.targets(buffer.ids), wanted, rtol=1e-12)
+
+
+def test_a_few_targets_read_a_few_rows():
+    # Asserted by the memory they take: copies of whole columns of 200,000 rows would show.
+    buffer = ReplayBuffer(SCHEMA, ReplayConfig(capacity=200_000), seed=0)
+    buffer.add(rows(200_000, stream(0, "test")))
+    tracemalloc.start()
+    buffer.targets(buffer.ids[:10])
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 2_000_000  # `ids` itself takes 1,600,000
 
 
 # --- memory and rows
@@ -265,6 +306,26 @@ def test_the_same_seed_draws_the_same_rows_and_another_name_others():
 def test_an_empty_buffer_draws_nothing():
     with pytest.raises(ConfigError, match="empty buffer"):
         ReplayBuffer({"x": Column()}, ReplayConfig(), seed=0).sample(1)
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.5])
+def test_fewer_than_one_row_cannot_be_drawn(count):
+    buffer = ReplayBuffer(SCHEMA, ReplayConfig(capacity=4), seed=0)
+    buffer.add(rows(2, stream(0, "test")))
+    for draw in (buffer.sample, buffer.sample_prioritised):
+        with pytest.raises(ConfigError, match=f"{count} rows were asked for"):
+            draw(count)
+
+
+@pytest.mark.parametrize("exponent", [0.6, 1.0])
+def test_the_largest_priorities_leave_the_weights_finite_and_larger_ones_are_refused(exponent):
+    buffer = ReplayBuffer(SCHEMA, ReplayConfig(capacity=4, priority_exponent=exponent, importance_exponent=1.0), seed=0)
+    ids = buffer.add(rows(4, stream(0, "test")))
+    buffer.rate(ids, np.full(4, 1e100))
+    assert_allclose(buffer.sample_prioritised(8).weights, 1.0)
+    for priority in (1e101, 1e308, np.inf, np.nan, -1.0):
+        with pytest.raises(ModelError, match="priority of row 1 is"):
+            buffer.rate(ids[:2], [1.0, priority])
 
 
 # --- re-planning

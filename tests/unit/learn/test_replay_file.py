@@ -137,6 +137,15 @@ def test_what_is_no_buffer_or_another_one_is_refused_by_name(tmp_path, whole):
         write_arrays(tmp_path / "replay", {"text": np.array(["a"])}, {}, kind="test")
 
 
+def test_a_buffer_kept_under_other_settings_is_refused_with_what_differs(tmp_path):
+    kept = ReplayConfig(capacity=5, n_steps=3)
+    ReplayBuffer(SCHEMA, kept, seed=0).save(tmp_path / "replay")
+    assert ReplayBuffer.restore(tmp_path / "replay", config=kept).config == kept
+    today = ReplayConfig(capacity=6, n_steps=3, surprise_share=0.5)
+    with pytest.raises(ConfigError, match=r"replay.capacity was 5, is 6; learn.replay.surprise_share was 0.0, is 0.5"):
+        ReplayBuffer.restore(tmp_path / "replay", config=today)
+
+
 FULL_DISK = """
 import resource, sys
 import numpy as np

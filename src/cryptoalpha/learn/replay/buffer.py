@@ -21,6 +21,7 @@ from cryptoalpha.core.seeds import stream
 from cryptoalpha.learn.config import ReplayConfig
 from cryptoalpha.learn.replay import n_step
 from cryptoalpha.learn.replay.schema import Column, Schema, as_columns, checked_schema
+from cryptoalpha.learn.replay.settings import refuse_other_settings
 from cryptoalpha.learn.replay.sum_tree import SumTree, tree_bytes
 from cryptoalpha.store.array_file import Array, Kept, read_arrays, write_arrays
 
@@ -29,6 +30,9 @@ Ids = NDArray[np.int64]
 KIND = "cryptoalpha replay 1"
 SMALLEST_PRIORITY = 1e-6
 """Added to every priority before the exponent, so that a row without error is not lost for ever."""
+
+LARGEST_WEIGHT = 1e100
+"""Largest surprise or priority: sums over any number of rows, and shares of them, stay finite."""
 
 
 class Sample(NamedTuple):
@@ -85,7 +89,7 @@ class ReplayBuffer:
         Args:
             rows: every column, `[n, *shape]`, in order of time.
             lanes: `[n]` which of several episodes played side by side a row continues; without it every row stands alone for `targets`.
-            surprise: `[n]` ≥ 0, how much the search changed the network's mind (`policy_surprise`); 0 without it.
+            surprise: `[n]`, 0 to 1e100, how much the search changed the network's mind (`policy_surprise`); 0 without it.
 
         Raises:
             ConfigError: for rows that do not fit the schema or are more than the capacity.
@@ -117,6 +121,10 @@ class ReplayBuffer:
         slots = self._slots(ids)
         return {name: column[slots] for name, column in self._columns.items()}
 
+    def column(self, ids: Ids, name: str) -> Array:
+        """A copy of one column of these rows."""
+        return self._columns[name][self._slots(ids)]
+
     def write(self, ids: Ids, values: Mapping[str, ArrayLike], *, surprise: ArrayLike | None = None) -> None:
         """Overwrite some columns of these rows (what `reanalyse` does)."""
         count, columns = as_columns(self.schema, values, partial=True)
@@ -130,8 +138,13 @@ class ReplayBuffer:
             self._surprise.set(slots, weights)
 
     def sample(self, count: int) -> Sample:
-        """Draw rows with replacement: evenly, but for `config.surprise_share` of the draws, which fall in proportion to surprise."""
-        self._check_not_empty()
+        """Draw `count` ≥ 1 rows with replacement: evenly, but for `config.surprise_share` of the draws, which fall in proportion to
+        surprise.
+
+        Raises:
+            ConfigError: for an empty buffer, or a count below 1.
+        """
+        self._check_draw(count)
         held = len(self)
         ids = self._added - held + self._random.integers(held, size=count)
         if self.config.surprise_share > 0.0:
@@ -143,8 +156,8 @@ class ReplayBuffer:
 
     def sample_prioritised(self, count: int) -> Sample:
         """Draw rows with probability ∝ priority^α, one from each of `count` equal parts of the total, with importance weights
-        (held · P)^−β / largest of the batch. Rows not yet rated have the largest priority seen."""
-        self._check_not_empty()
+        (held · P)^−β / largest of the batch. Rows not yet rated have the largest priority seen. Raises like `sample`."""
+        self._check_draw(count)
         points = (np.arange(count) + self._random.random(count)) * (self._priority.total / count)
         slots = self._priority.find(points)
         chance = self._priority.get(slots) / self._priority.total
@@ -153,7 +166,7 @@ class ReplayBuffer:
         return Sample(ids, self.rows(ids), weights / weights.max())
 
     def rate(self, ids: Ids, priorities: ArrayLike) -> None:
-        """Set the priorities `[n]` ≥ 0 of rows, such as the size of their last error."""
+        """Set the priorities `[n]`, 0 to 1e100, of rows, such as the size of their last error."""
         rated = _weights("priority", priorities, len(ids)) + SMALLEST_PRIORITY
         self._priority.set(self._slots(ids), rated**self.config.priority_exponent)
         self._largest_priority = max(self._largest_priority, float(rated.max(initial=0.0)))
@@ -172,11 +185,11 @@ class ReplayBuffer:
         trail = n_step.Trail(
             rewards=column["reward"],
             discounts=column["discount"],
-            terminated=column["terminated"].astype(np.bool_),
-            truncated=column["truncated"].astype(np.bool_),
+            terminated=column["terminated"],
+            truncated=column["truncated"],
             values=column["value"],
             values_after=column["value_after"],
-            next_row=np.where(self._next < 0, -1, self._next % self.config.capacity),
+            next_row=self._next,  # a row's successor is younger, so it is held as long as the row is
         )
         return n_step.follow(trail, self._slots(ids), steps)
 
@@ -198,21 +211,26 @@ class ReplayBuffer:
         write_arrays(path, arrays, state, kind=KIND)
 
     @classmethod
-    def restore(cls, path: Path, *, schema: Schema | None = None, memory_bytes: int = 2 << 30) -> ReplayBuffer:
+    def restore(
+        cls, path: Path, *, schema: Schema | None = None, config: ReplayConfig | None = None, memory_bytes: int = 2 << 30
+    ) -> ReplayBuffer:
         """The buffer that was saved, bit for bit: the next draws are those that the saved one would have made.
 
         Args:
             schema: if given, what the file must hold.
+            config: today's settings; if given, they must be those that the buffer was filled under.
 
         Raises:
             DataMissingError: if there is no such file.
             StoreError: if it is damaged, or its columns are others than `schema` says.
-            ConfigError: if it needs more than `memory_bytes`.
+            ConfigError: if it needs more than `memory_bytes`, or was kept under other settings than `config`; each is named.
         """
         kept = read_arrays(path, kind=KIND)
         stored = {name: Column(tuple(shape), dtype, finite) for name, shape, dtype, finite in kept.state["schema"]}
         if schema is not None and dict(schema) != stored:
             raise StoreError(f"{path} holds columns {stored}, expected {dict(schema)}", hint="begin a new buffer")
+        if config is not None:
+            refuse_other_settings(str(path), kept.state["config"], config.model_dump(), "learn.replay.")
         buffer = cls(stored, ReplayConfig.model_validate(kept.state["config"]), seed=0, memory_bytes=memory_bytes)
         buffer._take(kept)
         return buffer
@@ -256,7 +274,9 @@ class ReplayBuffer:
         oldest = self._added - len(self)
         return oldest + (slots - oldest) % self.config.capacity
 
-    def _check_not_empty(self) -> None:
+    def _check_draw(self, count: int) -> None:
+        if not isinstance(count, int | np.integer) or count < 1:
+            raise ConfigError(f"{count} rows were asked for, expected a whole number of at least 1")
         if not len(self):
             raise ConfigError("an empty buffer was asked for rows", hint="add rows first")
 
@@ -287,9 +307,10 @@ def _weights(what: str, given: ArrayLike, count: int) -> NDArray[np.float64]:
     weights = np.asarray(given, np.float64)
     if weights.shape != (count,):
         raise ConfigError(f"{what} has shape {weights.shape}, expected [{count}]")
-    if not (np.isfinite(weights) & (weights >= 0.0)).all():
-        row = int(np.argmin(np.isfinite(weights) & (weights >= 0.0)))
-        raise ModelError(f"{what} of row {row} is {weights[row]}, expected a finite number ≥ 0")
+    fine = (weights >= 0.0) & (weights <= LARGEST_WEIGHT)  # neither for a NaN
+    if not fine.all():
+        row = int(np.argmin(fine))
+        raise ModelError(f"{what} of row {row} is {weights[row]}, expected a finite number from 0 to {LARGEST_WEIGHT}")
     return weights
 
 

@@ -22,7 +22,7 @@ from cryptoalpha.store.array_file import Array
 
 @dataclass(frozen=True)
 class Trail:
-    """Rows linked in time. Shapes: all `[N]`; `next_row` is the index of the row that follows, or −1.
+    """Rows linked in time. Shapes: all `[N]`; row `next_row mod N` follows, or none where it is −1. Only rows walked over are read.
 
     `values` are those of the states in which was acted, `values_after` those of the states that the steps reached (read where a row is
     truncated or has no successor).
@@ -45,11 +45,12 @@ def follow(trail: Trail, start: NDArray[np.int64], n: int) -> NDArray[np.float64
         target[open_] += factor[open_] * trail.rewards[at]
         factor[open_] *= trail.discounts[at]
         following = trail.next_row[at]
-        last = trail.truncated[at] | (following < 0)
-        going_on = ~trail.terminated[at] & ~last
-        stops = ~trail.terminated[at] & last
+        terminated = trail.terminated[at].astype(np.bool_)
+        last = trail.truncated[at].astype(np.bool_) | (following < 0)
+        going_on = ~terminated & ~last
+        stops = ~terminated & last
         target[open_[stops]] += factor[open_[stops]] * trail.values_after[at[stops]]
-        open_, at = open_[going_on], following[going_on]
+        open_, at = open_[going_on], following[going_on] % len(trail.next_row)
         if step == n - 1:
             target[open_] += factor[open_] * trail.values[at]
     return target

@@ -46,7 +46,7 @@ def reanalyse(buffer: ReplayBuffer, ids: Ids, replan: Replan, *, version: int, c
 def stalest(buffer: ReplayBuffer, count: int, *, version: int, column: str = "model_version") -> Ids:
     """Ids of at most `count` rows written by models older than `version`: the oldest model first, then the oldest row."""
     ids = buffer.ids
-    versions = buffer.rows(ids)[column]
+    versions = buffer.column(ids, column)
     old = np.flatnonzero(versions < version)
     chosen: Ids = ids[old[np.argsort(versions[old], kind="stable")[:count]]]
     return chosen

@@ -174,6 +174,37 @@ def test_a_loss_that_is_not_a_number_names_the_step_and_the_last_good_checkpoint
         assert_array_equal(weights(resumed)["weight"], weights(again)["weight"])
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_one_bad_target_leaves_the_weights_of_the_last_good_step(bad):
+    reached, samples = [], regression()[1]
+    x, y = (tensor.clone() for tensor in samples.tensors)
+    y[int(Order(10, 4, 3, seed=0).batch(2)[0])] = bad  # an epoch has three steps: it is in none of the first two
+    model = regression()[0]
+
+    def loss(model, batch):
+        reached.append(weights(model)["weight"].copy())
+        return squared_error(model, batch)
+
+    with pytest.raises(ModelError, match="in step 3 of 9"):
+        fit(model, loss, TensorSamples(x, y), config=PLAIN, seed=0)
+    assert not np.array_equal(reached[1], reached[2])
+    assert_array_equal(weights(model)["weight"], reached[2])
+
+
+def test_a_bad_gradient_of_a_good_loss_moves_nothing():
+    model, samples = regression()
+    before = weights(model)["weight"].copy()
+
+    def loss(model, batch):
+        mean = squared_error(model, batch)
+        mean.register_hook(lambda gradient: gradient * math.inf)
+        return mean
+
+    with pytest.raises(ModelError, match="gradient's norm is"):
+        fit(model, loss, samples, config=PLAIN, seed=0)
+    assert_array_equal(weights(model)["weight"], before)
+
+
 def test_a_gradient_or_a_validation_that_is_not_finite_is_refused():
     class Kink(torch.autograd.Function):
         @staticmethod

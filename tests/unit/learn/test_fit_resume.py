@@ -224,6 +224,18 @@ def test_other_data_and_another_model_are_refused(tmp_path):
         fit(model, lambda m, b: loss(m(b[0]), b[1]), samples, **arguments)
 
 
+def test_a_run_in_another_precision_is_refused(tmp_path):
+    # `auto` computes in bf16 on some machines and in fp32 on others: the file is that of such another machine.
+    path = tmp_path / "run.fit"
+    with pytest.raises(KilledError):
+        train(path, 12)
+    state = checkpoint.decode(path.read_bytes(), "run.fit")
+    state["identity"]["precision"] = "bf16"
+    path.write_bytes(checkpoint.encode(state))
+    with pytest.raises(ConfigError, match="precision was 'bf16', is 'fp32'"):
+        train(path)
+
+
 def test_how_often_it_is_saved_may_change(tmp_path):
     path = tmp_path / "run.fit"
     with pytest.raises(KilledError):

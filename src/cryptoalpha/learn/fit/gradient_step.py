@@ -67,6 +67,7 @@ class GradientStep(Generic[B]):
             raise ConfigError(f"a micro batch of {micro_batch} samples was asked for; at least 1 is needed")
         self._samples, self._order, self._config, self._world = samples, order, config, world
         self._micro_batch = micro_batch
+        self._looks_first = world.size == 1 and world.device.type == "cpu"  # elsewhere a look would make the device or others wait
         self.precision = precision(config.mixed_precision, world.device)
         self.optimiser = adamw(model, learning_rate=config.learning_rate, weight_decay=config.weight_decay)
         self._parameters = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
@@ -77,7 +78,10 @@ class GradientStep(Generic[B]):
             self._rehearse()
 
     def __call__(self, step: int) -> torch.Tensor:
-        """Do it. Answers float64 `[2]` on the device: this process's part of the batch's mean loss, and the norm of the gradient."""
+        """Do it. Answers float64 `[2]` on the device: this process's part of the batch's mean loss, and the norm of the gradient.
+
+        In a single process on the CPU a loss or gradient that is not finite moves no weight.
+        """
         batch = self._order.batch(step)
         seed_randomness(self._order.noise_seed(step), self._world.device)
         factor = step_size_factor(step, self._order.steps, self._config.warmup, self._config.schedule)
@@ -87,7 +91,8 @@ class GradientStep(Generic[B]):
         with lost_world() if self._world.size > 1 else nullcontext():
             loss = self._descend(batch)
         norm = nn.utils.clip_grad_norm_(self._parameters, self._config.gradient_clip)
-        self.optimiser.step()
+        if not self._looks_first or (math.isfinite(float(loss)) and math.isfinite(float(norm))):
+            self.optimiser.step()
         return torch.stack((loss, norm.double()))
 
     def _descend(self, batch: torch.Tensor) -> torch.Tensor:

@@ -70,6 +70,8 @@ def fit(
 
     Raises:
         ModelError: a loss, a gradient or a validation that is not finite, named with its step; the checkpoint from before it stands.
+            Trained by one process on the CPU, `model` keeps the parameters of the last good step; on a GPU or by several processes the
+            bad step is noticed up to 16 steps late, so that `model` is spoiled and only the checkpoint is good.
         ConfigError: nothing to train, or a checkpoint of another run (other settings, seed, data, model, world or labels).
         StoreError: a checkpoint that is damaged or cannot be written.
         FitInterrupted: after Ctrl-C or SIGTERM, once the checkpoint is written; it is a `KeyboardInterrupt`.

@@ -58,7 +58,7 @@ def weights_of(model: nn.Module) -> Weights:
 
 
 def model_fingerprint(model: nn.Module) -> str:
-    """A text that differs between models with other weights: names, shapes, types, and which of them learn."""
+    """A text that differs between models built differently: names, shapes and types of weights, which of them learn. Not their values."""
     learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     parts = [
         (name, *((tuple(value.shape), str(value.dtype)) if isinstance(value, torch.Tensor) else ()), name in learning)

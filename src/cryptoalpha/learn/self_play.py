@@ -14,7 +14,7 @@ Source: Silver et al. 2018, "A general reinforcement learning algorithm that mas
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -28,6 +28,7 @@ from cryptoalpha.learn.config import ReplayConfig
 from cryptoalpha.learn.descent import descend
 from cryptoalpha.learn.replay.buffer import ReplayBuffer, policy_surprise
 from cryptoalpha.learn.replay.schema import Column
+from cryptoalpha.learn.replay.settings import refuse_other_settings
 from cryptoalpha.learn.search.contract import Booleans, Floats, PlanResult, Roots
 
 Features = Callable[[Floats], Floats]
@@ -200,6 +201,7 @@ class SelfPlay:
     def state(self) -> dict[str, Any]:
         """What continues this run bit for bit, together with the memory's own file (`memory.save`, `ReplayBuffer.restore`)."""
         return {
+            "settings": self._settings(),
             "net": self.net.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "iteration": self.iteration,
@@ -207,13 +209,26 @@ class SelfPlay:
         }
 
     def load(self, state: dict[str, Any], memory: ReplayBuffer) -> None:
-        """Continue from `state` with the memory that was saved beside it."""
+        """Continue from `state` with the memory that was saved beside it.
+
+        Raises:
+            ConfigError: if it is of a run with another seed, recipe or replay settings; what differs is named, and nothing has changed.
+        """
+        refuse_other_settings("the state of self-play", state.get("settings", {}), self._settings())
+        refuse_other_settings("its memory", memory.config.model_dump(), self.memory.config.model_dump(), "learn.replay.")
+        if memory.schema != self.memory.schema:
+            raise ConfigError(f"the memory holds columns {memory.schema}, expected {self.memory.schema}")
         self.net.load_state_dict(state["net"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.iteration = state["iteration"]
         self.world.load(state["world"])
         self.memory = memory
         self.publish()
+
+    def _settings(self) -> dict[str, Any]:
+        recipe = {f"recipe.{name}": value for name, value in asdict(self.recipe).items()}
+        replay = {f"learn.replay.{name}": value for name, value in self.memory.config.model_dump().items()}
+        return {"seed": self.seed, **recipe, **replay}
 
     def _learn(self) -> tuple[float, float]:
         ids, rows, weights = self.memory.sample(self.recipe.batch)

@@ -130,6 +130,34 @@ def test_weights_spoiled_from_outside_come_back_and_are_reported():
     assert agent.update(batch).rolled_back == ""
 
 
+def test_weights_changed_well_from_outside_are_what_a_bad_step_returns_to():
+    agent = learner()
+    agent.update(batch_for(agent, 0))
+    with torch.no_grad():
+        agent.policy[0].weight.mul_(0.5)
+    given, batch = weights(agent), batch_for(agent, 1)
+    assert agent.update(replace(batch, returns=torch.full((32,), 1e30))).rolled_back == "the loss is inf"
+    assert same(weights(agent), given)
+
+
+def test_a_batch_with_an_action_hardly_ever_taken_still_teaches():
+    agent = learner(divergence_limit=10.0)
+    batch = batch_for(agent, 0)
+    rare = batch.log_behaviour.clone()
+    rare[int(batch.advantages.argmin())] = -60.0
+    before = weights(agent)
+    report = agent.update(replace(batch, log_behaviour=rare))
+    assert report.rolled_back == ""
+    assert report.gradient_norm < 10.0
+    assert not same(weights(agent), before)
+
+
+def test_a_mask_of_numbers_is_refused():
+    agent = learner()
+    with pytest.raises(ConfigError, match=r"legal is torch.int64, expected torch.bool"):
+        agent.act(torch.zeros(2, 8), torch.ones(2, 3, dtype=torch.int64))
+
+
 def test_a_network_that_begins_with_nan_is_refused():
     net = network(0, 3)
     with torch.no_grad():
@@ -149,6 +177,8 @@ def test_a_reward_from_the_future_does_not_teach():
         agent.update(batch, now=20 * 10**9)
     with pytest.raises(ConfigError, match="not told what time it is"):
         agent.update(batch)
+    with pytest.raises(LookAheadError, match="row 31"):
+        agent.update(batch, now=31 * 10**9 - 1)
     assert same(weights(agent), before)
     agent.update(batch, now=31 * 10**9)
     assert not same(weights(agent), before)
@@ -215,6 +245,19 @@ def test_a_restored_learner_goes_on_bit_for_bit(tmp_path):
     agent.save(tmp_path / "one")
     other.save(tmp_path / "two")
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_a_learner_of_other_settings_is_refused_with_what_differs(tmp_path):
+    agent = learner(learning_rate=1e-3)
+    agent.update(batch_for(agent, 0))
+    agent.save(tmp_path / "learner")
+    other = learner(learning_rate=0.5, distillation_weight=1.0)
+    before = weights(other)
+    message = r"distillation_weight was 0.0, is 1.0; learn.actor_critic.learning_rate was 0.001, is 0.5"
+    with pytest.raises(ConfigError, match=message):
+        other.restore(tmp_path / "learner")
+    assert same(weights(other), before)
+    assert other.updates == 0
 
 
 def test_a_damaged_file_or_one_of_other_networks_changes_nothing(tmp_path):

@@ -112,6 +112,33 @@ def test_an_action_that_has_moved_far_enough_teaches_nothing_more():
     assert_allclose(gradient[:, 0], [0.0, 2.0 * scale / 8, -0.5 * scale / 8, 0.0], atol=1e-15)
 
 
+@pytest.mark.parametrize("log_behaviour", [-60.0, -1e4])
+def test_an_action_hardly_ever_taken_cannot_outweigh_the_batch(log_behaviour):
+    # Row 0 is such an action, and bad: unbounded, its ρ would be e^60. Held at c = 3 it costs −3Â and teaches nothing; row 1 does as ever.
+    logits = torch.zeros(2, 2, dtype=torch.float64, requires_grad=True)
+    batch = Batch(
+        features=torch.zeros(2, 1),
+        actions=torch.zeros(2, dtype=torch.int64),
+        log_behaviour=torch.tensor([log_behaviour, np.log(0.5)], dtype=torch.float64),
+        advantages=torch.tensor([-1.0, 1.0], dtype=torch.float64),
+        returns=torch.zeros(2, dtype=torch.float64),
+    )
+    loss = actor_critic_loss(logits, torch.zeros(2, dtype=torch.float64), batch, replace(WEIGHTS, entropy=0.0))
+    (gradient,) = gradients(loss.policy, logits)
+    scale = float(normalised(batch.advantages)[1])
+    assert float(loss.policy.detach()) == pytest.approx((3.0 - 1.0) * scale / 2)
+    assert_allclose(gradient, [[0.0, 0.0], [-scale / 4, scale / 4]], atol=1e-15)
+
+
+def test_returns_and_the_searchs_policy_are_constants():
+    logits, values, batch = case()
+    returns, target = batch.returns.clone().requires_grad_(), batch.policy_target.clone().requires_grad_()
+    actor_critic_loss(logits, values, replace(batch, returns=returns, policy_target=target), WEIGHTS).total.backward()
+    assert returns.grad is None
+    assert target.grad is None
+    assert values.grad is not None
+
+
 def test_an_illegal_action_has_probability_zero_and_no_gradient():
     logits = torch.tensor([[0.3, 80.0, -0.2]], requires_grad=True)
     logs = log_policy(logits, torch.tensor([[True, False, True]]))
@@ -152,6 +179,9 @@ def test_advantages_are_constants_of_mean_0_and_deviation_1():
             "row 2 .* takes an illegal action",
         ),
         ({"policy_target": torch.full((3, 2), 0.5)}, ConfigError, "expected \\[3, 4\\]"),
+        ({"log_behaviour": torch.tensor([0.0, 0.1, 0.0])}, ModelError, "row 1 .* a probability above 1"),
+        ({"actions": torch.zeros(3)}, ConfigError, "actions are torch.float32, expected torch.int64"),
+        ({"legal": torch.ones(3, 4, dtype=torch.int64)}, ConfigError, "legal is torch.int64, expected torch.bool"),
         ({"advantages": torch.zeros(2)}, ConfigError, "'advantages': \\(2,\\)"),
         ({"features": torch.zeros(4, 1)}, ConfigError, "do not fit"),
     ],

@@ -59,6 +59,8 @@ def test_a_full_queue_says_so_and_forgets_nothing():
     ("call", "error", "message"),
     [
         (lambda queue: queue.settle([5], [1.0], known_at=9), ConfigError, "do not all wait here"),
+        (lambda queue: queue.settle([0.9], [1.0], known_at=9), ConfigError, "tickets are float64, expected the whole numbers"),
+        (lambda queue: queue.drop([True]), ConfigError, "tickets are bool"),
         (lambda queue: queue.settle([0, 0], [1.0, 1.0], known_at=9), ConfigError, "named twice"),
         (lambda queue: queue.settle([0], [np.nan], known_at=9), ModelError, "decision 0 is nan"),
         (lambda queue: queue.settle([1], [2.0], known_at=9), ConfigError, "decision 1 is settled already"),

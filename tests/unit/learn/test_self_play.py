@@ -70,6 +70,24 @@ def test_a_resumed_run_is_the_run_that_was_never_interrupted(tmp_path):
     assert second.iteration == 6
 
 
+def test_a_state_of_another_run_is_refused_with_what_differs():
+    player, _, _ = chain_player(3)
+    player.iterate()
+    state = copy.deepcopy(player.state())
+    recipe = PlayRecipe(decisions=4, steps=5, batch=32, value_scale=5.0)
+    others = {
+        "recipe.batch was 64, is 32; seed was 3, is 4": chain_player(4, recipe=recipe)[0],
+        "learn.replay.capacity was 512, is 256": chain_player(3, capacity=256)[0],
+    }
+    for message, other in others.items():
+        before = copy.deepcopy(other.net.state_dict())
+        with pytest.raises(ConfigError, match=message):
+            other.load(state, player.memory)
+        assert all(torch.equal(value, before[name]) for name, value in other.net.state_dict().items())
+    with pytest.raises(ConfigError, match=r"its memory was kept under other settings: learn.replay.capacity was 256, is 512"):
+        chain_player(3)[0].load(state, chain_player(3, capacity=256)[0].memory)
+
+
 def test_a_run_in_lockstep_with_another_is_the_run_alone():
     alone, _, alone_table = chain_player(1)
     first, _, table = chain_player(1)

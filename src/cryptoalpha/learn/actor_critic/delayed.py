@@ -183,7 +183,10 @@ class DelayedRewards:
         return queue
 
     def _find(self, tickets: ArrayLike) -> NDArray[np.int64]:
-        wanted = np.asarray(tickets, np.int64)
+        given = np.asarray(tickets)
+        if given.size and given.dtype.kind not in "iu":
+            raise ConfigError(f"tickets are {given.dtype}, expected the whole numbers that decide() returned")
+        wanted = given.astype(np.int64)
         held = self._columns["_ticket"]
         order = np.argsort(held)
         at = np.minimum(np.searchsorted(held, wanted, sorter=order), self.capacity - 1)

@@ -23,8 +23,18 @@ from torch import Tensor, nn
 from cryptoalpha.core.errors import ConfigError, LookAheadError, ModelError, StoreError
 from cryptoalpha.core.seeds import stream
 from cryptoalpha.core.time import iso
-from cryptoalpha.learn.actor_critic.loss import Batch, Loss, Weights, actor_critic_loss, check_actions, check_numbers, log_policy
+from cryptoalpha.learn.actor_critic.loss import (
+    Batch,
+    Loss,
+    Weights,
+    actor_critic_loss,
+    check_actions,
+    check_mask,
+    check_numbers,
+    log_policy,
+)
 from cryptoalpha.learn.config import ActorCriticConfig
+from cryptoalpha.learn.replay.settings import refuse_other_settings
 from cryptoalpha.store.array_file import Array, read_arrays, write_arrays
 
 KIND = "cryptoalpha actor-critic 1"
@@ -114,7 +124,9 @@ class ActorCritic:
 
         Raises:
             ModelError: if the networks say NaN, or no action is legal; the row is named, nothing is drawn.
+            ConfigError: if `legal` is not bool.
         """
+        check_mask(legal)
         with torch.no_grad():
             logits, values = self._forward(features)
             bad = ~(torch.isfinite(logits).all(dim=1) & torch.isfinite(values))
@@ -171,19 +183,20 @@ class ActorCritic:
         return self._report(loss, values, batch, entropy_weight, divergence, norm, why)
 
     def save(self, path: Path) -> None:
-        """Write weights, optimiser, counters and the state of the random stream (`array_file`: atomic, checked on reading)."""
+        """Write weights, optimiser, counters, settings and the state of the random stream (`array_file`: atomic, checked on reading)."""
         arrays = {name: _array(name, tensor) for name, tensor in self._named_tensors().items()}
         for number, memory in self._optimiser.state_dict()["state"].items():
             arrays |= {f"optimiser.{number}.{key}": _array(key, tensor) for key, tensor in memory.items()}
         arrays["generator"] = self._generator.get_state().numpy()
-        write_arrays(path, arrays, {"updates": self.updates, "rollbacks": self.rollbacks}, kind=KIND)
+        write_arrays(path, arrays, {"updates": self.updates, "rollbacks": self.rollbacks, "settings": self._settings()}, kind=KIND)
 
     def restore(self, path: Path) -> None:
-        """Become the learner that was saved, bit for bit; it must have the same networks.
+        """Become the learner that was saved, bit for bit; it must have the same networks and learn under the same settings.
 
         Raises:
             DataMissingError: if there is no such file.
             StoreError: if it is damaged, or of other networks; then nothing has changed here.
+            ConfigError: if it learned under other settings, each of which is named; then nothing has changed here.
         """
         kept = read_arrays(path, kind=KIND)
         arrays = kept.arrays
@@ -200,6 +213,7 @@ class ActorCritic:
         odd += [f"optimiser.{number}" for number, kept_of in memory.items() if tuple(kept_of["exp_avg"].shape) != trained.get(number)]
         if odd:
             raise StoreError(f"{path} is of other networks: {odd} differ", hint="build the networks with the widths they were trained with")
+        refuse_other_settings(str(path), kept.state.get("settings", {}), self._settings())
         with torch.no_grad():
             for name, tensor in tensors.items():
                 tensor.copy_(torch.from_numpy(arrays[name]))
@@ -207,6 +221,10 @@ class ActorCritic:
         self._generator.set_state(torch.from_numpy(arrays["generator"]))
         self.updates, self.rollbacks = kept.state["updates"], kept.state["rollbacks"]
         self._keep()
+
+    def _settings(self) -> dict[str, Any]:
+        settings = {f"learn.actor_critic.{name}": value for name, value in self.config.model_dump().items()}
+        return {**settings, "distillation_weight": self.distillation_weight}
 
     def _forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         logits: Tensor = self.policy(features)

@@ -4,15 +4,18 @@
 
 with ρ = π(a) / μ(a) against the policy μ that really acted, such as a search or an older self. Where μ = π, ρ is exactly 1 and the gradient
 of the first term is that of −mean(log π(a) Â), plain advantage actor-critic; where π has already moved too far in the direction that
-the advantage asks for, the action stops teaching.
+the advantage asks for, the action stops teaching. ρ is held at 3 (dual clip): without that, a bad action that μ hardly ever took would
+outweigh the whole batch without bound.
 Advantages are constants here (detached), brought to mean 0 and standard deviation 1 per batch.
 
-Source: Mnih et al. (2016), A3C/A2C; Schulman et al. (2017), PPO, equation 7, for the clipped ratio; Silver et al. (2017), AlphaGo Zero, for
+Source: Mnih et al. (2016), A3C/A2C; Schulman et al. (2017), PPO, equation 7, for the clipped ratio; Ye et al. (2020),
+"Mastering Complex Control in MOBA Games with Deep Reinforcement Learning", for the dual clip; Silver et al. (2017), AlphaGo Zero, for
 learning from a search's policy.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +25,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cryptoalpha.core.errors import ConfigError, ModelError
+
+LARGEST_RATIO = 3.0
+"""c of the dual clip: above it a row teaches nothing. Its value is that of Ye et al."""
+
+CERTAIN = 1e-4
+"""How far rounding may lift the log of a probability above 0."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +98,7 @@ def actor_critic_loss(logits: Tensor, values: Tensor, batch: Batch, weights: Wei
     """The loss of what the networks said, logits `[N, A]` and values `[N]`, about a checked batch."""
     logs = log_policy(logits, batch.legal)
     taken = logs.gather(-1, batch.actions.unsqueeze(-1)).squeeze(-1)
-    ratio = torch.exp(taken - batch.log_behaviour)
+    ratio = torch.exp((taken - batch.log_behaviour).clamp(max=math.log(LARGEST_RATIO)))  # before exp: ∞ would make the gradient NaN
     advantage = normalised(batch.advantages)
     clipped = ratio.clamp(1.0 - weights.ratio_clip, 1.0 + weights.ratio_clip)
     policy = -torch.minimum(ratio * advantage, clipped * advantage).mean()
@@ -107,10 +116,13 @@ def check_numbers(batch: Batch) -> None:
     """Refuse what no network should be shown.
 
     Raises:
-        ConfigError: for shapes that do not fit.
-        ModelError: for a value that is not finite; the row is named.
+        ConfigError: for shapes that do not fit, actions that are not int64 or a mask that is not bool.
+        ModelError: for a value that is not finite, or a probability above 1; the row is named.
     """
     rows = len(batch)
+    if batch.actions.dtype != torch.int64:
+        raise ConfigError(f"actions are {batch.actions.dtype}, expected torch.int64")
+    check_mask(batch.legal)
     one = {"actions": batch.actions, "log_behaviour": batch.log_behaviour, "advantages": batch.advantages, "returns": batch.returns}
     wrong = {name: tuple(part.shape) for name, part in one.items() if part.shape != (rows,)}
     if wrong or len(batch.features) != rows or rows == 0:
@@ -120,6 +132,17 @@ def check_numbers(batch: Batch) -> None:
         numbers["policy_target"] = batch.policy_target
     for name, part in numbers.items():
         _refuse(~torch.isfinite(part).reshape(rows, -1).all(dim=1), f"{name} is not finite")
+    _refuse(batch.log_behaviour > CERTAIN, "log_behaviour is above 0, a probability above 1")
+
+
+def check_mask(legal: Tensor | None) -> None:
+    """Refuse a mask that is not bool: turned over bit by bit, a number 1 would still be true.
+
+    Raises:
+        ConfigError: naming its type.
+    """
+    if legal is not None and legal.dtype != torch.bool:
+        raise ConfigError(f"legal is {legal.dtype}, expected torch.bool")
 
 
 def check_actions(batch: Batch, actions: int) -> None:

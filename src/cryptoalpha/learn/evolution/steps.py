@@ -14,6 +14,10 @@ from numba import njit
 
 from cryptoalpha.learn.evolution.noise import BLOCK, normal_block
 
+COMPILED_WITH = "82b931754cde"
+"""Digest of noise.py, whose block and noise are compiled in here: numba's cache looks at this file only, and would go on with what it
+compiled from an older one (tests/unit/learn/test_evolution_kernels.py says what to write)."""
+
 
 @njit(cache=True, nogil=True)
 def write_full(out, base, scale, key, member, start):  # type: ignore[no-untyped-def]

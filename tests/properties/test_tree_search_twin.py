@@ -122,7 +122,7 @@ class Chances(Asked):
 
 def uniforms_of(key: int, m: int) -> list[float]:
     shift = ((mixed(key, 0) >> 11) + 0.5) / 2**53
-    out = [(j + shift) / m for j in range(m)]
+    out = [min(max((j + shift) / m, 2**-24), 1 - 2**-24) for j in range(m)]
     for j in range(m - 1, 0, -1):
         other = mixed(key, 1 + j) % (j + 1)
         out[j], out[other] = out[other], out[j]

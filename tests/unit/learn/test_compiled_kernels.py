@@ -13,7 +13,7 @@ import cryptoalpha.learn.search as search
 FOLDER = Path(search.__file__).parent
 HELPERS = {
     "kernels_select.py": ["tree.py"],
-    "kernels_chance.py": ["tree.py"],
+    "kernels_chance.py": ["chance.py", "tree.py"],
     "reuse.py": ["tree.py"],
     "kernels.py": ["kernels_chance.py", "kernels_select.py", "tree.py"],
 }
@@ -29,5 +29,5 @@ def test_every_file_with_kernels_names_all_it_compiles():
     for path in FOLDER.glob("*.py"):
         text = path.read_text(encoding="utf-8")
         if "@njit" in text:
-            imported = set(re.findall(r"from cryptoalpha\.learn\.search\.(kernels\w*|tree) import", text))
+            imported = set(re.findall(r"from cryptoalpha\.learn\.search\.(kernels\w*|chance|tree) import", text))
             assert {f"{module}.py" for module in imported} <= set(HELPERS.get(path.name, ())), path.name

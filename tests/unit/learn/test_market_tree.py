@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from cryptoalpha.core.errors import ConfigError
+from cryptoalpha.core.errors import ConfigError, ModelError
 from cryptoalpha.learn.problems.ou_chain import OuChain
 from cryptoalpha.learn.problems.random_walk import RandomWalk
 from cryptoalpha.learn.search import scenario_tree
@@ -82,6 +84,49 @@ def test_roots_of_a_scenario_plan_become_roots_of_a_tree_search():
     assert told.names == roots.names
     with pytest.raises(ConfigError, match="positions are missing"):
         tree_roots(Roots(np.zeros((1, 1))), world)
+
+
+def test_what_a_market_answers_is_refused_in_tree_search_as_in_the_scenario_plan():
+    class Spoiled(FourWays):
+        def __init__(self, **spoil):
+            self.spoil = spoil
+
+        def draw(self, states, uniforms):
+            draws = super().draw(states, uniforms)
+            return replace(draws, **{field: answer(draws.weights) for field, answer in self.spoil.items()})
+
+    start = Roots(np.zeros((2, 1), dtype=np.float32), np.array([0, 1]), names=("BTC", "ETH"))
+    for spoil, says in (
+        ({"weights": lambda w: 3.0 * w}, r"BTC.*weights|weights of .*BTC"),
+        ({"weights": lambda w: 0.0 * w}, r"BTC.*weights|weights of .*BTC"),
+        ({"weights": lambda w: w * [3.0, -1.0]}, r"BTC.*weights|weights of .*BTC"),
+        ({"weights": lambda w: w * np.nan}, r"BTC"),
+        ({"terminal": lambda w: w * np.nan}, "model.draw: terminal is of type float64, expected True or False"),
+    ):
+        market = Spoiled(**spoil)
+        with pytest.raises(ModelError, match=says):
+            plan(start, market, Budget(branching=(2,)), seed=0)
+        with pytest.raises(ModelError, match=says):
+            plan(tree_roots(start, market), MarketTree(market), Budget(8, outcomes=(2,)), seed=0, rules=PUCT)
+
+
+def test_a_trade_costs_what_its_own_direction_costs():
+    """Buying costs 0.1 a unit, selling 0.4: from flat to 1 is 0.1, back again 0.4, and nothing else is earned."""
+
+    class Lopsided(FourWays):
+        allowed = None
+
+        def costs(self, states):
+            change = self.positions[None, :] - self.positions[:, None]
+            return np.where(change > 0.0, 0.1 * change, -0.4 * change)[None]
+
+        def gains(self, states, returns):
+            return Gains(np.zeros((*returns.shape, 3)))
+
+    tree = MarketTree(Lopsided())
+    there = tree.outcomes(np.array([[0.0, 1.0]], np.float32), np.array([2]), np.array([[0.2, 0.7]]))
+    back = tree.outcomes(np.array([[0.0, 2.0]], np.float32), np.array([1]), np.array([[0.2, 0.7]]))
+    assert [float(there.rewards[0]), float(back.rewards[0])] == pytest.approx([-0.1, -0.4])
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])

@@ -9,6 +9,7 @@ import pytest
 
 from cryptoalpha.core.errors import ConfigError, ModelError
 from cryptoalpha.learn.search.contract import Budget, Draws, Gains, MarketModel, Roots
+from cryptoalpha.learn.search.market_tree import MarketTree, tree_roots
 from cryptoalpha.learn.search.scenario_dp import memory_needed, plan_all_positions, plan_scenarios, policy_target
 
 
@@ -146,6 +147,23 @@ def nan_at(row, array):
             answering("draw", lambda s, u: Draws(np.zeros((*u.shape, 1)), u, np.zeros(len(s)), np.full(u.shape, 0.4))),
             r"weights of root 0 \(BTC\) at depth 0 are no distribution .*sum 0.8",
         ),
+        (
+            answering("gains", lambda s, r: Gains(np.zeros((*r.shape, 3)), np.full((*r.shape, 3), np.nan))),
+            r"model.gains: alive is of type float64, expected True or False, while planning root 0 \(BTC\) and 2 more",
+        ),
+        (
+            answering("draw", lambda s, u: Draws(np.zeros((*u.shape, 1)), u, np.zeros(len(s)), np.full(u.shape, 0.5), u * np.nan)),
+            r"model.draw: terminal is of type float64, expected True or False",
+        ),
+        (
+            answering(
+                "gains",
+                lambda s, r: Gains(
+                    np.where(np.arange(len(s)) // (len(s) // 3) == 1, 1.7e308, 0.0)[:, None, None] + np.zeros((*r.shape, 3))
+                ),
+            ),
+            r"root 1 \(ETH\): the values backed up to depth 1 grew beyond float64; nothing was decided",
+        ),
         (answering("values", lambda s: np.zeros(len(s))), r"model.values: values have shape \(12,\), expected \(12, 3\)"),
         (answering("gains", lambda s, r: Gains(np.zeros(r.shape))), r"rewards have shape \(6, 2\), expected \(6, 2, 3\)"),
         (answering("costs", lambda s: np.zeros((2, 3, 3))), r"costs have shape \(2, 3, 3\), expected \(6, 3, 3\)"),
@@ -154,7 +172,22 @@ def nan_at(row, array):
             r"no move is allowed from position index 1, for root 0 \(BTC\)",
         ),
     ],
-    ids=["value", "cost", "reward", "prior", "return", "state", "weights", "values' shape", "rewards' shape", "costs' shape", "stuck"],
+    ids=[
+        "value",
+        "cost",
+        "reward",
+        "prior",
+        "return",
+        "state",
+        "weights",
+        "alive",
+        "terminal",
+        "overflow",
+        "values' shape",
+        "rewards' shape",
+        "costs' shape",
+        "stuck",
+    ],
 )
 def test_what_a_model_answers_is_checked_and_the_root_is_named(model, says):
     with pytest.raises(ModelError, match=says):
@@ -180,6 +213,8 @@ def test_a_root_without_a_legal_action_is_named():
         (Roots(np.array([[0.0], [np.nan]]), np.array([0, 1])), TWO, "root 1 starts from a state that is not finite"),
         (roots(0, 1, names=("BTC",)), TWO, "1 names for 2 roots"),
         (roots(0, 1, legal=np.ones((2, 2), dtype=bool)), TWO, r"legal has shape \(2, 2\), expected \(2, 3\)"),
+        (roots(0, legal=np.full((1, 3), np.nan)), TWO, "roots.legal is of type float64, expected True or False"),
+        (roots(-1), TWO, "root 0 stands at position index -1, outside the grid of 3"),
         (roots(0), Budget(branching=()), "grows no tree"),
         (
             roots(0, names=("BTC",)),
@@ -194,6 +229,43 @@ def test_what_cannot_be_planned_is_refused_before_anything_is_computed(asked, bu
 
     with pytest.raises(ConfigError, match=says):
         plan_scenarios(asked, answering("draw", untouched), budget, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("what", "number", "says"),
+    [
+        ("discount", 1.5, "discount 1.5 of the model lies outside 0–1"),
+        ("discount", np.nan, "discount nan of the model lies outside 0–1"),
+        ("positions", np.zeros(0), "model.positions are .*, expected a list of at least one finite number"),
+        ("positions", np.array([-1.0, np.nan, 1.0]), "expected a list of at least one finite number"),
+        ("allowed", np.ones((2, 3), dtype=bool), r"model.allowed has shape \(2, 3\), expected \(3, 3\)"),
+        ("allowed", np.full((3, 3), np.nan), "model.allowed is of type float64, expected True or False"),
+    ],
+)
+def test_a_market_whose_constants_fit_no_plan_is_refused_by_both_planners(what, number, says):
+    market = answering(what, number)
+    for door in (
+        lambda: plan_scenarios(roots(0), market, TWO, seed=0),
+        lambda: tree_roots(roots(0), market),
+        lambda: MarketTree(market),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            door()
+
+
+@pytest.mark.parametrize("held", [[-1], [7], [1.9]])
+def test_positions_off_the_grid_are_refused_by_tree_search_too(held):
+    start = Roots(np.zeros((1, 1)), np.array(held))
+    for door in (lambda: plan_scenarios(start, Coin(), TWO, seed=0), lambda: tree_roots(start, Coin())):
+        with pytest.raises(ConfigError, match=r"position index|expected \(1,\) indices into the grid"):
+            door()
+
+
+def test_actions_that_differ_by_rounding_alone_are_equal():
+    """Long earns 1e-13 more than flat: no reason to trade. 1e-9 more is one."""
+    for gain, kept in ((1e-13, 1), (1e-9, 2)):
+        coin = answering("gains", lambda s, r, gain=gain: Gains(np.zeros((*r.shape, 3)) + np.array([0.0, 0.0, gain])))
+        assert plan_scenarios(roots(1), coin, ONE, seed=0).action[0] == kept
 
 
 def test_the_memory_that_is_refused_is_the_memory_that_would_be_used():

@@ -12,6 +12,7 @@ import pytest
 from cryptoalpha.core.errors import ConfigError, ModelError
 from cryptoalpha.learn.search.contract import Budget, Outcomes, Roots, Rules, Step
 from cryptoalpha.learn.search.plan import plan
+from cryptoalpha.learn.search.reuse import reroot
 
 NAMES = ("BTC/USDT", "ETH/USDT", "SOL/USDT")
 A, SICK = 3, 1
@@ -190,6 +191,45 @@ def test_a_root_without_a_legal_action_is_named(rules):
         search(World(), rules, legal=legal)
 
 
+@pytest.mark.parametrize("world", [World, Chancy])
+@pytest.mark.parametrize("field", ["terminal", "legal"])
+def test_flags_that_are_floats_are_refused_since_nan_would_be_true(world, field):
+    def spoil(answer: Any, sick: Any) -> Any:
+        if isinstance(answer, tuple):
+            return answer
+        shape = (*answer.terminal.shape, A) if field == "legal" else answer.terminal.shape
+        return replace(answer, **{field: np.full(shape, np.nan)})
+
+    with pytest.raises(ModelError, match=rf"root 1 \(ETH/USDT\), .*: the model answered {field} of type float64, expected True or False"):
+        search(world(spoil), Rules("puct"))
+
+
+@pytest.mark.parametrize("legal", [np.full((3, A), np.nan), np.ones((3, A)), np.ones(A, np.bool_), np.ones((3, A + 1), np.bool_)])
+def test_a_mask_that_is_none_is_refused_with_and_without_an_earlier_tree(legal):
+    earlier = search(World(), Rules("puct")).trees
+    roots = Roots(np.array([[0, 0], [1, 0], [2, 0]], np.float32), legal=legal)
+    for before in (None, earlier):
+        with pytest.raises(ConfigError, match=r"roots.legal is (float64|bool) \[.*\], expected True or False \[3, 3\]"):
+            plan(roots, World(), Budget(40), seed=0, rules=Rules("puct"), earlier=before)
+
+
+def test_a_mask_does_not_outlive_the_plan_it_was_given_to_but_the_models_own_does():
+    class Narrow(World):
+        def following(self, states: Any, actions: Any) -> Step:
+            return replace(super().following(states, actions), legal=np.tile([True, True, False], (len(states), 1)))
+
+    roots = Roots(np.zeros((1, 2), np.float32), legal=np.array([[True, False, True]]))
+    first = plan(roots, Narrow(), Budget(6), seed=0, rules=Rules("puct"))
+    assert first.visits[0, 1] == 0
+    freed = plan(replace(roots, legal=None), Narrow(), Budget(60), seed=0, rules=Rules("puct"), earlier=first.trees)
+    assert freed.visits[0, 1] > 0
+    moved = reroot(freed.trees, np.array([2]))
+    after = plan(Roots(moved.arrays.states[:, 0].copy()), Narrow(), Budget(60), seed=0, rules=Rules("puct"), earlier=moved)
+    assert after.visits[0].sum() == 60
+    assert after.visits[0, 2] == 0
+    assert after.stats.evaluated_states < 60  # it went on with what it had
+
+
 def test_a_root_without_a_name_is_called_by_its_row():
     with pytest.raises(ModelError, match=r"^root 1: "):
         search(World(value_is(np.nan)), Rules("puct"), names=())
@@ -197,7 +237,7 @@ def test_a_root_without_a_name_is_called_by_its_row():
 
 def test_a_root_state_with_nan_is_named():
     states = np.array([[0, 0], [1, 0], [np.nan, 0]], np.float32)
-    with pytest.raises(ModelError, match=r"root 2 \(SOL/USDT\): its state holds NaN"):
+    with pytest.raises(ConfigError, match=r"root 2 \(SOL/USDT\): its state holds NaN"):
         search(World(), Rules("puct"), states=states)
 
 

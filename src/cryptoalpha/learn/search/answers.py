@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cryptoalpha.core.errors import ModelError
 from cryptoalpha.learn.search import kernels
-from cryptoalpha.learn.search.contract import ChanceModel, Roots, StepModel
+from cryptoalpha.learn.search.contract import FLAGS, ChanceModel, Roots, StepModel
 from cryptoalpha.learn.search.kernels import FALL, FAN, ROW, Answers
 from cryptoalpha.learn.search.kernels_chance import settle
 from cryptoalpha.learn.search.tree import Trees
@@ -106,11 +106,13 @@ class Asking:
         if type(array) is np.ndarray and array.dtype == dtype and array.shape == shape and array.flags.carray:
             return array
         array = np.asarray(array)
+        names = ", ".join(self.roots.name(int(row)) for row in rows[:3]) + (" …" if len(rows) > 3 else "")
         if array.shape != shape:
-            names = ", ".join(self.roots.name(int(row)) for row in rows[:3]) + (" …" if len(rows) > 3 else "")
             raise ModelError(
                 f"{names}: the model answered {what} of shape {list(array.shape)}, expected {list(shape)}; nothing was decided"
             )
+        if dtype == np.bool_ and array.dtype.kind not in FLAGS:
+            raise ModelError(f"{names}: the model answered {what} of type {array.dtype}, expected True or False; nothing was decided")
         return np.array(array, dtype, order="C")
 
     def fault(self, what: int, i: int) -> ModelError:

@@ -14,6 +14,7 @@ counts are reproduced (tests/golden/test_search_trees.py).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 
 import numpy as np
@@ -22,12 +23,12 @@ from numpy.typing import NDArray
 from cryptoalpha.core.errors import ConfigError, ModelError
 from cryptoalpha.learn.search import kernels, noise
 from cryptoalpha.learn.search.answers import Asking
-from cryptoalpha.learn.search.contract import Budget, ChanceModel, PlanResult, PlanStats, Roots, Rules, StepModel
+from cryptoalpha.learn.search.contract import FLAGS, Budget, ChanceModel, PlanResult, PlanStats, Roots, Rules, StepModel
 from cryptoalpha.learn.search.gumbel import schedule
 from cryptoalpha.learn.search.kernels_select import Choice, finish
 from cryptoalpha.learn.search.line import principal_lines
 from cryptoalpha.learn.search.reuse import transplant
-from cryptoalpha.learn.search.tree import ASKED, COUNT, DEEPEST, KIND, LEFT, MEAN, PRIOR, TERMINAL, VISITS, Trees, allocate
+from cryptoalpha.learn.search.tree import ACTION, ASKED, COUNT, DEEPEST, KIND, LEFT, MEAN, PRIOR, TERMINAL, VISITS, Trees, allocate
 
 LOWEST = np.float32(np.finfo(np.float32).min)
 """Logit of an illegal action: −inf would make the softmax NaN where nothing is legal."""
@@ -43,6 +44,7 @@ def plan_tree(
     states = _root_states(roots)
     (B, D), A = states.shape, int(model.actions)
     _check(budget, rules, A)
+    roots = _checked_legal(roots, (B, A))
     fanouts = tuple(budget.outcomes) if isinstance(model, ChanceModel) else ()
     kept = np.zeros(B, np.bool_) if earlier is None else _continued(earlier, states, roots, (B, D, A), fanouts)
     visits = np.where(kept, earlier.arrays.nodes[:, 0, VISITS], 1) if earlier is not None else np.ones(B, np.int64)
@@ -68,8 +70,18 @@ def _root_states(roots: Roots) -> NDArray[np.float32]:
     if roots.names and len(roots.names) != states.shape[0]:
         raise ConfigError(f"{len(roots.names)} names for {states.shape[0]} roots")
     for row in np.flatnonzero(~np.isfinite(states).all(axis=1)):
-        raise ModelError(f"{roots.name(int(row))}: its state holds NaN or infinity")
+        raise ConfigError(f"{roots.name(int(row))}: its state holds NaN or infinity")
     return states
+
+
+def _checked_legal(roots: Roots, shape: tuple[int, int]) -> Roots:
+    """The roots with a mask of truth values `[B, A]`, or none."""
+    if roots.legal is None:
+        return roots
+    legal = np.asarray(roots.legal)
+    if legal.shape != shape or legal.dtype.kind not in FLAGS:
+        raise ConfigError(f"roots.legal is {legal.dtype} {list(legal.shape)}, expected True or False {list(shape)}: roots × actions")
+    return replace(roots, legal=np.array(legal, np.bool_, order="C"))
 
 
 def _whole(number: object) -> bool:
@@ -119,20 +131,21 @@ def _continued(
                 f"{roots.name(int(row))}: its earlier tree starts at another state than the one observed",
                 hint="re-root it on the outcome that happened (reuse.observed_outcomes), or leave it out",
             )
-    if roots.legal is not None:
-        same = (earlier.root_edges(PRIOR, -1.0) >= 0) == np.asarray(roots.legal, np.bool_)
-        kept &= same.all(axis=1)
+    same = (earlier.root_edges(PRIOR, -1.0) >= 0) == (True if roots.legal is None else roots.legal)
+    if roots.legal is None:  # all actions, where the roots were given; the model's own mask, where a step led to them
+        same[earlier.arrays.nodes[:, 0, ACTION] >= 0] = True
+    kept &= same.all(axis=1)
     return kept
 
 
 def _plant(trees: Trees, asking: Asking, states: NDArray[np.float32], rows: NDArray[np.int64]) -> None:
     """Evaluate these roots and write node 0 of their trees."""
-    n, A, roots = len(rows), trees.actions, asking.roots
+    n, roots = len(rows), asking.roots
     if not n:
         return
     legal = asking.no_mask
     if roots.legal is not None:
-        legal = np.ascontiguousarray(asking.exact(roots.legal, (trees.roots, A), np.bool_, "roots.legal", range(trees.roots))[rows])
+        legal = np.ascontiguousarray(roots.legal[rows])
     for i in np.flatnonzero(~legal.any(axis=1)):
         raise ModelError(f"{roots.name(int(rows[i]))}: no action is legal; nothing was decided")
     values, logits = asking.evaluate(np.ascontiguousarray(states[rows]), rows)

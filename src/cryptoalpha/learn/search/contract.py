@@ -17,6 +17,9 @@ Floats = NDArray[np.float32] | NDArray[np.float64]
 Integers = NDArray[np.int32] | NDArray[np.int64]
 Booleans = NDArray[np.bool_]
 
+FLAGS = "biu"
+"""Kinds of arrays taken for truth values. Not floats: NaN would be True."""
+
 
 @dataclass(frozen=True)
 class Roots:

@@ -7,11 +7,10 @@ never mistaken for skill. Ruin and terminal outcomes end the game.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.learn.search import scenario_tree
 from cryptoalpha.learn.search.contract import Booleans, Floats, Integers, MarketModel, Outcomes, Roots
 from cryptoalpha.learn.search.scenario_tree import Rows
@@ -22,6 +21,9 @@ class MarketTree:
     """A market model seen as a `contract.ChanceModel`. What it answers is checked by the search, which knows the roots."""
 
     market: MarketModel
+
+    def __post_init__(self) -> None:
+        scenario_tree.check_market(self.market)
 
     @property
     def actions(self) -> int:
@@ -42,18 +44,24 @@ class MarketTree:
         markets, held = self._split(states)
         rows = np.arange(len(held))
         draws = self.market.draw(markets, uniforms)
-        returns, weights = scenario_tree.matched_returns(draws)
+        said = np.asarray(draws.weights, dtype=np.float64)
+        sound = scenario_tree.are_distributions(said)[:, None]
+        returns, weights = scenario_tree.matched_returns(replace(draws, weights=np.where(sound, said, 1.0 / said.shape[1])))
+        told = np.where(sound, weights, said)  # the search refuses what is no distribution, naming the root
         gains = self.market.gains(markets, returns)
         costs = self.market.costs(markets)
         rewards = (weights * gains.rewards[rows, :, actions]).sum(axis=1) - costs[rows if len(costs) > 1 else 0, held, actions]
+        for method, what, flags in (("draw", "terminal", draws.terminal), ("gains", "alive", gains.alive)):
+            if flags is not None:
+                scenario_tree.check_flags(method, what, flags)
         terminal = np.zeros(weights.shape, dtype=np.bool_) if draws.terminal is None else np.array(draws.terminal, dtype=np.bool_)
         if gains.alive is not None:
-            terminal |= ~gains.alive[rows, :, actions]
+            terminal |= ~np.asarray(gains.alive, dtype=np.bool_)[rows, :, actions]
         following = np.concatenate(
             [draws.states, np.broadcast_to(np.asarray(actions)[:, None, None], (*weights.shape, 1))], axis=2, dtype=np.float32
         )
         discounts = np.full(weights.shape, self.market.discount)
-        return Outcomes(following, weights, rewards, discounts, terminal, self._legal(actions, weights.shape[1]))
+        return Outcomes(following, told, rewards, discounts, terminal, self._legal(actions, weights.shape[1]))
 
     def _split(self, states: Floats) -> tuple[Floats, Rows]:
         return states[:, :-1], states[:, -1].astype(np.int64)
@@ -68,13 +76,13 @@ def tree_roots(roots: Roots, market: MarketModel) -> Roots:
     """Roots of a scenario plan as roots of a tree search: states `[B, X + 1]`, legal `[B, K]` from the position held.
 
     Raises:
-        ConfigError: the roots have no positions.
+        ConfigError: the roots have no positions on the grid, or the market's constants cannot be planned with.
     """
-    if roots.positions is None:
-        raise ConfigError("roots.positions are missing: a price taker's plan starts from the position held")
-    positions = np.asarray(roots.positions)
+    scenario_tree.check_market(market)
+    positions = scenario_tree.checked_positions(roots, market)
     states = np.concatenate([roots.states, positions[:, None]], axis=1, dtype=np.float32)
     legal = roots.legal
     if market.allowed is not None:
-        legal = market.allowed[positions] if legal is None else legal & market.allowed[positions]
+        allowed: Booleans = np.asarray(market.allowed, dtype=np.bool_)[positions]
+        legal = allowed if legal is None else legal & allowed
     return Roots(states, legal=legal, names=roots.names)

@@ -23,10 +23,11 @@ def plan(
 
     Args:
         rules: how tree search chooses; a scenario tree has no use for them.
-        earlier: trees of an earlier plan, re-rooted on what has been observed since (`reuse.reroot`); tree search only.
+        earlier: trees of an earlier plan, re-rooted on what has been observed since (`reuse.reroot`); tree search only. Without
+            `roots.legal`, what the model called legal in a re-rooted state stands; a mask given to an earlier plan does not.
 
     Raises:
-        ConfigError: arguments that do not fit together, or trees over `budget.memory_bytes`.
+        ConfigError: arguments that do not fit together, a root's state that is not finite, or trees over `budget.memory_bytes`.
         ModelError: the model answered NaN, a wrong shape or a state without a legal action; the message names the root.
     """
     if isinstance(model, MarketModel):

@@ -4,9 +4,11 @@ Only the outcome that really happened may be followed. `plan` checks that the st
 state that was never drawn (a sampled market, always) has no subtree and its root is planned afresh.
 
 A re-rooted PUCT tree holds, bit by bit, what a fresh search from there would hold after as many simulations, because nodes are chosen by
-rules that do not know how far up the root was. A Gumbel root spends its simulations by a schedule of its own: the visits it brings along
-count for its values, and the schedule for those still to come. With chance, nodes keep the number of outcomes and the uniforms that they
-were born with.
+rules that do not know how far up the root was. Not so where `budget.max_depth` stopped the search: it was counted from the old root.
+A Gumbel root spends its simulations by a schedule of its own: the visits it brings along count for its values, and the schedule for those
+still to come. With chance, nodes keep the number of outcomes and the uniforms that they were born with.
+
+Memory: re-rooting holds both trees, and `plan` copies the new one into its own; `budget.memory_bytes` counts the plan's trees only.
 """
 
 from __future__ import annotations

@@ -19,8 +19,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from cryptoalpha.core.errors import ConfigError, ModelError
-from cryptoalpha.learn.search.contract import Booleans, Budget, Floats, LineStep, MarketModel, PlanResult, PlanStats, Roots
-from cryptoalpha.learn.search.scenario_tree import Array, Level, Rows, ScenarioTree, check_finite, check_shape, grow
+from cryptoalpha.learn.search.contract import FLAGS, Booleans, Budget, Floats, LineStep, MarketModel, PlanResult, PlanStats, Roots
+from cryptoalpha.learn.search.scenario_tree import (
+    Array,
+    Level,
+    Rows,
+    ScenarioTree,
+    check_finite,
+    check_flags,
+    check_market,
+    check_shape,
+    checked_positions,
+    grow,
+)
 
 TARGET_SCALE = 5.0
 """How much a rescaled Q (0–1) adds to a logit: 0.1·(50 + visits) at zero visits."""
@@ -74,7 +85,7 @@ def plan_scenarios(roots: Roots, model: MarketModel, budget: Budget, *, seed: in
         ModelError: the model answered what cannot be used, or a root has no legal action; names the root.
     """
     needed = _checked(roots, model, budget)
-    positions = _checked_positions(roots, model)
+    positions = checked_positions(roots, model)
     rows = np.arange(len(positions))
     legal = _legal(roots, model)[rows, positions]
     if not legal.any(axis=1).all():
@@ -144,6 +155,7 @@ def _induce(roots: Roots, model: MarketModel, budget: Budget, seed: int) -> tupl
     for depth in range(len(tree.levels) - 1, -1, -1):
         level = tree.levels[depth]
         here = _Decided(level, _worth(level, model, values, roots, depth), _costs(level, model, roots, depth))
+        _check_range(here, roots, depth)
         decided.insert(0, here)
         if depth:
             q = here.worth[:, None, :] - here.costs  # [n, K, A]
@@ -160,10 +172,23 @@ def _worth(level: Level, model: MarketModel, values: Array, roots: Roots, depth:
     later = model.discount * level.spread(values)
     if gains.alive is not None:
         check_shape("gains", "alive", gains.alive, (*shape, count), roots)
+        check_flags("gains", "alive", gains.alive, roots)
         later = np.where(gains.alive, later, 0.0)
     # One product per node, so that a root's sum never depends on how many roots stand beside it.
-    worth: Array = np.matmul(level.weights[:, None, :], gains.rewards + later)[:, 0]
+    with np.errstate(over="ignore", invalid="ignore"):  # said by _check_range
+        worth: Array = np.matmul(level.weights[:, None, :], gains.rewards + later)[:, 0]
     return worth
+
+
+def _check_range(here: _Decided, roots: Roots, depth: int) -> None:
+    """Refuse sums that leave the range of float64, or differ by more than it holds."""
+    with np.errstate(over="ignore"):
+        highest = 2.0 * (np.abs(here.worth).max(axis=1) + max(here.costs.max(), -here.costs.min()))
+    for row in np.flatnonzero(~np.isfinite(highest)):
+        raise ModelError(
+            f"{roots.name(int(here.level.owners[row]))}: the values backed up to depth {depth} grew beyond float64; nothing was decided",
+            hint="scale the rewards",
+        )
 
 
 def _costs(level: Level, model: MarketModel, roots: Roots, depth: int) -> Array:
@@ -247,6 +272,7 @@ def _legal(roots: Roots, model: MarketModel) -> Booleans:
 
 def _checked(roots: Roots, model: MarketModel, budget: Budget) -> int:
     """Bytes needed by the trees, once roots, budget and the model's constants are known to fit together."""
+    check_market(model)
     count, shape = len(model.positions), np.shape(roots.states)
     if len(shape) != 2 or not shape[0]:
         raise ConfigError(f"roots.states have shape {shape}, expected [B, X] with B ≥ 1")
@@ -256,16 +282,13 @@ def _checked(roots: Roots, model: MarketModel, budget: Budget) -> int:
         raise ConfigError(f"{roots.name(int(np.isfinite(roots.states).all(axis=1).argmin()))} starts from a state that is not finite")
     if roots.legal is not None and np.shape(roots.legal) != (shape[0], count):
         raise ConfigError(f"roots.legal has shape {np.shape(roots.legal)}, expected {(shape[0], count)}: roots × positions")
+    if roots.legal is not None and np.asarray(roots.legal).dtype.kind not in FLAGS:
+        raise ConfigError(f"roots.legal is of type {np.asarray(roots.legal).dtype}, expected True or False")
     if not budget.branching or min(budget.branching) < 1:
         raise ConfigError(f"branching {budget.branching} grows no tree: give the outcomes per node for each depth, such as (28, 28)")
-    if not 0.0 <= model.discount <= 1.0:
-        raise ConfigError(f"discount {model.discount} of the model lies outside 0–1")
-    if model.allowed is not None:
-        if np.shape(model.allowed) != (count, count):
-            raise ConfigError(f"model.allowed has shape {np.shape(model.allowed)}, expected {(count, count)}: from position × to position")
-        if not np.asarray(model.allowed).any(axis=1).all():
-            stuck = int(np.asarray(model.allowed).any(axis=1).argmin())
-            raise ModelError(f"no move is allowed from position index {stuck}, for {roots.name(0)} and every other root: allow holding")
+    if model.allowed is not None and not np.asarray(model.allowed).any(axis=1).all():
+        stuck = int(np.asarray(model.allowed).any(axis=1).argmin())
+        raise ModelError(f"no move is allowed from position index {stuck}, for {roots.name(0)} and every other root: allow holding")
     needed = memory_needed(shape[0], shape[1], count, budget.branching)
     if needed > budget.memory_bytes:
         leaves = int(np.prod(budget.branching, dtype=object))
@@ -275,17 +298,3 @@ def _checked(roots: Roots, model: MarketModel, budget: Budget) -> int:
             hint="plan fewer roots at once, lower learn.planner.branching or raise learn.planner.memory_mib",
         )
     return needed
-
-
-def _checked_positions(roots: Roots, model: MarketModel) -> Rows:
-    if roots.positions is None:
-        raise ConfigError("roots.positions are missing: a price taker's plan starts from the position held")
-    positions: Rows = np.asarray(roots.positions).astype(np.int64)
-    if positions.shape != (len(roots.states),) or not np.issubdtype(np.asarray(roots.positions).dtype, np.integer):
-        found = f"{np.asarray(roots.positions).dtype} {positions.shape}"
-        raise ConfigError(f"roots.positions are {found}, expected {(len(roots.states),)} indices into the grid (integers)")
-    outside = (positions < 0) | (positions >= len(model.positions))
-    if outside.any():
-        row = int(outside.argmax())
-        raise ConfigError(f"{roots.name(row)} stands at position index {positions[row]}, outside the grid of {len(model.positions)}")
-    return positions

@@ -20,18 +20,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cryptoalpha.core.errors import ModelError
+from cryptoalpha.core.errors import ConfigError, ModelError
 from cryptoalpha.core.seeds import stream
-from cryptoalpha.learn.search.contract import Booleans, Draws, Floats, MarketModel, Roots
+from cryptoalpha.learn.search.chance import EDGE, WEIGHT_TOLERANCE
+from cryptoalpha.learn.search.contract import FLAGS, Booleans, Draws, Floats, MarketModel, Roots
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
-
-EDGE = 2.0**-24
-"""Uniforms stay this far from 0 and 1, so that a model computing in float32 never meets an infinite quantile."""
-
-WEIGHT_TOLERANCE = 1e-5
-"""Weights of a node may miss 1 by this much (rounding in float32); they are then divided by their sum."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +80,8 @@ def match_means(returns: Array, weights: Array, expected: Array) -> Array:
     """Shift each node's returns `[n, m]` so that their weighted mean is `expected` `[n]`: r_j − (Σ w r − E[r | node]).
 
     Simple returns, never logarithmic ones: money is made on simple returns, and a tree whose log returns have the right mean still claims
-    a gain of about σ²/2 per step on a martingale.
+    a gain of about σ²/2 per step on a martingale. A shift may carry the worst outcome below −100 %, if its node has few outcomes or a
+    heavy tail; a model that must not see that bounds what it earns in `gains`, as ruin does.
     """
     matched: Array = returns - ((weights * returns).sum(axis=1) - expected)[:, None]
     return matched
@@ -97,6 +93,12 @@ def matched_returns(draws: Draws) -> tuple[Array, Array]:
     weights = weights / weights.sum(axis=1, keepdims=True)
     returns = np.asarray(draws.returns, dtype=np.float64)
     return match_means(returns, weights, np.asarray(draws.expected, dtype=np.float64)), weights
+
+
+def are_distributions(weights: ArrayLike) -> Booleans:
+    """Which rows of `[n, m]` are weights ≥ 0 that sum to 1, but for rounding."""
+    rows = np.asarray(weights, dtype=np.float64)
+    return np.asarray((rows >= 0.0).all(axis=1) & (np.abs(rows.sum(axis=1) - 1.0) <= WEIGHT_TOLERANCE))
 
 
 def grow(roots: Roots, model: MarketModel, branching: Sequence[int], *, seed: int) -> ScenarioTree:
@@ -141,10 +143,9 @@ def _checked(draws: Draws, shape: tuple[int, ...], width: int, owners: Rows, roo
     check_finite("draw", "returns", draws.returns, owners, roots, depth)
     check_finite("draw", "expected", draws.expected, owners, roots, depth)
     check_finite("draw", "weights", draws.weights, owners, roots, depth)
-    weights = np.asarray(draws.weights, dtype=np.float64)
-    wrong = (weights < 0.0).any(axis=1) | (np.abs(weights.sum(axis=1) - 1.0) > WEIGHT_TOLERANCE)
-    if wrong.any():
-        row = int(wrong.argmax())
+    right = are_distributions(draws.weights)
+    if not right.all():
+        weights, row = np.asarray(draws.weights, dtype=np.float64), int(right.argmin())
         raise ModelError(
             f"model.draw: weights of {roots.name(int(owners[row]))} at depth {depth} are no distribution "
             f"(smallest {weights[row].min():g}, sum {weights[row].sum():g}): expected weights ≥ 0 that sum to 1"
@@ -153,6 +154,7 @@ def _checked(draws: Draws, shape: tuple[int, ...], width: int, owners: Rows, roo
         check_finite("draw", "states", draws.states, owners, roots, depth)
         return None
     check_shape("draw", "terminal", draws.terminal, shape, roots)
+    check_flags("draw", "terminal", draws.terminal, roots)
     live = ~np.asarray(draws.terminal, dtype=np.bool_)
     check_finite("draw", "states", np.where(live[:, :, None], draws.states, 0.0), owners, roots, depth)
     return None if live.all() else live.reshape(-1)
@@ -169,6 +171,58 @@ def check_shape(method: str, what: str, array: ArrayLike, shape: tuple[int, ...]
         raise ModelError(
             f"model.{method}: {what} have shape {found}, expected {shape}, while planning {roots.name(0)} and {len(roots.states) - 1} more"
         )
+
+
+def check_flags(method: str, what: str, array: ArrayLike, roots: Roots | None = None) -> None:
+    """Refuse truth values that are floats: NaN would be True.
+
+    Raises:
+        ModelError: they are; all roots are planned in one call, so the message names the first where roots are given.
+    """
+    kind = np.asarray(array).dtype
+    if kind.kind not in FLAGS:
+        planning = f", while planning {roots.name(0)} and {len(roots.states) - 1} more" if roots else ""
+        raise ModelError(f"model.{method}: {what} is of type {kind}, expected True or False{planning}")
+
+
+def check_market(model: MarketModel) -> None:
+    """Refuse a market whose constants cannot be planned with.
+
+    Raises:
+        ConfigError: the grid is empty or not finite, the discount outside 0–1, or `allowed` no mask `[K, K]`.
+    """
+    grid = np.asarray(model.positions)
+    if grid.ndim != 1 or not grid.size or not np.isfinite(grid).all():
+        raise ConfigError(f"model.positions are {grid}, expected a list of at least one finite number")
+    if not 0.0 <= model.discount <= 1.0:
+        raise ConfigError(f"discount {model.discount} of the model lies outside 0–1")
+    if model.allowed is not None:
+        allowed, shape = np.asarray(model.allowed), (grid.size, grid.size)
+        if allowed.shape != shape:
+            raise ConfigError(f"model.allowed has shape {allowed.shape}, expected {shape}: from position × to position")
+        if allowed.dtype.kind not in FLAGS:
+            raise ConfigError(f"model.allowed is of type {allowed.dtype}, expected True or False")
+
+
+def checked_positions(roots: Roots, model: MarketModel) -> Rows:
+    """Where each root stands on the model's grid, `[B]`.
+
+    Raises:
+        ConfigError: positions are missing, no integers, or outside the grid.
+    """
+    if roots.positions is None:
+        raise ConfigError("roots.positions are missing: a price taker's plan starts from the position held")
+    held = np.asarray(roots.positions)
+    if held.shape != (len(roots.states),) or not np.issubdtype(held.dtype, np.integer):
+        raise ConfigError(
+            f"roots.positions are {held.dtype} {held.shape}, expected {(len(roots.states),)} indices into the grid (integers)"
+        )
+    positions: Rows = held.astype(np.int64)
+    outside = (positions < 0) | (positions >= len(model.positions))
+    if outside.any():
+        row = int(outside.argmax())
+        raise ConfigError(f"{roots.name(row)} stands at position index {held[row]}, outside the grid of {len(model.positions)}")
+    return positions
 
 
 def check_finite(method: str, what: str, array: ArrayLike, owners: Rows, roots: Roots, depth: int) -> None:

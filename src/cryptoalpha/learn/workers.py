@@ -45,6 +45,9 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 PATIENCE_SECONDS = 5.0
 """How long a worker that was told to stop may take before it is killed."""
 
+SECONDS_BETWEEN_LOOKS = 0.5
+"""How often to ask whether a worker that says nothing is still alive; one whose pipe closes is noticed at once."""
+
 
 class Workers(Protocol[S_co]):
     """Those who do a task on items, each with a state of its own that was built where it lives."""
@@ -183,9 +186,17 @@ class LocalProcesses(Generic[S]):
         return [results[place] for place in sorted(results)]
 
     def _ready(self, busy: Iterable[int]) -> list[int]:
-        """The busy workers that have answered or ended; waits for one. A process may end with its pipe still held by its own children."""
-        things = {self._pipes[worker]: worker for worker in busy} | {self._processes[worker].sentinel: worker for worker in busy}
-        return sorted({things[thing] for thing in wait(list(things))})  # type: ignore[index]
+        """The busy workers that have answered or ended; waits for one.
+
+        A process may end with its pipe, and its sentinel too, still held by a child that it forked: only asking the kernel now and then
+        finds that out.
+        """
+        pipes = {self._pipes[worker]: worker for worker in busy}
+        while True:
+            if answered := wait(list(pipes), SECONDS_BETWEEN_LOOKS):
+                return sorted(pipes[pipe] for pipe in answered)  # type: ignore[index]
+            if ended := sorted(worker for worker in busy if not self._processes[worker].is_alive()):
+                return ended
 
     def _hand_out(
         self,
@@ -229,7 +240,8 @@ class LocalProcesses(Generic[S]):
     def _report_death(self, worker: int, busy: dict[int, tuple[int, object]], doing: str) -> NoReturn:
         place, message = busy[worker]
         process = self._processes[worker]
-        process.join(PATIENCE_SECONDS)
+        if process.is_alive():
+            process.join(PATIENCE_SECONDS)
         code = process.exitcode
         how = "lost its connection" if code is None else f"was ended by {_signal(-code)}" if code < 0 else f"ended with code {code}"
         what = f"{doing} item {place}, {_short(message[1])}" if isinstance(message, tuple) else doing

@@ -48,6 +48,12 @@ def hinted(state, item):
     from cryptoalpha.core.errors import ModelError
     raise ModelError(f"item {item} is bad", hint="take another")
 
+def die_with_a_child(state, item):
+    if os.fork() == 0:
+        time.sleep(item)  # holds the pipe to the parent open
+        os._exit(0)
+    os._exit(9)
+
 def leave(state, item):
     sys.exit(item)
 
@@ -153,6 +159,14 @@ def test_a_task_that_ends_its_process_is_reported_with_the_code(tasks):
         workers.map(tasks.leave, [7])
 
 
+def test_a_worker_that_ends_while_its_own_child_holds_the_pipe_is_noticed_soon(tasks):
+    with LocalProcesses(1, int) as workers:
+        began = time.monotonic()
+        with pytest.raises(WorkerDiedError, match="ended with code 9 working on item 0, 8"):
+            workers.map(tasks.die_with_a_child, [8])
+        assert time.monotonic() - began < 6.0
+
+
 def test_a_worker_that_died_between_two_calls_is_found_out():
     with LocalProcesses(2, os.getpid) as workers:
         first = workers.each(os.kill, 0)
@@ -193,7 +207,7 @@ def begin():
     return os.getpid()
 
 def sleep(state, item):
-    print(os.getpid(), flush=True)
+    os.write(1, f"{os.getpid()}\\n".encode())  # at once: print() may put the other worker's line into the middle of this one
     time.sleep(60)
 
 if __name__ == "__main__":

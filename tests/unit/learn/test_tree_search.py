@@ -9,6 +9,7 @@ import pytest
 
 from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.learn.search import kernels
+from cryptoalpha.learn.search.batched_mcts import puct_weights
 from cryptoalpha.learn.search.contract import Budget, LineStep, Outcomes, Roots, Rules, Step
 from cryptoalpha.learn.search.gumbel import considered_visits
 from cryptoalpha.learn.search.line import readable
@@ -199,6 +200,36 @@ def test_ties_between_actions_go_to_the_lowest():
         result = plan(Roots(states(0)), Bandit([0.0] * 3), Budget(4), seed=0, rules=rules)
         assert result.visits[0].tolist() == fourth
         assert result.action[0] == 0
+
+
+def test_the_first_pick_of_a_noisy_gumbel_root_is_distributed_as_its_prior():
+    """argmax of logits + Gumbel noise is a draw from their softmax; negated noise gives .64, .31, .06."""
+    count, logits = 20_000, np.log([0.6, 0.3, 0.1])
+    result = plan(
+        Roots(np.repeat(states(1), count, axis=0)), Bandit([0.0] * 3, list(logits)), Budget(1), seed=0, rules=Rules(gumbel_scale=1.0)
+    )
+    np.testing.assert_allclose(result.visits.sum(axis=0) / count, [0.6, 0.3, 0.1], atol=4 * 0.5 / count**0.5)
+
+
+def test_of_equal_scores_after_a_first_visit_the_lowest_action_wins_whatever_was_tried_before():
+    """The prior weighs nothing but opens with action 2, as the likeliest; all scores are 0 thereafter. Then 0 against 2, the one opened
+    before: 0, the lowest; and then 0 every time, against 1, which is still to be opened."""
+    model = Bandit([0.0] * 3, [0.0, 0.0, 1.0])
+    result = plan(Roots(states(0)), model, Budget(8), seed=0, rules=Rules("puct", pb_c_init=0.0, pb_c_base=1e30, first_play_reduction=0.0))
+    assert result.visits[0].tolist() == [7, 0, 1]
+
+
+def test_the_weight_of_the_prior_grows_with_visits_by_the_second_constant():
+    """√n·(c1 + ln((n + c2 + 1)/c2)) with c2 = 1: a base this small turns the search to the prior, one this large leaves it to c1."""
+    np.testing.assert_allclose(
+        puct_weights(Rules("puct", pb_c_init=1.25, pb_c_base=1.0), 4), [n**0.5 * (1.25 + np.log(n + 2)) for n in range(5)], rtol=1e-6
+    )
+    model = Bandit([1.0, 0.0])
+    visits = [
+        plan(Roots(states(0)), model, Budget(4), seed=0, rules=Rules("puct", pb_c_base=base)).visits[0].tolist() for base in (1.0, 1e9)
+    ]
+    assert visits[1] == [4, 0]
+    assert visits[0][1] >= 1
 
 
 def test_dirichlet_noise_moves_the_prior_only_where_rules_ask_for_it():

@@ -205,6 +205,14 @@ def test_a_bad_gradient_of_a_good_loss_moves_nothing():
     assert_array_equal(weights(model)["weight"], before)
 
 
+def test_a_bad_loss_with_a_good_gradient_moves_nothing():
+    model, samples = regression()
+    before = weights(model)["weight"].copy()
+    with pytest.raises(ModelError, match="the loss is inf in step 1"):
+        fit(model, lambda model, batch: squared_error(model, batch) + math.inf, samples, config=PLAIN, seed=0)
+    assert_array_equal(weights(model)["weight"], before)
+
+
 def test_a_gradient_or_a_validation_that_is_not_finite_is_refused():
     class Kink(torch.autograd.Function):
         @staticmethod

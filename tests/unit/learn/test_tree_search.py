@@ -10,8 +10,10 @@ import pytest
 from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.learn.search import kernels
 from cryptoalpha.learn.search.batched_mcts import puct_weights
+from cryptoalpha.learn.search.chance import EDGE
 from cryptoalpha.learn.search.contract import Budget, LineStep, Outcomes, Roots, Rules, Step
 from cryptoalpha.learn.search.gumbel import considered_visits
+from cryptoalpha.learn.search.kernels_chance import write_uniforms
 from cryptoalpha.learn.search.line import readable
 from cryptoalpha.learn.search.plan import plan
 
@@ -350,3 +352,17 @@ def test_the_line_follows_what_was_visited_most_and_can_be_read():
 def test_a_model_that_is_none_is_refused():
     with pytest.raises(ConfigError, match="object is no model to plan with"):
         plan(Roots(states(1)), object(), Budget(5), seed=0)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("bits", "least", "most"), [(0, EDGE, 0.6), (2**64 - 1, 0.4, 1 - EDGE)])
+def test_no_uniform_of_a_tree_is_nearer_to_the_ends_than_those_of_a_scenario_tree(bits, least, most):
+    """The key whose shift is the least or the largest there is: SplitMix64 run backwards."""
+    z, whole = bits, 2**64
+    for shift, factor in ((31, 0x94D049BB133111EB), (27, 0xBF58476D1CE4E5B9)):
+        z = (z ^ (z >> shift) ^ (z >> 2 * shift)) * pow(factor, -1, whole) % whole
+    key = ((z ^ (z >> 30) ^ (z >> 60)) - 0x9E3779B97F4A7C15) % whole
+    uniforms = np.zeros(2)
+    write_uniforms(np.uint64(key), 2, uniforms)
+    assert uniforms.min() >= least
+    assert uniforms.max() <= most
+    assert least == uniforms.min() or most == uniforms.max()

@@ -106,14 +106,14 @@ class Asking:
         if type(array) is np.ndarray and array.dtype == dtype and array.shape == shape and array.flags.carray:
             return array
         array = np.asarray(array)
+        if array.shape == shape and (dtype is not np.bool_ or array.dtype.kind in FLAGS):
+            return np.array(array, dtype, order="C")
         names = ", ".join(self.roots.name(int(row)) for row in rows[:3]) + (" …" if len(rows) > 3 else "")
         if array.shape != shape:
-            raise ModelError(
-                f"{names}: the model answered {what} of shape {list(array.shape)}, expected {list(shape)}; nothing was decided"
-            )
-        if dtype == np.bool_ and array.dtype.kind not in FLAGS:
-            raise ModelError(f"{names}: the model answered {what} of type {array.dtype}, expected True or False; nothing was decided")
-        return np.array(array, dtype, order="C")
+            wrong = f"of shape {list(array.shape)}, expected {list(shape)}"
+        else:
+            wrong = f"of type {array.dtype}, expected True or False"
+        raise ModelError(f"{names}: the model answered {what} {wrong}; nothing was decided")
 
     def fault(self, what: int, i: int) -> ModelError:
         """The error of request i."""

@@ -64,7 +64,7 @@ def test_the_adapter_says_what_the_market_says():
     assert tree.actions == 3
     states = np.array([[2.0, 1.0], [3.0, 2.0]], dtype=np.float32)  # market 2 while flat, market 3 while long
     logits, values = tree.evaluate(states)
-    np.testing.assert_array_equal(logits, np.zeros((2, 3)))
+    np.testing.assert_allclose(logits, [[-2e-3 / 3, 0.0, -1e-3 / 3], [-1e-3, -1e-3 / 3, 0.0]], atol=1e-9)  # no opinion: by what is traded
     np.testing.assert_allclose(values, [0.2 * np.cos(2.0), 0.2 * np.cos(4.0)], rtol=1e-6)
     out = tree.outcomes(states, np.array([0, 1]), np.array([[0.7, 0.2], [0.2, 0.7]]))
     np.testing.assert_array_equal(out.states, [[[1, 0], [3, 0]], [[0, 1], [2, 1]]])
@@ -191,3 +191,35 @@ def test_unmatched_tree_search_claims_money_on_a_martingale(monkeypatch, rules):
         actions.append(found.action)
     assert np.mean(values) > 0.1
     assert (np.concatenate(actions) != walk.flat).mean() > 0.2
+
+
+class Drifting(RandomWalk):
+    """A walk that rises or falls by a tenth of its deviation per step."""
+
+    def __init__(self, drift, positions):
+        super().__init__(0.01, trade_cost=0.0005)
+        self.drift, self.positions, self.discount = drift, positions, 0.99
+
+    def draw(self, states, uniforms):
+        still = super().draw(states, uniforms)
+        return replace(still, returns=still.returns + self.drift, expected=still.expected + self.drift)
+
+    def costs(self, states):
+        return 0.0005 * np.abs(self.positions[None, :] - self.positions[:, None])[None]
+
+    def values(self, states):
+        return np.zeros((len(states), len(self.positions)))
+
+
+@pytest.mark.parametrize("root", ["puct", "gumbel"])
+@pytest.mark.parametrize("up", [True, False])
+def test_a_search_without_a_prior_leans_neither_short_nor_to_the_end_of_the_grid_named_first(root, up):
+    drift, held = 0.001 if up else -0.001, []
+    for grid in (np.linspace(-1.0, 1.0, 21), np.linspace(1.0, -1.0, 21)):
+        market = Drifting(drift, grid)
+        roots = tree_roots(Roots(np.zeros((1, 1), np.float32), positions=np.array([10])), market)
+        found = plan(roots, MarketTree(market), Budget(simulations=800), seed=0, rules=Rules(root))
+        assert found.q[0, found.action[0]] > 0.0
+        held.append(grid[found.action[0]])
+    assert min(np.sign(drift) * np.array(held)) >= 0.6
+    assert abs(held[0] - held[1]) <= 0.2

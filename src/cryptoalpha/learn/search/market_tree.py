@@ -15,6 +15,12 @@ from cryptoalpha.learn.search import scenario_tree
 from cryptoalpha.learn.search.contract import Booleans, Floats, Integers, MarketModel, Outcomes, Roots
 from cryptoalpha.learn.search.scenario_tree import Rows
 
+HAIR = 1e-3
+"""Difference in logits between holding and the largest trade, where the model has no prior."""
+
+SMALLEST_SPAN = 1e-12
+"""Span of a grid below which all its positions are one."""
+
 
 @dataclass(frozen=True)
 class MarketTree:
@@ -36,7 +42,7 @@ class MarketTree:
         rows = np.arange(len(held))
         logits, values = self.market.logits(markets), self.market.values(markets)[rows, held].astype(np.float32)
         if logits is None:
-            return np.zeros((len(held), self.actions), dtype=np.float32), values
+            return self._smallest_trade_first(held), values
         return logits[rows, held].astype(np.float32), values
 
     def outcomes(self, states: Floats, actions: Integers, uniforms: Floats) -> Outcomes:
@@ -65,6 +71,14 @@ class MarketTree:
 
     def _split(self, states: Floats) -> tuple[Floats, Rows]:
         return states[:, :-1], states[:, -1].astype(np.int64)
+
+    def _smallest_trade_first(self, held: Rows) -> Floats:
+        """Logits `[n, K]` of no opinion: even but for a hair, so that actions nobody has tried are tried in the order of what they trade,
+        holding first. Even ones are tried from the lowest position up, and a search that remembers what it paid then leans short."""
+        grid = np.asarray(self.market.positions, dtype=np.float64)
+        trade = np.abs(grid[None, :] - grid[held][:, None])
+        logits: Floats = (-HAIR * trade / max(float(np.ptp(grid)), SMALLEST_SPAN)).astype(np.float32)
+        return logits
 
     def _legal(self, actions: Integers, outcomes: int) -> Booleans | None:
         if self.market.allowed is None:

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 
 from cryptoalpha.core.errors import ConfigError
-from cryptoalpha.learn.search import kernels
+from cryptoalpha.learn.search import kernels, noise
 from cryptoalpha.learn.search.batched_mcts import puct_weights
 from cryptoalpha.learn.search.chance import EDGE
 from cryptoalpha.learn.search.contract import Budget, LineStep, Outcomes, Roots, Rules, Step
 from cryptoalpha.learn.search.gumbel import considered_visits
-from cryptoalpha.learn.search.kernels_chance import write_uniforms
 from cryptoalpha.learn.search.line import readable
 from cryptoalpha.learn.search.plan import plan
 
@@ -355,14 +354,16 @@ def test_a_model_that_is_none_is_refused():
 
 
 @pytest.mark.parametrize(("bits", "least", "most"), [(0, EDGE, 0.6), (2**64 - 1, 0.4, 1 - EDGE)])
-def test_no_uniform_of_a_tree_is_nearer_to_the_ends_than_those_of_a_scenario_tree(bits, least, most):
+def test_no_uniform_of_a_tree_is_nearer_to_the_ends_than_those_of_a_scenario_tree(monkeypatch, bits, least, most):
     """The key whose shift is the least or the largest there is: SplitMix64 run backwards."""
     z, whole = bits, 2**64
     for shift, factor in ((31, 0x94D049BB133111EB), (27, 0xBF58476D1CE4E5B9)):
         z = (z ^ (z >> shift) ^ (z >> 2 * shift)) * pow(factor, -1, whole) % whole
     key = ((z ^ (z >> 30) ^ (z >> 60)) - 0x9E3779B97F4A7C15) % whole
-    uniforms = np.zeros(2)
-    write_uniforms(np.uint64(key), 2, uniforms)
+    monkeypatch.setattr(noise, "root_keys", lambda seed, roots, count: np.full(count, key, np.uint64))
+    model = Chancy()
+    plan(Roots(states(1)), model, Budget(1, outcomes=(2,)), seed=0, rules=Rules("puct"))
+    uniforms = model.uniforms[0]
     assert uniforms.min() >= least
     assert uniforms.max() <= most
     assert least == uniforms.min() or most == uniforms.max()

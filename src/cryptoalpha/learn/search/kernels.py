@@ -45,7 +45,7 @@ from cryptoalpha.learn.search.tree import (
     VISITS,
 )
 
-COMPILED_WITH = "dc08e53708c1"
+COMPILED_WITH = "b0acd328c720"
 """Digest of kernels_chance.py, kernels_select.py and tree.py; see kernels_select."""
 
 EXPONENT = np.int32(0x7F800000)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from cryptoalpha.learn.search.chance import EDGE, WEIGHT_TOLERANCE
+from cryptoalpha.learn.search.chance import WEIGHT_TOLERANCE
 from cryptoalpha.learn.search.tree import VISITS
 
 COMPILED_WITH = "091dba8c6f54"
@@ -44,10 +44,10 @@ def child_key(key: Any, action: int, outcome: int) -> Any:
 
 @njit(cache=True, nogil=True)
 def write_uniforms(key: Any, m: int, out: Any) -> None:
-    """(stratum + shift)/m for m strata in random order, none nearer to 0 or 1 than EDGE: one shift for all, as in the scenario tree."""
+    """(stratum + shift)/m for m strata in random order, each in (0, 1): one shift for all, as in the scenario tree."""
     shift = (np.float64(mixed(key, np.uint64(0)) >> SHIFT11) + 0.5) / 9007199254740992.0  # 53 bits, never 0 or 1
     for j in range(m):
-        out[j] = min(max((j + shift) / m, EDGE), 1.0 - EDGE)
+        out[j] = (j + shift) / m
     for j in range(m - 1, 0, -1):
         other = np.int64(mixed(key, ORDER + np.uint64(j)) % np.uint64(j + 1))
         out[j], out[other] = out[other], out[j]

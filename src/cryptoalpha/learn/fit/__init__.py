@@ -1,7 +1,7 @@
 """Gradient training that can be killed anywhere: one process or many, resumed to the bit.
 
-    with World.join(config.distributed) as world:                       # or World.alone()
-        report = fit(model, loss, TensorSamples(x, y), config=config.fit, seed=0, validate=on_the_folds_own_samples,
+    with World.join(settings.learn.distributed) as world:              # one process alone needs no world
+        report = fit(model, loss, TensorSamples(x, y), config=settings.learn.fit, seed=0, validate=on_the_folds_own_samples,
                      checkpoint=path, world=world)
 
 `loop` is the training loop, `gradient_step` one step of it, `order` says who is in which batch, `checkpoint` is the run on disk, `world`

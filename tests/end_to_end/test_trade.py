@@ -105,7 +105,7 @@ def test_sigterm_ends_after_the_step_in_hand_and_the_next_start_goes_on(tmp_path
     process = trader.start("--speed", "360000")
     trader.wait_for_rows(process, 30)
     process.terminate()
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=180)
     assert process.returncode == 0
     stopped = json.loads(out)["result"]
     assert not stopped["complete"]
@@ -118,7 +118,7 @@ def test_ctrl_c_ends_after_the_step_in_hand_with_130(tmp_path: Path):
     process = trader.start("--speed", "360000")
     trader.wait_for_rows(process, 30)
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=180)
     assert process.returncode == 130
     assert json.loads(out)["result"]["steps"] >= 30
 
@@ -127,7 +127,7 @@ def test_a_second_process_on_the_store_is_refused(tmp_path: Path):
     trader = Trader(tmp_path / "home")
     first = trader.start("--speed", "36000")
     trader.wait_for_rows(first, 2)
-    out, err = trader.start().communicate(timeout=60)
+    out, err = trader.start().communicate(timeout=180)
     assert json.loads(out)["error"]["type"] == "StoreLockedError"
     assert str(first.pid) in err
     first.kill()
@@ -138,7 +138,7 @@ def test_other_settings_do_not_continue_a_run(tmp_path: Path):
     trader = Trader(tmp_path / "home")
     trader.finish()
     process = trader.start("--set", "risk.max_position=0.1")
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=180)
     assert process.returncode == 3
     assert "belongs to another run" in json.loads(out)["error"]["message"]
 

@@ -196,7 +196,7 @@ def test_two_venues_of_one_interval_need_a_choice(history):
 
 
 def test_what_is_not_there_is_named_with_what_is(history):
-    with pytest.raises(DataMissingError, match=r"no 1h bars$") as caught:
+    with pytest.raises(DataMissingError, match=r"no 1h bars\n→") as caught:
         history.load(interval=HOUR)
     assert "data fetch" in caught.value.hint
     history.write_bars("binance", bars(), origin="test")

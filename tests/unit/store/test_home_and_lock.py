@@ -63,7 +63,7 @@ def test_a_home_that_cannot_be_written_says_what_to_do(tmp_path):
 
 
 def test_a_second_process_is_refused_and_told_who_holds_the_store(tmp_path, holder):
-    with pytest.raises(StoreLockedError, match=f"in use by process {holder.pid}$") as caught:
+    with pytest.raises(StoreLockedError, match=f"in use by process {holder.pid}\n→") as caught:
         StoreLock(Home(tmp_path)).acquire()
     assert caught.value.hint
 

@@ -54,7 +54,7 @@ CAUTION := data.exchange.attempts=8 data.exchange.backoff_seconds=2 data.exchang
 	risk.max_drawdown=0.25 execution.costs.half_spread=0.0002
 
 config: venv  ## write config/seed.yaml and config/production.yaml anew from the settings' own documentation
-	@$(BIN)/cryptoalpha init config/seed.yaml --force $(USERS:%=--set %)
+	@$(BIN)/cryptoalpha init config/seed.yaml --force $(USERS:%=--set %) --set nets.preset=seed
 	@$(BIN)/cryptoalpha init config/production.yaml --force $(USERS:%=--set %) $(CAUTION:%=--set %)
 
 venv:

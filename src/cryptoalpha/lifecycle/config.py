@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from cryptoalpha.core.config import Count, Fraction, Positive, Section
+from cryptoalpha.core.config import Count, Fraction, NonNegative, Positive, Section
 
 
 def _rising(bounds: tuple[float, float]) -> tuple[float, float]:
@@ -22,6 +22,46 @@ def _rising_counts(bounds: tuple[int, int]) -> tuple[int, int]:
 
 Range = Annotated[tuple[Positive, Positive], AfterValidator(_rising)]
 CountRange = Annotated[tuple[Count, Count], AfterValidator(_rising_counts)]
+
+
+class TrainConfig(Section):
+    """[lifecycle.train] How a network is trained and judged: walking forward, purged, with an embargo."""
+
+    test_days: Count = 196
+    """Days judged by one fold's model before the next fold's takes over: 28 weeks."""
+
+    train_days: Count = 504
+    """Days a fold learns from: 72 weeks. Long enough for a bull and a bear market, short enough for a laptop."""
+
+    validation_share: Fraction = 0.15
+    """Share of the training days (0–1), the newest, on which training is stopped and confidence is calibrated."""
+
+    accept_share: Fraction = 0.1
+    """Share of the training days (0–1), between training and validation, on which an evolved generation must not do worse."""
+
+    embargo_days: NonNegative = 1.0
+    """Days left out between what teaches and what judges, beyond the labels' own horizon."""
+
+    stride_bars: Count = 1
+    """Every how many blocks one is trained on."""
+
+    epochs: Count = 3
+    """Passes over the training blocks of one fold at most."""
+
+    batch: Count = 8
+    """Blocks of one gradient step."""
+
+    learning_rate: Positive = 5e-4
+    """Peak step size. Larger than `learn.fit.learning_rate`, which is the user's for BERT-sized networks."""
+
+    checks_per_epoch: Count = 3
+    """Looks at the validation slice per epoch; two flat looks in a row count as converged."""
+
+    evolve_generations: Annotated[int, Field(ge=0)] = 20
+    """Generations of evolution on net Sharpe after costs that follow the gradients; 0 leaves them out."""
+
+    processes: Count = 2
+    """Folds trained side by side, one thread each."""
 
 
 class TuneConfig(Section):
@@ -81,6 +121,9 @@ class AlertConfig(Section):
 
 class LifecycleConfig(Section):
     """[lifecycle] How a model is tuned, promoted and watched."""
+
+    train: TrainConfig = TrainConfig()
+    """Training of the networks."""
 
     tune: TuneConfig = TuneConfig()
     """Search of settings."""

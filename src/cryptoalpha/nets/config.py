@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from cryptoalpha.core.config import Count, Section
 
 Dropout = Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False)]
+Probability = Annotated[float, Field(gt=0.0, lt=1.0)]
+PresetName = Literal["small", "base", "seed", "custom"]
 
 
 class EmbeddingConfig(Section):
@@ -42,6 +44,12 @@ class EvoformerConfig(Section):
     pair_heads: Count = 4
     """Heads of triangle attention; the paper's number."""
 
+    pair_head_width: Count = 32
+    """Hidden channels of one head of triangle attention; the paper's width."""
+
+    outer_width: Count = 32
+    """Channels of each factor of the outer product mean; the paper's width."""
+
     blocks: Count = 6
     """Blocks in the trunk. The paper has 48; six are 50 million weights at the default widths."""
 
@@ -61,6 +69,18 @@ class HeadsConfig(Section):
     direction_classes: Count = 3
     """Classes of direction: up, down, sideways."""
 
+    quantiles: tuple[Probability, ...] = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
+    """Quantiles of the return ahead, rising. The planners draw their scenarios from them."""
+
+    correlation_bins: Count = 16
+    """Bins of the correlation expected between two assets, from −1 to 1."""
+
+    @model_validator(mode="after")
+    def _quantiles_rise(self) -> Self:
+        if not self.quantiles or any(b <= a for a, b in zip(self.quantiles, self.quantiles[1:], strict=False)):
+            raise ValueError("the quantiles must rise, and there must be one")
+        return self
+
 
 class GenomeConfig(Section):
     """[nets.genome] The market's 'genome': named tokens per bar, read over several time frames."""
@@ -79,6 +99,21 @@ class GenomeConfig(Section):
 
     layers: Count = 12
     """Layers of the token network."""
+
+    pair_width: Count = 128
+    """Channels of the representation of pairs of bars."""
+
+    pair_heads: Count = 4
+    """Heads of triangle attention."""
+
+    pair_head_width: Count = 32
+    """Hidden channels of one head of triangle attention."""
+
+    outer_width: Count = 32
+    """Channels of each factor of the outer product mean."""
+
+    distance_bins: Count = 16
+    """Bins of the distance between the price of one bar and the price ahead of another, in volatility units."""
 
     supports: Count = 5
     """Support levels predicted below the price."""
@@ -114,6 +149,10 @@ class PolicyValueConfig(Section):
 
 class NetsConfig(Section):
     """[nets] Sizes of the networks."""
+
+    preset: PresetName = "small"
+    """`small` trains on a laptop, `base` wants a GPU, `seed` has the user's sizes; `custom` takes `nets.evoformer` and `nets.genome` below.
+    Under the other three those two sections are not read."""
 
     embedding: EmbeddingConfig = EmbeddingConfig()
     """What enters."""

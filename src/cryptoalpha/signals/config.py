@@ -6,11 +6,15 @@ it is evaluated on; where a number follows common practice or a paper, its reaso
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
+
+from pydantic import model_validator
 
 from cryptoalpha.core.config import Count, Fraction, NonNegative, Positive, Section
 
-SourceName = Literal["momentum", "momentum_short", "trend", "volatility", "funding", "fear_greed", "news_tone", "features"]
+SourceName = Literal[
+    "momentum", "momentum_short", "trend", "volatility", "funding", "fear_greed", "news_tone", "features", "forecast", "genome"
+]
 
 ALL_SOURCES: tuple[SourceName, ...] = (
     "momentum",
@@ -22,6 +26,7 @@ ALL_SOURCES: tuple[SourceName, ...] = (
     "news_tone",
     "features",
 )
+"""What is asked where no other list is given. `forecast` and `genome` need a trained model and so have to be named."""
 
 
 class MomentumConfig(Section):
@@ -154,6 +159,78 @@ class FeatureRidgeConfig(Section):
     """Labels are cut at this many volatilities, so that one crash does not choose the weights."""
 
 
+class TextConfig(Section):
+    """[signals.text] How texts become numbers."""
+
+    encoder: str = "lexicon"
+    """`lexicon` (no download), `minilm` (extra, offline), or `hf:REPOSITORY` / `hf:FOLDER` for any BERT of Hugging Face."""
+
+    revision: str = ""
+    """Commit of an `hf:` repository. Without it a model may change under a running system, so it is asked for."""
+
+    sentiment_model: str = ""
+    """File of a trained sentiment head (`cryptoalpha train sentiment`). Empty: the lexicon's tone, or the encoder's own labels."""
+
+    batch: Count = 64
+    """Texts encoded at once."""
+
+    relevance_threshold: Fraction = 0.3
+    """Relevance (0–1) below which an agent leaves a text unread."""
+
+
+class ForecastConfig(Section):
+    """[signals.forecast] The cross-asset forecaster."""
+
+    model: str = ""
+    """Folder of trained models (`cryptoalpha train forecaster`). Every bar is answered by the newest one trained before it."""
+
+    horizon_bars: tuple[Count, ...] = (1, 6, 24)
+    """Horizons in bars, rising. The last one is the opinion's; the first one gives the planners their scenarios."""
+
+    context_bars: Count = 32
+    """Bars before a block that its first bar may look back at."""
+
+    block_bars: Count = 16
+    """Bars answered in one pass. Blocks begin at fixed multiples since 1970, so that a bar is computed alike live and in a replay."""
+
+    sideways: Positive = 0.43
+    """Moves within this many volatilities are sideways: thirds of a normal distribution."""
+
+    correlation_bars: tuple[Count, ...] = (24, 96, 336)
+    """Windows of the trailing correlations between two assets."""
+
+    text_window_hours: Positive = 24.0
+    """Hours after which a text no longer counts."""
+
+    text_half_life_hours: Positive = 6.0
+    """Hours after which a text weighs half."""
+
+    clip: Positive = 8.0
+    """Scaled features are cut at this many deviations."""
+
+    @model_validator(mode="after")
+    def _horizons_rise(self) -> Self:
+        if not self.horizon_bars or any(b <= a for a, b in zip(self.horizon_bars, self.horizon_bars[1:], strict=False)):
+            raise ValueError("the horizons must rise, and there must be one")
+        return self
+
+
+class GenomeSignalConfig(Section):
+    """[signals.genome] The market genome."""
+
+    model: str = ""
+    """Folder of trained models (`cryptoalpha train genome`). Every bar is answered by the newest one trained before it."""
+
+    frames: tuple[str, ...] = ("5m", "15m", "1h", "4h", "1d")
+    """Time frames; those shorter than the bars at hand are left out, the bars' own is always the first row."""
+
+    horizon_bars: Count = 24
+    """Bars over which levels must hold and the trend is called."""
+
+    context_share: Fraction = 0.5
+    """Share of a window (0–1) that its first answered bar may look back at; windows begin at fixed multiples since 1970."""
+
+
 class SignalsConfig(Section):
     """[signals] Sources of opinion and their windows."""
 
@@ -193,3 +270,12 @@ class SignalsConfig(Section):
 
     ridge: FeatureRidgeConfig = FeatureRidgeConfig()
     """Walk-forward ridge on the features."""
+
+    text: TextConfig = TextConfig()
+    """Encoders of text."""
+
+    forecast: ForecastConfig = ForecastConfig()
+    """The cross-asset forecaster."""
+
+    genome: GenomeSignalConfig = GenomeSignalConfig()
+    """The market genome."""

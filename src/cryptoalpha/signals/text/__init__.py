@@ -1,0 +1,1 @@
+"""What texts say: tiers of encoders behind one protocol, their cache, the one lexicon."""

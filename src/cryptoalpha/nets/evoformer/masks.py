@@ -1,0 +1,83 @@
+"""Who may look at whom: keys that are missing, keys that lie ahead.
+
+Masks are boolean and True means observed. They take keys away and leave queries alone, so a masked position still gets an answer; only a
+query without any key left is answered with zeros. What is taken away gets −inf (or the dtype's lowest number), never −1e9: that overflows
+in float16, is a harmless number in bfloat16, and makes a query without keys the mean of all values.
+
+Order. With `order="columns"` positions 0, 1, … are moments, and after every module `m[s, i]` knows moments ≤ i and `z[i, j]` knows moments
+≤ max(i, j). One triangle does it for all:
+
+| module | rule | what uses it |
+|---|---|---|
+| row attention | keys j ≤ i | `not_ahead` |
+| triangle attention, starting node (query z_ij, key z_ik) | k ≤ j | `not_ahead`, for every row i the same |
+| triangle attention, ending node (query z_ij, key z_kj) | k ≤ i | the same on transposed z |
+| triangle multiplication, outgoing, Σ_k a_ik b_jk | k ≤ i and k ≤ j | `triangle_factor(outgoing=True)` on a and on b |
+| triangle multiplication, incoming, Σ_k a_ki b_kj | k ≤ i and k ≤ j | `triangle_factor(outgoing=False)` on a and on b |
+
+k ≤ max(i, j) would be allowed in both triangle attentions, too, but depends on the row, so that the rows could no longer share one bias; in
+the multiplications it would not be one matrix product per channel. With rows = time the same triangle stands over the rows of column
+attention, and the pairs know nothing of time.
+
+Source: the rules are ours; Jumper et al. (2021) have no time axis.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Causal = Literal["none", "columns", "rows"]
+"""Which axis of m `[B, S, N, C]` is time: none, the columns N, or the rows S."""
+Order = Literal["none", "columns"]
+"""Whether positions (the last two axes of a pair representation, the columns of m) are moments."""
+Pairs = Literal["shared", "per_step"]
+"""One pair representation for all rows, or one for each."""
+
+
+def not_ahead(length: int, device: torch.device | None = None) -> Tensor:
+    """`[L, L]` bool: True where key (second axis) is not later than query (first axis)."""
+    return torch.ones(length, length, dtype=torch.bool, device=device).tril()
+
+
+def allowed_keys(key_mask: Tensor | None, length: int, *, ordered: bool, device: torch.device | None = None) -> Tensor | None:
+    """Keys a query may see: key mask `[..., L]` and time together, `[..., 1 or L, L]` bool; None if it may see all."""
+    if key_mask is None:
+        return not_ahead(length, device) if ordered else None
+    keys = key_mask.unsqueeze(-2)  # [..., 1, L]
+    return keys & not_ahead(length, keys.device) if ordered else keys
+
+
+def has_key(key_mask: Tensor, *, ordered: bool) -> Tensor:
+    """Queries with at least one key left: `[..., L]` → `[..., L]` if ordered (a key at or before it), else `[..., 1]`, bool."""
+    if not ordered:
+        return key_mask.any(dim=-1, keepdim=True)
+    # The number of keys so far; a sum and not cummax, because ONNX knows sums.
+    return key_mask.to(torch.int32).cumsum(dim=-1) > 0
+
+
+def excluded(logits: Tensor, allowed: Tensor | None) -> Tensor:
+    """`logits` with −inf where not allowed (broadcast). A query without keys has only −inf: see `attention_weights`."""
+    return logits if allowed is None else logits.masked_fill(~allowed, float("-inf"))
+
+
+def attention_weights(logits: Tensor, allowed: Tensor | None) -> Tensor:
+    """Softmax over the allowed keys `[..., L, K]`; a query without any gets zeros, never NaN, in every float dtype, backwards too.
+
+    The lowest finite number is filled in and not −inf, because the gradient of a softmax over nothing but −inf is NaN.
+    """
+    if allowed is None:
+        return logits.softmax(dim=-1)
+    weights = logits.masked_fill(~allowed, torch.finfo(logits.dtype).min).softmax(dim=-1)
+    return weights.masked_fill(~allowed, 0.0)
+
+
+def triangle_factor(length: int, *, outgoing: bool, dtype: torch.dtype, device: torch.device | None = None) -> Tensor:
+    """0/1 factor `[L, L]` on both a and b of a triangle multiplication in which k is not later than i and j.
+
+    Outgoing multiplies a_ik b_jk: the factor of `[i, k]` is 1 for k ≤ i, the lower triangle. Incoming a_ki b_kj: `[k, i]`, the upper one.
+    """
+    ones = torch.ones(length, length, dtype=dtype, device=device)
+    return ones.tril() if outgoing else ones.triu()

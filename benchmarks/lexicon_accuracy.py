@@ -17,7 +17,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
-from cryptoalpha.signals.lexicon import tone
+from cryptoalpha.signals.text.lexicon import tone
 
 NEUTRAL_BELOW = 0.1
 SETS = {

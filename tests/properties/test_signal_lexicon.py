@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cryptoalpha.signals.lexicon import mentions, tone, tone_of
+from cryptoalpha.signals.text.lexicon import mentions, tone, tone_of
 
 VOCABULARY = (
     "bitcoin surges plunges not but despite sharply slightly losses profit , . ? ! rally fears hack gains +5% -3% all-time high up down"

@@ -19,7 +19,7 @@ from numba import njit
 
 from cryptoalpha.core.time import DAY, HOUR
 from cryptoalpha.signals.frame import Frame, slow_reach, squash_all
-from cryptoalpha.signals.lexicon import mentions, tone_of
+from cryptoalpha.signals.text.lexicon import mentions, tone_of
 from cryptoalpha.signals.model import Opinions, opinions
 from cryptoalpha.signals.rolling import mean_and_deviation, ratio
 from cryptoalpha.store.tables import Floats, PostTable, Times

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cryptoalpha.core.errors import ConfigError
-from cryptoalpha.signals.lexicon import mentions, read_words, tone, tone_of
+from cryptoalpha.signals.text.lexicon import mentions, read_words, tone, tone_of
 
 BOOK = ("BTC", "ETH", "LINK", "SOL", "BCH", "SIM1")
 

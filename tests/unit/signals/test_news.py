@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cryptoalpha.core.time import DAY, HOUR
-from cryptoalpha.signals.lexicon import tone_of
+from cryptoalpha.signals.text.lexicon import tone_of
 from cryptoalpha.signals.news import NewsTone
 
 BOOK = {"BTC/USDT": [100.0] * 1_000, "ETH/USDT": [100.0] * 1_000}

@@ -124,7 +124,7 @@ def read_words(text: str) -> dict[str, tuple[_Term, ...]]:
 
 @cache
 def _lexicon() -> dict[str, tuple[_Term, ...]]:
-    return read_words(files("cryptoalpha.signals").joinpath("lexicon_words.txt").read_text(encoding="utf-8"))
+    return read_words(files("cryptoalpha.signals.text").joinpath("lexicon_words.txt").read_text(encoding="utf-8"))
 
 
 def _find(tokens: list[str]) -> list[_Hit]:

@@ -27,7 +27,8 @@ class Opinions:
 
     `impact` is the expected move over the horizon in units of the instrument's volatility over that horizon. `reference` is the place in
     `references` of the text an opinion was read from, −1 where there is none. `traces` are arrays `[T, ...]` that the audit compares:
-    fitted weights, scalers, labels.
+    fitted weights, scalers, labels. `quantiles` `[T, A, Q]`, for sources that have them, are quantiles of the move over the source's
+    shortest horizon h, rising, in units of σ_t √h; all NaN where there is no opinion.
     """
 
     value: Floats
@@ -36,6 +37,7 @@ class Opinions:
     reference: npt.NDArray[np.int64] | None = None
     references: tuple[str, ...] = ()
     traces: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    quantiles: Floats | None = None
 
 
 class SignalModel(Protocol):
@@ -65,9 +67,15 @@ def opinions(
     reference: npt.NDArray[np.int64] | None = None,
     references: tuple[str, ...] = (),
     traces: Mapping[str, npt.NDArray[Any]] | None = None,
+    quantiles: Floats | None = None,
 ) -> Opinions:
-    """Opinions with the common rules applied: bounded, and none where the bar or any part is missing. Shapes: `[T, A]` each."""
+    """Opinions with the common rules applied: bounded, and none where the bar or any part is missing.
+
+    Shapes: `[T, A]` each, `quantiles` `[T, A, Q]`.
+    """
     there = frame.usable & np.isfinite(value) & np.isfinite(confidence) & np.isfinite(impact)
+    if quantiles is not None:
+        there = there & np.isfinite(quantiles).all(axis=2)
     return Opinions(
         value=np.where(there, np.clip(value, -1.0, 1.0), np.nan),
         confidence=np.where(there, np.clip(confidence, 0.0, 1.0), np.nan),
@@ -75,4 +83,5 @@ def opinions(
         reference=None if reference is None else np.where(there, reference, -1),
         references=references,
         traces=traces or {},
+        quantiles=None if quantiles is None else np.where(there[:, :, None], quantiles, np.nan),
     )

@@ -10,7 +10,6 @@ No text in the last day, no opinion. A text seen before within a week does not c
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -19,26 +18,16 @@ from numba import njit
 
 from cryptoalpha.core.time import DAY, HOUR
 from cryptoalpha.signals.frame import Frame, slow_reach, squash_all
-from cryptoalpha.signals.text.lexicon import mentions, tone_of
 from cryptoalpha.signals.model import Opinions, opinions
+from cryptoalpha.signals.recent_texts import recent_texts
 from cryptoalpha.signals.rolling import mean_and_deviation, ratio
-from cryptoalpha.store.tables import Floats, PostTable, Times
+from cryptoalpha.signals.text.lexicon import tone_of
+from cryptoalpha.store.tables import Floats, Times
 
 HALF_CONFIDENCE = 2.0
 """Weight of texts at which confidence is one half: two fresh ones."""
 
 _tone = lru_cache(maxsize=1 << 16)(tone_of)
-_mentions = lru_cache(maxsize=1 << 16)(mentions)
-
-
-@dataclass(frozen=True, eq=False)
-class _Posts:
-    """The texts that may count, in the order they became known. `known_at`, `tone` `[n]`, `relevance` `[n, A]`, `names` `n` references."""
-
-    known_at: Times
-    tone: Floats
-    relevance: Floats
-    names: tuple[str, ...]
 
 
 @njit(cache=True)
@@ -105,8 +94,9 @@ class NewsTone:
 
     def compute(self, frame: Frame) -> Opinions:
         at = frame.panel.known_at
-        posts = self._posts(frame)
-        total, weight, newest = _weigh(at, posts.known_at, posts.tone, posts.relevance, self._half_life, self._window)
+        posts = recent_texts(frame, window=self._window, repeat=self._repeat, market_weight=self._market_weight)
+        tones = np.array([_tone(text) for text in posts.texts], np.float64)
+        total, weight, newest = _weigh(at, posts.known_at, tones, posts.relevance, self._half_life, self._window)
         starts = [int(table.known_at[0]) for table in frame.dataset.posts.values() if len(table)]
         if not starts:
             nothing = np.full(frame.shape, np.nan)
@@ -130,38 +120,6 @@ class NewsTone:
         mean, deviation = frame.from_slow(tuple(mean)), frame.from_slow(tuple(deviation))
         return ratio(level - mean, np.where(deviation > 0.0, deviation, np.nan))
 
-    def _posts(self, frame: Frame) -> _Posts:
-        """Texts that may count in this frame, repeats removed, in the order they became known (then by source and row)."""
-        opens = int(frame.panel.known_at[0]) - self._window
-        known: list[int] = []
-        texts: list[str] = []
-        names: list[str] = []
-        for source in sorted(frame.dataset.posts):
-            table = frame.dataset.posts[source]
-            start, stop = np.searchsorted(table.known_at, [opens - self._repeat, int(frame.panel.known_at[-1])], side="right")
-            known += table.known_at[start:stop].tolist()
-            texts += table.text[start:stop].tolist()
-            names += [_name(table, row) for row in range(start, stop)]
-        order = np.argsort(np.array(known, np.int64), kind="stable").tolist()
-        last_seen: dict[str, int] = {}
-        kept: list[int] = []
-        for i in order:
-            text = texts[i].strip().lower()
-            repeated = text in last_seen and known[i] - last_seen[text] < self._repeat
-            last_seen[text] = known[i]
-            if known[i] > opens and text and not repeated:
-                kept.append(i)
-        relevance = np.zeros((len(kept), len(frame.assets)))
-        for row, i in enumerate(kept):
-            named = _mentions(texts[i], frame.assets)
-            relevance[row] = [float(asset in named) for asset in frame.assets] if named else self._market_weight
-        return _Posts(
-            known_at=np.array([known[i] for i in kept], np.int64),
-            tone=np.array([_tone(texts[i]) for i in kept], np.float64),
-            relevance=relevance,
-            names=tuple(names[i] for i in kept),
-        )
-
 
 @njit(cache=True)
 def _halvings(x: Floats) -> Floats:
@@ -170,9 +128,3 @@ def _halvings(x: Floats) -> Floats:
     for i in range(x.size):
         out[i] = math.pow(0.5, x[i])
     return out
-
-
-def _name(table: PostTable, row: int) -> str:
-    """How a signal refers to a text: `partition:row` where it is stored, else `source:id`."""
-    partition = str(table.partition[row])
-    return f"{partition}:{table.row[row]}" if partition else f"{table.source}:{table.post_id[row]}"

@@ -41,7 +41,10 @@ def proposed_actions(value: Floats, act_at: float, act_strongly_at: float) -> li
 
 @dataclass(frozen=True, eq=False)
 class SourceTape:
-    """One source's opinions over the period. Shapes: `[T, A]`, NaN = none; `reference` indexes `references`, −1 = none."""
+    """One source's opinions over the period. Shapes: `[T, A]`, NaN = none; `reference` indexes `references`, −1 = none.
+
+    `quantiles` `[T, A, Q]` of the move over the source's shortest horizon h, in units of σ_t √h; None for a source without them.
+    """
 
     source: str
     type: str
@@ -52,6 +55,7 @@ class SourceTape:
     reference: npt.NDArray[np.int64] | None
     references: tuple[str, ...]
     traces: Mapping[str, npt.NDArray[Any]]
+    quantiles: Floats | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +74,8 @@ class _Stretch:
     impact: list[float]
     action: list[Action]
     reference: list[str]
+    quantiles: dict[int, tuple[float, ...]]
+    """By column, for those that have them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +126,7 @@ class SignalTape:
                     predicted_impact=stretch.impact[i],
                     proposed_action=stretch.action[i],
                     horizon=source.horizon,
+                    quantiles=stretch.quantiles.get(i),
                     reference=stretch.reference[i],
                 )
             )
@@ -174,6 +181,8 @@ class SignalTape:
             named[f"join/posts/{name}"] = np.searchsorted(posts.known_at, self.panel.known_at, side="right")
         for tape in self.sources:
             named |= {f"signal/{tape.source}/{part}": getattr(tape, part) for part in ("value", "confidence", "impact")}
+            if tape.quantiles is not None:
+                named[f"signal/{tape.source}/quantiles"] = tape.quantiles
             named |= dict(tape.traces)
         return named
 
@@ -204,6 +213,12 @@ class SignalTape:
         bar, instrument, source = np.nonzero(np.isfinite(value))  # bar by bar, then instrument by instrument
         there = (bar, instrument, source)
         texts = zip(source.tolist(), newest[there].tolist(), strict=True)
+        quantiles: dict[int, tuple[float, ...]] = {}
+        for s, tape in enumerate(self.sources):
+            if tape.quantiles is not None:
+                places = np.flatnonzero(source == s)
+                values = tape.quantiles[rows][bar[places], instrument[places]].tolist()
+                quantiles |= zip(places.tolist(), map(tuple, values), strict=True)
         return _Stretch(
             start=start,
             bounds=np.searchsorted(bar, np.arange(shape[0] + 1)).tolist(),
@@ -214,4 +229,5 @@ class SignalTape:
             impact=impact[there].tolist(),
             action=proposed_actions(value[there], self.act_at, self.act_strongly_at),
             reference=[self.sources[s].references[index] if index >= 0 else "" for s, index in texts],
+            quantiles=quantiles,
         )

@@ -1,0 +1,90 @@
+"""The texts that may still count at the bars of a frame, and how much each concerns each asset.
+
+The one rule for whoever reads texts bar by bar: a text seen before within `repeat` does not count again; one that names assets of the book
+concerns them and no other; one that names none concerns the market, every asset alike and less. A bar weighs a text by ½^(age / half-life)
+× relevance. Nothing here depends on where the frame begins, as long as it begins before the bar.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from cryptoalpha.signals.frame import Frame
+from cryptoalpha.signals.text.lexicon import mentions
+from cryptoalpha.store.tables import Floats, PostTable, Times
+
+_mentions = lru_cache(maxsize=1 << 16)(mentions)
+
+
+@dataclass(frozen=True, eq=False)
+class RecentTexts:
+    """Texts in the order they became known (then by source and row), repeats removed.
+
+    Shapes: `known_at` `[n]`; `texts`, `names` `n`, a name being how a signal refers to the text; `relevance` `[n, A]` in [0, 1];
+    `market` `[n]`, True where the text names no asset of the book.
+    """
+
+    known_at: Times
+    texts: tuple[str, ...]
+    names: tuple[str, ...]
+    relevance: Floats
+    market: np.ndarray[tuple[int], np.dtype[np.bool_]]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+def recent_texts(frame: Frame, *, window: int, repeat: int, market_weight: float, begin: int = 0) -> RecentTexts:
+    """The texts that can count at rows from `begin` on.
+
+    Args:
+        window: age, ns, at which a text no longer counts.
+        repeat: ns within which a text seen before does not count.
+        market_weight: relevance (0–1) of a text that names no asset of the book.
+    """
+    opens, ends = int(frame.panel.known_at[begin]) - window, int(frame.panel.known_at[-1])
+    known: list[int] = []
+    texts: list[str] = []
+    names: list[str] = []
+    for source in sorted(frame.dataset.posts):
+        table = frame.dataset.posts[source]
+        start, stop = np.searchsorted(table.known_at, [opens - repeat, ends], side="right")
+        known += table.known_at[start:stop].tolist()
+        texts += table.text[start:stop].tolist()
+        names += [_name(table, row) for row in range(start, stop)]
+    kept = _not_repeated(known, texts, opens, repeat)
+    relevance = np.zeros((len(kept), len(frame.assets)))
+    market = np.zeros(len(kept), bool)
+    for row, i in enumerate(kept):
+        named = _mentions(texts[i], frame.assets)
+        relevance[row] = [float(asset in named) for asset in frame.assets] if named else market_weight
+        market[row] = not named
+    return RecentTexts(
+        known_at=np.array([known[i] for i in kept], np.int64),
+        texts=tuple(texts[i] for i in kept),
+        names=tuple(names[i] for i in kept),
+        relevance=relevance,
+        market=market,
+    )
+
+
+def _not_repeated(known: list[int], texts: list[str], opens: int, repeat: int) -> list[int]:
+    """Places of the texts known after `opens` that were not seen within `repeat` before, in the order they became known."""
+    last_seen: dict[str, int] = {}
+    kept: list[int] = []
+    for i in np.argsort(np.array(known, np.int64), kind="stable").tolist():
+        text = texts[i].strip().lower()
+        repeated = text in last_seen and known[i] - last_seen[text] < repeat
+        last_seen[text] = known[i]
+        if known[i] > opens and text and not repeated:
+            kept.append(i)
+    return kept
+
+
+def _name(table: PostTable, row: int) -> str:
+    """How a signal refers to a text: `partition:row` where it is stored, else `source:id`."""
+    partition = str(table.partition[row])
+    return f"{partition}:{table.row[row]}" if partition else f"{table.source}:{table.post_id[row]}"

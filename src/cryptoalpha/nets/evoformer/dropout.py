@@ -29,7 +29,7 @@ def dropout_factor(x: Tensor, rate: float, axis: Axis) -> Tensor:
 
 
 class SharedDropout(nn.Module):
-    """Dropout of an update `[..., I, J, C]`, shared along `axis` ("rows" −3, "columns" −2); nothing in evaluation or at rate 0.
+    """Draws, in training, the factor of an update `[..., I, J, C]`, shared along `axis` ("rows" −3, "columns" −2).
 
     Raises:
         ConfigError: if `rate` is not in [0, 1).
@@ -45,10 +45,6 @@ class SharedDropout(nn.Module):
     def factor(self, x: Tensor) -> Tensor | None:
         """What an update of the shape of `x` is to be multiplied with now; None if nothing is dropped."""
         return dropout_factor(x, self.rate, self.axis) if self.training and self.rate > 0.0 else None
-
-    def forward(self, update: Tensor) -> Tensor:
-        factor = self.factor(update)
-        return update if factor is None else update * factor
 
     def extra_repr(self) -> str:
         return f"rate={self.rate}, axis={self.axis!r}"

@@ -7,6 +7,7 @@ decide them. Scaled values are cut at ±8; a missing value becomes 0, the centre
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,11 +32,11 @@ class Scaler:
     scale: Floats
     fitted_until: int
 
-    def apply(self, values: Floats) -> tuple[Floats, npt.NDArray[np.bool_]]:
-        """Scaled values and which were observed. Shapes: `[..., F]` → `[..., F]`, `[..., F]`; never NaN."""
+    def apply(self, values: npt.NDArray[np.floating[Any]], clip: float = CLIP) -> tuple[Floats, npt.NDArray[np.bool_]]:
+        """Scaled values, cut at ± `clip`, and which were observed. Shapes: `[..., F]` → `[..., F]`, `[..., F]`; never NaN."""
         observed = np.isfinite(values) & (self.scale > 0.0)
         with np.errstate(invalid="ignore", over="ignore"):
-            scaled = np.clip((values - self.centre) / np.where(self.scale > 0.0, self.scale, 1.0), -CLIP, CLIP)
+            scaled = np.clip((values - self.centre) / np.where(self.scale > 0.0, self.scale, 1.0), -clip, clip)
         return np.where(observed, scaled, 0.0), observed
 
 

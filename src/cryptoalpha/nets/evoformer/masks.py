@@ -1,8 +1,8 @@
 """Who may look at whom: keys that are missing, keys that lie ahead.
 
 Masks are boolean and True means observed. They take keys away and leave queries alone, so a masked position still gets an answer; only a
-query without any key left is answered with zeros. What is taken away gets −inf (or the dtype's lowest number), never −1e9: that overflows
-in float16, is a harmless number in bfloat16, and makes a query without keys the mean of all values.
+query without any key left gets an update of zero. `attention_kernel` fills what is taken away with −inf or the dtype's lowest number, never
+with −1e9: that overflows in float16, is a harmless number in bfloat16, and makes a query without keys the mean of all values.
 
 Order. With `order="columns"` positions 0, 1, … are moments, and after every module `m[s, i]` knows moments ≤ i and `z[i, j]` knows moments
 ≤ max(i, j). One triangle does it for all:
@@ -56,22 +56,6 @@ def has_key(key_mask: Tensor, *, ordered: bool) -> Tensor:
         return key_mask.any(dim=-1, keepdim=True)
     # The number of keys so far; a sum and not cummax, because ONNX knows sums.
     return key_mask.to(torch.int32).cumsum(dim=-1) > 0
-
-
-def excluded(logits: Tensor, allowed: Tensor | None) -> Tensor:
-    """`logits` with −inf where not allowed (broadcast). A query without keys has only −inf: see `attention_weights`."""
-    return logits if allowed is None else logits.masked_fill(~allowed, float("-inf"))
-
-
-def attention_weights(logits: Tensor, allowed: Tensor | None) -> Tensor:
-    """Softmax over the allowed keys `[..., L, K]`; a query without any gets zeros, never NaN, in every float dtype, backwards too.
-
-    The lowest finite number is filled in and not −inf, because the gradient of a softmax over nothing but −inf is NaN.
-    """
-    if allowed is None:
-        return logits.softmax(dim=-1)
-    weights = logits.masked_fill(~allowed, torch.finfo(logits.dtype).min).softmax(dim=-1)
-    return weights.masked_fill(~allowed, 0.0)
 
 
 def triangle_factor(length: int, *, outgoing: bool, dtype: torch.dtype, device: torch.device | None = None) -> Tensor:

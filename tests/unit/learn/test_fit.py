@@ -226,7 +226,7 @@ def test_a_gradient_or_a_validation_that_is_not_finite_is_refused():
     model, samples = regression()
     with pytest.raises(ModelError, match=r"gradient's norm is (nan|inf) \(the loss is .*\) in step 1 of 9"):
         fit(model, lambda model, batch: Kink.apply(squared_error(model, batch)), samples, config=PLAIN, seed=0)
-    with pytest.raises(ModelError, match=r"validation after epoch 1 \(step 3\) gave nan"):
+    with pytest.raises(ModelError, match=r"validation in epoch 1 \(step 3\) gave nan"):
         fit(regression()[0], squared_error, samples, config=PLAIN, seed=0, validate=lambda model: math.nan)
 
 
@@ -335,3 +335,29 @@ def test_joining_without_being_started_to_or_with_other_numbers_is_refused(monke
         nccl = DistributedConfig(world_size=2)
         with environment(monkeypatch, WORLD_SIZE="2", **place), pytest.raises(ConfigError, match="NCCL needs a GPU"), World.join(nccl):
             pass
+
+
+def test_checks_within_an_epoch_change_no_step_and_end_with_each_epoch():
+    model, samples = regression()
+    seen: list[int] = []
+    once, config = fit(model, squared_error, samples, config=PLAIN, seed=3), PLAIN.model_copy(update={"patience": 99})
+    again, _ = regression()
+    steps: list[int] = []
+    report = fit(
+        again,
+        squared_error,
+        samples,
+        config=config,
+        seed=3,
+        checks_per_epoch=2,
+        validate=lambda model: seen.append(len(steps)) or -float(len(seen)),
+        progress=lambda at: steps.append(at.step),
+        clock=iter(range(10_000)).__next__,
+    )
+    assert_array_equal(report.losses, once.losses)
+    assert len(report.validations) == 2 * config.epochs  # 3 steps an epoch: looked at after steps 2 and 3 of each
+    assert seen == [1, 2, 4, 5, 7, 8]
+    for name, value in weights(model).items():
+        assert_array_equal(weights(again)[name], value)  # falling all the time: the best weights are the last
+    with pytest.raises(ConfigError, match="0 checks per epoch"):
+        fit(model, squared_error, samples, config=PLAIN, seed=3, checks_per_epoch=0)

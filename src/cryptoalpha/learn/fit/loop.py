@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from cryptoalpha.core.errors import ModelError
+from cryptoalpha.core.errors import ConfigError, ModelError
 from cryptoalpha.learn.config import FitConfig
 from cryptoalpha.learn.fit import checkpoint as disk
 from cryptoalpha.learn.fit.gradient_step import GradientStep, Loss, first_bad
@@ -51,6 +51,7 @@ def fit(
     world: World | None = None,
     micro_batch: int | None = None,
     labels: Mapping[str, str | int | float] | None = None,
+    checks_per_epoch: int = 1,
     clock: Callable[[], float] = time.monotonic,
 ) -> FitReport:
     """Train `model` in place; it ends with the weights that validated best, or with the last where nothing validates.
@@ -60,13 +61,14 @@ def fit(
         loss: `loss(model, batch)`, the mean over the batch's samples.
         samples: what is trained on, the same in every process.
         seed: of the order of samples and of dropout. The initial weights are the caller's; several processes begin with those of rank 0.
-        validate: value on samples of the same fold that are not trained on, less is better; called after each epoch with the model in
+        validate: value on samples of the same fold that are not trained on, less is better; called at each check with the model in
             evaluation mode and no gradients, in the process of rank 0 only. Without it there is no early stopping.
         checkpoint: file that the run is kept in; if it exists, the run goes on from there.
         progress: told where training stands, in the process of rank 0 only.
         world: the processes that train together; by default this one alone, on the CPU.
         micro_batch: samples computed at once, where a whole share of a batch would not fit into memory.
         labels: what else must be equal for a run to be resumed, such as the name and revision of an encoder.
+        checks_per_epoch: looks at the validation samples per epoch, evenly spaced, the last one at its end.
 
     Raises:
         ModelError: a loss, a gradient or a validation that is not finite, named with its step; the checkpoint from before it stands.
@@ -80,12 +82,25 @@ def fit(
     world = world or World.alone()
     was_training = model.training
     with torch.random.fork_rng(devices=[world.device] if world.device.type == "cuda" else []), StopRequest() as stop:
-        run = _Run(model, loss, samples, config, seed, validate, checkpoint, progress, world, micro_batch, labels or {}, clock)
+        run = _Run(
+            model, loss, samples, config, seed, validate, checkpoint, progress, world, micro_batch, labels or {}, checks_per_epoch, clock
+        )
         try:
             run.train(stop)
         finally:
             model.train(was_training)
     return run.report()
+
+
+def check_steps(steps_per_epoch: int, checks: int) -> frozenset[int]:
+    """After how many steps of an epoch the validation samples are looked at; no more often than there are steps, always after the last.
+
+    Raises:
+        ConfigError: for fewer than one check.
+    """
+    if checks < 1:
+        raise ConfigError(f"{checks} checks per epoch were asked for; at least 1 is needed")
+    return frozenset(math.ceil(steps_per_epoch * (place + 1) / checks) for place in range(checks))
 
 
 class _Run(Generic[B]):
@@ -104,11 +119,13 @@ class _Run(Generic[B]):
         world: World,
         micro_batch: int | None,
         labels: Mapping[str, str | int | float],
+        checks_per_epoch: int,
         clock: Callable[[], float],
     ) -> None:
         self._model, self._config, self._world, self._clock = model.to(world.device).train(), config, world, clock
         self._validate, self._progress, self._checkpoint = validate, progress, checkpoint
         self._order = Order(len(samples), config.batch, config.epochs, seed=seed, rank=world.rank)
+        self._checks = check_steps(self._order.steps_per_epoch, checks_per_epoch)
         content = None if checkpoint is None else world.from_leader(disk.read(checkpoint) if world.leads else None)
         self._step = GradientStep(self._model, loss, samples, self._order, config=config, world=world, micro_batch=micro_batch)
         self._state = TrainingState()
@@ -126,6 +143,7 @@ class _Run(Generic[B]):
                 "precision": self._step.precision,
                 "micro batch": micro_batch,
                 "validation": validate is not None,
+                "checks per epoch": checks_per_epoch,
             }
         if content is not None:
             self._restore(content)
@@ -140,12 +158,12 @@ class _Run(Generic[B]):
         while not state.stopped:
             self._pending.append(self._step(state.step))
             state.step += 1
-            epoch_ends = self._order.ends_epoch(state.step - 1)
-            if len(self._pending) < look_every and not epoch_ends:
+            check_is_due = (state.step - 1) % self._order.steps_per_epoch + 1 in self._checks
+            if len(self._pending) < look_every and not check_is_due:
                 continue
             asked, due = self._look(stop)
-            if epoch_ends:
-                self._end_epoch()
+            if check_is_due:
+                self._check()
             self._tell()
             if due or asked or state.stopped:
                 self._save()
@@ -190,7 +208,7 @@ class _Run(Generic[B]):
             hint="look at these samples and at what the loss divides by or takes the logarithm of; else lower learn.fit.learning_rate",
         )
 
-    def _end_epoch(self) -> None:
+    def _check(self) -> None:
         state = self._state
         if self._validate is not None:
             value = torch.zeros(1, dtype=torch.float64)
@@ -201,7 +219,7 @@ class _Run(Generic[B]):
                 self._model.train()
             known = float(self._world.total(value))
             if not math.isfinite(known):
-                raise ModelError(f"validation after epoch {self._order.epoch(state.step - 1) + 1} (step {state.step}) gave {known}")
+                raise ModelError(f"validation in epoch {self._order.epoch(state.step - 1) + 1} (step {state.step}) gave {known}")
             state.judge(known, self._model, self._config.patience)
         if state.step == self._order.steps and not state.stopped:
             state.stopped = "epochs"

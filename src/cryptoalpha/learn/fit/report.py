@@ -49,7 +49,7 @@ class FitReport:
     """Mean loss of the batch of each step, before the step: `[steps]`."""
 
     validations: NDArray[np.float64]
-    """Value on validation samples after each epoch: `[epochs]`; empty without validation."""
+    """Value on validation samples at each check: `[checks]`; empty without validation."""
 
     best_step: int
     """Steps after which the weights in the model were reached: those of the best validation, else the last."""

@@ -16,6 +16,9 @@ from torch.nn import functional
 BARS_RANGE = math.sqrt(8.0 / math.pi)
 """Expected range of a bar of a Brownian motion in standard deviations of its return, (8/π)^½ (Feller 1951): what an ATR is to a σ."""
 
+LEAST_STEP = 1e-3
+"""Distance between two levels at least, ATR: a softplus that underflows to 0 would put two levels on one price."""
+
 MOST = 4.0
 """Log odds beyond which a usual answer is not believed at the start: one in 55."""
 
@@ -49,14 +52,13 @@ class LevelHead(nn.Module):
         self.start_from(random_walk_levels(levels, horizon))
 
     def forward(self, columns: Tensor) -> Tensor:
-        # A step that underflows to 0 would put two levels on one price.
-        steps = functional.softplus(self.steps(columns)).clamp(min=1e-4)
+        steps = functional.softplus(self.steps(columns)) + LEAST_STEP
         return steps.cumsum(-1)
 
     @torch.no_grad()
     def start_from(self, distances: Tensor) -> None:
         """Answer these distances (ATR, rising) where nothing is learned."""
-        steps = torch.diff(distances, prepend=distances.new_zeros(1)).clamp(min=1e-3)
+        steps = torch.diff(distances, prepend=distances.new_zeros(1)).clamp(min=2.0 * LEAST_STEP) - LEAST_STEP
         self.steps.bias.copy_(torch.log(torch.expm1(steps)))  # the inverse of softplus
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.nets.config import EvoformerConfig, GenomeConfig
@@ -52,8 +51,8 @@ class MarketGenome(nn.Module):
         super().__init__()
         if min(frames, pair, horizon) < 1:
             raise ConfigError(f"a genome needs frames, pair features and a horizon, got {frames}, {pair} and {horizon}")
-        self.sizes, self.frames, self.pair, self.checkpoint_blocks = sizes, frames, pair, checkpoint_blocks
-        self.trunk = Evoformer(trunk_sizes(sizes), causal="columns", seed=seed)
+        self.sizes, self.frames, self.pair = sizes, frames, pair
+        self.trunk = Evoformer(trunk_sizes(sizes), causal="columns", recompute=checkpoint_blocks, seed=seed)
         width, levels = sizes.width, sizes.supports + sizes.resistances
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -84,11 +83,7 @@ class MarketGenome(nn.Module):
         seen = inputs.present.any(1)  # [B, N]
         pair_mask = seen[:, :, None] & seen[:, None, :]
         m, z = self.embedding(inputs), self.pairs(inputs)
-        if not (self.checkpoint_blocks and torch.is_grad_enabled()):
-            m, z = self.trunk(m, z, inputs.present, pair_mask)
-            return m, z
-        for block in self.trunk.blocks:
-            m, z = checkpoint(block, m, z, inputs.present, pair_mask, use_reentrant=False)
+        m, z = self.trunk(m, z, inputs.present, pair_mask)
         return m, z
 
     def answer(self, sequences: Tensor, pairs: Tensor, inputs: GenomeInputs) -> GenomeReading:

@@ -11,12 +11,18 @@ Source: Jumper et al. (2021), Suppl. Alg. 13 and 14. Departure: the order; prote
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from cryptoalpha.nets.evoformer.attention_kernel import attend
+from cryptoalpha.nets.evoformer.gate import gated
 from cryptoalpha.nets.evoformer.initialisation import FusedQKVG, bias_linear, final_linear
-from cryptoalpha.nets.evoformer.masks import Order
+from cryptoalpha.nets.evoformer.masks import Order, has_key, not_ahead
+from cryptoalpha.nets.evoformer.row_wise import Body, Rows, blocks_pay, row_wise, rows_per_block
 
 
 class TriangleAttention(nn.Module):
@@ -30,7 +36,7 @@ class TriangleAttention(nn.Module):
 
     Shapes:
         z `[B, N, N, Z]`, pair_mask bool `[B, N, N]` (True = observed), factor (pre-drawn dropout, `dropout.dropout_factor`) any shape that
-        broadcasts to z → `[B, N, N, Z]`. A row without any key gets the update of an attention that answered zeros.
+        broadcasts to z → `[B, N, N, Z]`. A query without any key gets an update of zero.
     """
 
     def __init__(self, pair_channels: int, *, heads: int = 4, head_width: int = 32, ending: bool, order: Order = "none") -> None:
@@ -52,10 +58,71 @@ class TriangleAttention(nn.Module):
         q, k, v, gate = self.qkvg(x).unflatten(-1, (4, self.heads, self.head_width)).unbind(-3)  # [B, N, N, H, D] each
         q, k, v = (part.transpose(2, 3) for part in (q, k, v))  # [B, N, H, N, D]
         seen = attend(q, k, v, bias=bias, key_mask=pair_mask, causal=self.order == "columns").transpose(2, 3)
-        found: Tensor = self.out((seen * torch.sigmoid(gate)).flatten(-2))
+        found: Tensor = self.out(gated(seen, gate).flatten(-2))
+        if pair_mask is not None:
+            found = found * has_key(pair_mask, ordered=self.order == "columns").unsqueeze(-1)
         return found.transpose(1, 2) if self.ending else found
 
     def forward(self, z: Tensor, pair_mask: Tensor | None = None, *, factor: Tensor | None = None) -> Tensor:
         """z with the update added, times `factor` if given."""
+        if blocks_pay(z.shape[-2], z.device):
+            return torch.stack([self._in_blocks(z[b], _of_batch(pair_mask, b), _of_batch(factor, b)) for b in range(len(z))])
         update = self.update(z, pair_mask)
         return z + update if factor is None else z + update * factor
+
+    def _in_blocks(self, z: Tensor, mask: Tensor | None, factor: Tensor | None) -> Tensor:
+        """`forward` of one batch `[N, N, Z]`: the bias in blocks, then rows (columns, for the ending node) in blocks."""
+        length, width = z.shape[-2:]
+        norm = self.norm.weight, self.norm.bias
+        bias = row_wise(_pair_bias, rows_per_block(length, width), [Rows(z)], (*norm, self.pair_bias.weight), out_dim=1)  # [H, N, N]
+        ordered, fill = self.order == "columns", torch.finfo(z.dtype).min
+        if self.ending:
+            bias, mask = bias.transpose(1, 2).contiguous(), None if mask is None else mask.t().contiguous()
+        if ordered:
+            bias = bias.masked_fill(~not_ahead(length, z.device), fill)
+        alive = None if mask is None else has_key(mask, ordered=ordered).unsqueeze(-1).to(z.dtype)  # [N, 1 or N, 1]
+        if mask is not None and _is_outer(mask):
+            # The rows that see anything see the same keys: the mask goes into the bias, once for all rows.
+            bias, mask = bias.masked_fill(~mask.any(dim=0), fill), None
+        body: Body = partial(_attended, heads=self.heads, ending=self.ending)
+        shared = (*norm, bias, self.qkvg.weight, self.qkvg.gate_bias, self.out.weight, self.out.bias)
+        along = 1 if self.ending else 0
+        sliced = [Rows(z, along), Rows(mask), Rows(alive), Rows(factor, along)]
+        return row_wise(body, rows_per_block(length, 4 * self.heads * self.head_width), sliced, shared, out_dim=along)
+
+
+def _of_batch(x: Tensor | None, batch: int) -> Tensor | None:
+    return None if x is None else x[batch if len(x) > 1 else 0]
+
+
+def _is_outer(mask: Tensor) -> bool:
+    """Whether the mask `[N, N]` is made of a mask of rows and one of columns, as a mask of missing positions is."""
+    return torch.equal(mask, mask.any(dim=1)[:, None] & mask.any(dim=0)[None, :])
+
+
+def _pair_bias(sliced: Sequence[Tensor | None], shared: Sequence[Tensor]) -> Tensor:
+    """z `[r, N, Z]` → `[H, r, N]`."""
+    (z,) = sliced
+    norm_weight, norm_bias, weight = shared
+    assert z is not None
+    return functional.linear(functional.layer_norm(z, z.shape[-1:], norm_weight, norm_bias), weight).permute(2, 0, 1)
+
+
+def _attended(sliced: Sequence[Tensor | None], shared: Sequence[Tensor], *, heads: int, ending: bool) -> Tensor:
+    """z with the update added, some rows: z and factor `[r, N, Z]` (`[N, r, Z]` if ending), mask `[r, N]`, alive `[r, 1 or N, 1]`."""
+    z, mask, alive, factor = sliced
+    norm_weight, norm_bias, bias, weight, gate_bias, out_weight, out_bias = shared
+    assert z is not None
+    rows = z.transpose(0, 1) if ending else z
+    x = functional.layer_norm(rows, rows.shape[-1:], norm_weight, norm_bias)
+    inner = gate_bias.shape[0]
+    q, k, v, gate = functional.linear(x, weight, functional.pad(gate_bias, (3 * inner, 0))).chunk(4, dim=-1)  # [r, N, H · D] each
+    q, k, v = (part.view(*part.shape[:2], heads, -1).transpose(1, 2).unsqueeze(0) for part in (q, k, v))  # [1, r, H, N, D]
+    seen = attend(q, k, v, bias=bias.unsqueeze(0), key_mask=None if mask is None else mask.unsqueeze(0))
+    found = gated(seen[0].transpose(1, 2).flatten(-2), gate)
+    update = functional.linear(found, out_weight, out_bias)
+    if alive is not None:
+        update = update * alive
+    if ending:
+        update = update.transpose(0, 1)
+    return z + (update if factor is None else update * factor)

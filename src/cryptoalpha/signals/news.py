@@ -10,7 +10,6 @@ No text in the last day, no opinion. A text seen before within a week does not c
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -21,13 +20,11 @@ from cryptoalpha.signals.frame import Frame, slow_reach, squash_all
 from cryptoalpha.signals.model import Opinions, opinions
 from cryptoalpha.signals.recent_texts import recent_texts
 from cryptoalpha.signals.rolling import mean_and_deviation, ratio
-from cryptoalpha.signals.text.lexicon import tone_of
+from cryptoalpha.signals.text.tone import Tone, lexicon_tone
 from cryptoalpha.store.tables import Floats, Times
 
 HALF_CONFIDENCE = 2.0
 """Weight of texts at which confidence is one half: two fresh ones."""
-
-_tone = lru_cache(maxsize=1 << 16)(tone_of)
 
 
 @njit(cache=True)
@@ -66,6 +63,7 @@ class NewsTone:
         repeat_days: days within which a repeated text does not count.
         horizon_days: days the opinion looks ahead.
         typical_ic: believed correlation with the return ahead, for the expected move.
+        tones: reads the tones of texts; by default the lexicon's.
     """
 
     source = "news_tone"
@@ -82,8 +80,10 @@ class NewsTone:
         repeat_days: float,
         horizon_days: float,
         typical_ic: float,
+        tones: Tone = lexicon_tone,
     ) -> None:
         self.horizon = round(horizon_days * DAY)
+        self._tones = tones
         self._half_life, self._window = half_life_hours * HOUR, round(window_hours * HOUR)
         self._market_weight, self._shrinkage = market_weight, shrinkage
         self._history_days, self._repeat = history_days, round(repeat_days * DAY)
@@ -95,7 +95,7 @@ class NewsTone:
     def compute(self, frame: Frame) -> Opinions:
         at = frame.panel.known_at
         posts = recent_texts(frame, window=self._window, repeat=self._repeat, market_weight=self._market_weight)
-        tones = np.array([_tone(text) for text in posts.texts], np.float64)
+        tones = self._tones(posts.texts)
         total, weight, newest = _weigh(at, posts.known_at, tones, posts.relevance, self._half_life, self._window)
         starts = [int(table.known_at[0]) for table in frame.dataset.posts.values() if len(table)]
         if not starts:

@@ -203,16 +203,37 @@ def _score(tokens: list[str], found: list[_Hit]) -> float:
     return total
 
 
-def tone_of(text: str) -> float:
-    """The tone of one text, −1 (as bad as it gets) to 1; 0 where no known word occurs."""
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a careful reader found in one text."""
+
+    tokens: list[str]
+    terms: list[tuple[Kind, float]]
+    """Kind and listed weight of each term found, in order."""
+    total: float
+    """Weighted sum with all rules applied."""
+
+    @property
+    def tone(self) -> float:
+        """−1 (as bad as it gets) to 1; 0 where no known word occurs."""
+        return self.total / math.sqrt(self.total * self.total + NORMALISER)
+
+
+def read(text: str) -> Reading:
+    """Terms and weighted sum of one text."""
     tokens = _TOKEN.findall(text[:LONGEST_TEXT].lower().replace("’", "'"))
     found = _find(tokens)
     if not found:
-        return 0.0
+        return Reading(tokens, [], 0.0)
     total = _score(tokens, found)
     if tokens[-1] == "?":
         total *= QUESTION
-    return total / math.sqrt(total * total + NORMALISER)
+    return Reading(tokens, [(kind, weight) for _, _, kind, weight in found], total)
+
+
+def tone_of(text: str) -> float:
+    """The tone of one text, −1 (as bad as it gets) to 1; 0 where no known word occurs."""
+    return read(text).tone
 
 
 def tone(texts: Iterable[str]) -> Floats:

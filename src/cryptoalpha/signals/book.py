@@ -54,6 +54,14 @@ def build_model(source: SourceName, config: SignalsConfig) -> SignalModel:
             return NewsTone(typical_ic=ic, **dict(config.news))
         case "features":
             return FeatureRidge(config.ridge)
+        case "forecast":
+            from cryptoalpha.signals.forecast.source import ForecastSource  # torch, for those alone who name it
+
+            return ForecastSource(config.forecast, text=config.text, news=config.news)
+        case "genome":
+            from cryptoalpha.signals.genome.source import GenomeSource
+
+            return GenomeSource(config.genome)
 
 
 class SignalBook:
@@ -134,6 +142,8 @@ def _source_tape(model: SignalModel, formed: Opinions, frame: Frame) -> SourceTa
         ConfigError: if the model returned arrays of another shape than the frame.
     """
     shapes = {array.shape for array in (formed.value, formed.confidence, formed.impact)}
+    if formed.quantiles is not None:
+        shapes.add(formed.quantiles.shape[:2])
     if shapes != {frame.shape}:
         raise ConfigError(f"signal source {model.source!r} returned {shapes}, expected {frame.shape}", hint="return [T, A] for all three")
     kept = slice(frame.first, None)
@@ -147,4 +157,5 @@ def _source_tape(model: SignalModel, formed: Opinions, frame: Frame) -> SourceTa
         reference=None if formed.reference is None else formed.reference[kept],
         references=formed.references,
         traces={name: trace[kept] for name, trace in formed.traces.items()},
+        quantiles=None if formed.quantiles is None else formed.quantiles[kept],
     )

@@ -1,0 +1,169 @@
+"""The forecaster as a source of opinions.
+
+Each block that holds an asked-for bar is computed alone, in one fixed shape, in one thread: the bars before the frame, after the newest bar
+or never printed are padding. So a bar's opinion is the same to the last bit live, in a replay, after a restart, and when later data are
+removed or poisoned. Every bar is answered by the newest fold that may be used at the moment the bar is known; before the first there is no
+opinion. A block in which folds change is computed once per fold.
+
+Value = tanh(location / (2 · strength)), location being the expected move over the longest horizon and strength its root mean square on
+validation bars. Confidence = the calibrated chance that the call of direction over that horizon is right. Impact = location. Quantiles are
+those of the shortest horizon, in units of σ_t √h.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from cryptoalpha.core.errors import ModelError
+from cryptoalpha.core.time import interval_name
+from cryptoalpha.nets.forecaster.values import Forecast, ForecastInputs
+from cryptoalpha.signals.config import ForecastConfig, NewsConfig, TextConfig
+from cryptoalpha.signals.forecast.arrays import forecast_arrays
+from cryptoalpha.signals.forecast.blocks import Blocks
+from cryptoalpha.signals.forecast.model import ForecastModel, open_forecaster
+from cryptoalpha.signals.frame import Frame
+from cryptoalpha.signals.model import Opinions, opinions
+from cryptoalpha.signals.price_bars import LONGEST_GAP
+from cryptoalpha.signals.price_features import WARMUP_BARS
+from cryptoalpha.signals.single_thread import single_thread
+from cryptoalpha.signals.text import open_encoder
+from cryptoalpha.signals.text.encoder import TextEncoder, require_encoder
+
+Floats32 = npt.NDArray[np.float32]
+Answers = dict[str, Floats32]
+
+
+class ForecastSource:
+    """Opinions of a trained forecaster.
+
+    Args:
+        config: names the folder of models; the rest must be what they were trained with.
+        text: names the text encoder, which must be the one they were trained with.
+        news: how texts count, likewise.
+
+    Raises:
+        ConfigError: if no model is named or there is none.
+        ModelError: if it does not fit these settings.
+    """
+
+    source = "forecast"
+    type = "model"
+
+    def __init__(self, config: ForecastConfig, *, text: TextConfig | None = None, news: NewsConfig | None = None) -> None:
+        self._news, self._text = news or NewsConfig(), text or TextConfig()
+        self._folder, self._design = open_forecaster(config, self._news)
+        self._config = config
+        self.horizon = config.horizon_bars[-1] * self._design.interval
+        self._encoder: TextEncoder | None = None
+        self._models: dict[int, ForecastModel] = {}
+
+    def reach(self, interval: int) -> int:
+        warm_up = max(WARMUP_BARS, max(self._config.correlation_bars) + LONGEST_GAP + 2)
+        return warm_up + self._config.context_bars + self._config.block_bars
+
+    def compute(self, frame: Frame) -> Opinions:
+        """Opinions, quantiles and traces of every row from `frame.first` on.
+
+        Raises:
+            ModelError: if the bars have another length than those the model was trained on, the encoder is another one, or the network
+                answers with numbers that are not finite.
+        """
+        if frame.panel.interval != self._design.interval:
+            raise ModelError(
+                f"{self._folder.path} was trained on bars of {interval_name(self._design.interval)}, "
+                f"these have {interval_name(frame.panel.interval)}",
+                hint="ask for the bars it was trained on with --interval, or train it on these",
+            )
+        answers, fold = self._answers(frame)
+        there = frame.usable & np.isfinite(frame.sigma) & (fold >= 0)[:, None]
+        for values in answers.values():
+            values[~there] = np.nan
+        answers["correlation"][~(there[:, :, None] & there[:, None, :])] = np.nan
+        return opinions(
+            frame,
+            answers["value"].astype(np.float64),
+            answers["chance"].astype(np.float64)[:, :, -1],
+            answers["location"].astype(np.float64)[:, :, -1],
+            quantiles=answers["quantiles"].astype(np.float64)[:, :, 0],
+            traces={**{f"forecast/{name}": values for name, values in answers.items()}, "weights/forecast": fold},
+        )
+
+    def _answers(self, frame: Frame) -> tuple[Answers, npt.NDArray[np.int64]]:
+        """What the network says at every row, NaN where it is not asked, and the fold that says it (−1 = none). `[T, …]`, `[T]`."""
+        fold = self._folder.numbers_at(frame.panel.known_at)
+        fold[: frame.first] = -1
+        answers = self._nothing(frame)
+        asked = np.flatnonzero((fold >= 0) & frame.usable.any(axis=1))
+        if not asked.size:
+            return answers, fold
+        blocks = Blocks(forecast_arrays(frame, self._config, self._open_encoder(), news=self._news), self._config)
+        with single_thread():
+            for number in blocks.holding(asked):
+                block = np.array([number])
+                rows = blocks.rows_of(block)[0]
+                rows[: self._config.context_bars] = -1
+                asked_here = (rows >= 0) & (fold[np.maximum(rows, 0)] >= 0)
+                for model in np.unique(fold[rows[asked_here]]).tolist():
+                    places = np.flatnonzero(asked_here & (fold[np.maximum(rows, 0)] == model))
+                    for name, values in self._ask(model, blocks, block).items():
+                        answers[name][rows[places]] = values[places]
+        return answers, fold
+
+    def _ask(self, number: int, blocks: Blocks, block: npt.NDArray[np.int64]) -> Answers:
+        """One fold's answers to one block, `[S, …]` each."""
+        model = self._model(number)
+        # Copied into torch's own memory, which is aligned alike every time: a kernel may round by where its input lies.
+        inputs = ForecastInputs(*(part.clone() for part in blocks.inputs(block, model.scaler)))
+        said: Forecast = model.net(inputs)
+        answers = {
+            "value": torch.tanh(said.location[..., -1] / (2.0 * model.strength)),
+            "chance": torch.sigmoid(said.confidence),
+            "correlation": _mean_of_bins(said.correlation),
+            **{name: getattr(said, name) for name in ("location", "direction", "volatility", "sentiment", "quantiles")},
+        }
+        found = {name: values[0].numpy() for name, values in answers.items()}
+        there = inputs.present[0].numpy()
+        for name, values in found.items():
+            if not np.isfinite(values[there]).all():
+                raise ModelError(
+                    f"fold {number} of {self._folder.path} answered {name} with a number that is not finite",
+                    hint="train it anew: cryptoalpha train forecaster",
+                )
+        return found
+
+    def _nothing(self, frame: Frame) -> Answers:
+        """NaN for every answer, in its shape."""
+        heads, horizons = self._design.heads, len(self._config.horizon_bars)
+        rows, assets = frame.shape
+        shapes: dict[str, tuple[int, ...]] = {
+            "value": (),
+            "chance": (horizons,),
+            "location": (horizons,),
+            "direction": (horizons, heads.direction_classes),
+            "volatility": (horizons,),
+            "sentiment": (heads.sentiment_classes,),
+            "quantiles": (horizons, len(heads.quantiles)),
+            "correlation": (assets,),
+        }
+        return {name: np.full((rows, assets, *shape), np.nan, np.float32) for name, shape in shapes.items()}
+
+    def _model(self, number: int) -> ForecastModel:
+        if number not in self._models:
+            self._models[number] = ForecastModel.load(self._folder, number, self._design)
+        return self._models[number]
+
+    def _open_encoder(self) -> TextEncoder:
+        if self._encoder is None:
+            encoder = open_encoder(self._text)
+            require_encoder(self._design.encoder, encoder, where=str(self._folder.path))
+            self._encoder = encoder
+        return self._encoder
+
+
+def _mean_of_bins(logits: torch.Tensor) -> torch.Tensor:
+    """Expected correlation of every pair. `[…, bins]` → `[…]`."""
+    bins = logits.shape[-1]
+    centres = (torch.arange(bins, dtype=logits.dtype) + 0.5) * (2.0 / bins) - 1.0
+    return (logits.softmax(dim=-1) * centres).sum(dim=-1)

@@ -1,1 +1,1 @@
-"""The market genome as a source of opinions: one token set per closed bar, levels that hold or break, trained models."""
+"""The market genome as a source of opinions: named tokens of the bars, windows of them, what they are taught with, trained models."""

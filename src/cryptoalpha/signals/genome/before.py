@@ -2,7 +2,8 @@
 
 A series is `[n]` on a regular grid; NaN marks a row without a value. What row t is compared with are the rows t − window … t − 1, never row
 t itself; a result is NaN unless `MINIMUM_SHARE` of them carry values. Rows before the start count as absent, and sums run in a fixed order,
-so a row is the same to the last bit wherever the series begins, as long as its window is whole.
+so a row is the same to the last bit wherever the series begins, as long as its window is whole. Rows before `first` are looked at, not
+answered.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def _median(values: Floats, size: int) -> float:
 
 
 @njit(cache=True)
-def robust_z(here: Floats, x: Floats, window: int, least_scale: float) -> Floats:
+def robust_z(here: Floats, x: Floats, window: int, least_scale: float, first: int = 0) -> Floats:
     """Distance of `here` from the median of the rows of `x` before it, in 1.4826 median distances of those rows. `[n]`, `[n]` → `[n]`.
 
     The scale is `least_scale` at least. Where it is 0, a value equal to the median is 0 and any other infinitely far.
@@ -69,7 +70,7 @@ def robust_z(here: Floats, x: Floats, window: int, least_scale: float) -> Floats
     size = 0
     for t in range(n):
         size = _slide(values, size, x, t, window)
-        if np.isnan(here[t]) or size < MINIMUM_SHARE * window * _TOLERANCE:
+        if t < first or np.isnan(here[t]) or size < MINIMUM_SHARE * window * _TOLERANCE:
             continue
         median = _median(values, size)
         for k in range(size):
@@ -103,11 +104,11 @@ def percentile(x: Floats, window: int, percent: int) -> Floats:
 
 
 @njit(cache=True)
-def highest(x: Floats, window: int) -> Floats:
+def highest(x: Floats, window: int, first: int = 0) -> Floats:
     """Largest value of the rows before. `[n]` → `[n]`. The smallest is −highest(−x)."""
     n = x.size
     out = np.full(n, np.nan)
-    for t in range(n):
+    for t in range(first, n):
         count, top = 0, -np.inf
         for j in range(max(0, t - window), t):
             if np.isfinite(x[j]):

@@ -80,7 +80,7 @@ def heavy_buying(prices: PriceEvidence) -> Floats:
     """Whether takers bought far more than they sold, in a heavy bar. `[n]`; NaN where taker volume is not known."""
     bars = prices.bars
     bought = 2.0 * bars.taker_buy_volume - bars.volume
-    net = robust_z(bought, bought, 96, 0.0)
+    net = robust_z(bought, bought, 96, 0.0, prices.first)
     return holds((net > UNUSUAL) & (prices.volume_z > 1.0), net, prices.volume_z)
 
 

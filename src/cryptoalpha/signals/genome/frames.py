@@ -18,6 +18,7 @@ from numba import njit
 from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.core.time import grid_anchor, interval_name, parse_interval
 from cryptoalpha.signals.frame import Frame
+from cryptoalpha.signals.genome.text_tokens import TEXT_BARS
 from cryptoalpha.signals.genome.tokens import Evidence, Flags, TokenSets, asset_tokens, token_reach
 from cryptoalpha.signals.genome.vocabulary import V
 from cryptoalpha.signals.price_bars import AssetBars, asset_bars
@@ -66,7 +67,7 @@ def frame_tokens(frame: Frame, names: Sequence[str], *, begin: int = 0) -> Frame
     """
     panel = frame.panel
     intervals = frame_intervals(names, panel.interval)
-    evidence = Evidence(frame)
+    evidence = Evidence(frame, texts_from=max(0, begin - TEXT_BARS * intervals[-1] // panel.interval))
     shape = (*frame.shape, len(intervals))
     present = np.zeros(shape, bool)
     tokens, missing = (np.zeros((*shape, V), bool) for _ in range(2))
@@ -76,8 +77,8 @@ def frame_tokens(frame: Frame, names: Sequence[str], *, begin: int = 0) -> Frame
             start = max(0, begin - token_reach(interval, panel.interval))
             bars = frame.bars[a] if start == 0 else asset_bars(panel.rows(start, len(panel)), a)
             opens, long_bars = longer_bars(bars, panel.open_time[start:], panel.interval, interval)
-            sets = asset_tokens(evidence, a, long_bars, opens, interval)
             newest = np.searchsorted(opens + interval, closes, side="right") - 1  # [T − begin]
+            sets = asset_tokens(evidence, a, long_bars, opens, interval, first=max(0, int(newest[0])))
             there = (newest >= 0) & np.isfinite(bars.close[begin - start :]) & _at(np.isfinite(long_bars.close), newest)
             present[begin:, a, s] = there
             tokens[begin:, a, s], missing[begin:, a, s] = (_at(part, newest) & there[:, None] for part in (sets.tokens, sets.missing))

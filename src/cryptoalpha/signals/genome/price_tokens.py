@@ -56,10 +56,11 @@ def holds(claim: Floats | np.ndarray[tuple[int], np.dtype[np.bool_]], *inputs: F
 
 @dataclass(frozen=True, eq=False)
 class PriceEvidence:
-    """What the price tokens are made of, `[n]` each; NaN where missing."""
+    """What the price tokens are made of, `[n]` each; NaN where missing. Nobody asks for tokens of rows before `first`."""
 
     bars: AssetBars
     memory: Memory
+    first: int = 0
 
     @cached_property
     def sigma_before(self) -> Floats:
@@ -70,7 +71,7 @@ class PriceEvidence:
     def volume_z(self) -> Floats:
         """z96 of ln volume: of bars that traded, and −∞ for one that did not."""
         traded = logarithm(self.bars.volume)
-        return robust_z(np.where(self.bars.volume == 0.0, -np.inf, traded), traded, 96, 0.0)
+        return robust_z(np.where(self.bars.volume == 0.0, -np.inf, traded), traded, 96, 0.0, self.first)
 
     @cached_property
     def day_move(self) -> tuple[Floats, Floats]:
@@ -97,7 +98,7 @@ def price_tokens(evidence: PriceEvidence) -> tuple[Floats, ...]:
     width = (logarithm(top) - logarithm(bottom)) / (sigma * np.sqrt(24.0))
     narrow = percentile(width, memory.history, 20)
     atr = last_before(bars.atr, 1, LONGEST_GAP)[0]
-    ceiling, floor = highest(bars.high, 64) + 0.25 * atr, -highest(-bars.low, 64) - 0.25 * atr
+    ceiling, floor = highest(bars.high, 64, evidence.first) + 0.25 * atr, -highest(-bars.low, 64, evidence.first) - 0.25 * atr
     move, usual = evidence.day_move
     flat, pressure = np.abs(move) < usual, evidence.pressure
     bought, sold = percentile(pressure, memory.history, 90), percentile(pressure, memory.history, 10)

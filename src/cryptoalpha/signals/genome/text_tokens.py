@@ -23,6 +23,9 @@ from cryptoalpha.signals.recent_texts import recent_texts
 from cryptoalpha.signals.text.lexicon import LONGEST_TEXT, tone_of
 from cryptoalpha.store.tables import Floats, Times
 
+TEXT_BARS = 98
+"""Bars of texts on which the tokens of the newest one can depend: 96 that say what is usual, itself, and one that has begun."""
+
 STALE = 7 * DAY
 """Time without any text after which the source counts as missing, and within which a repeated text does not count."""
 
@@ -67,10 +70,11 @@ class TextEvidence:
     heard: Times
 
 
-def text_evidence(frame: Frame) -> TextEvidence:
-    """The texts that became known in the frame's bars."""
+def text_evidence(frame: Frame, begin: int = 0) -> TextEvidence:
+    """The texts that became known in the frame's bars from row `begin` on."""
     panel = frame.panel
-    texts = recent_texts(frame, window=int(panel.known_at[0] - panel.open_time[0]), repeat=STALE, market_weight=1.0)
+    window = int(panel.known_at[begin] - panel.open_time[begin])
+    texts = recent_texts(frame, window=window, repeat=STALE, market_weight=1.0, begin=begin)
     tables = [table.known_at for table in frame.dataset.posts.values()]
     return TextEvidence(
         known_at=texts.known_at,
@@ -116,10 +120,10 @@ def news_tokens(texts: BarTexts) -> tuple[Floats, Floats, Floats]:
     )
 
 
-def chatter(texts: BarTexts) -> Floats:
+def chatter(texts: BarTexts, first: int = 0) -> Floats:
     """Whether the crowd talks, and gladly: z96 of the number of texts > 2 with a mean tone > 0.3. `[n]`; NaN where that is not known.
 
     A spread of less than one text counts as one: in quiet times every text would be infinitely unusual.
     """
-    z = robust_z(texts.count, texts.count, 96, 1.0)
+    z = robust_z(texts.count, texts.count, 96, 1.0, first)
     return holds((z > 2.0) & (texts.tone > CLEAR_TONE), z)

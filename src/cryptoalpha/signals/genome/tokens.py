@@ -40,11 +40,13 @@ class Evidence:
     """What is known beside the bars of a frame, gathered once for all time frames."""
 
     frame: Frame
+    texts_from: int = 0
+    """Row from which on texts are read."""
 
     @cached_property
     def texts(self) -> TextEvidence:
         """Texts of the frame."""
-        return text_evidence(self.frame)
+        return text_evidence(self.frame, self.texts_from)
 
     @cached_property
     def chains(self) -> tuple[ChainEvidence, ...]:
@@ -52,16 +54,16 @@ class Evidence:
         return tuple(chain_evidence(self.frame.dataset, asset) for asset in self.frame.assets)
 
 
-def asset_tokens(evidence: Evidence, asset: int, bars: AssetBars, opens: Times, interval: int) -> TokenSets:
-    """Tokens of bars of `interval` ns of one asset. `[n]` rows that open at `opens` → `[n, 16]`."""
+def asset_tokens(evidence: Evidence, asset: int, bars: AssetBars, opens: Times, interval: int, first: int = 0) -> TokenSets:
+    """Tokens of bars of `interval` ns of one asset. `[n]` rows that open at `opens` → `[n, 16]`; rows before `first` are nobody's."""
     ends = opens + interval
-    prices = PriceEvidence(bars, memory_of(interval))
+    prices = PriceEvidence(bars, memory_of(interval), first)
     texts = texts_of_bars(evidence.texts, asset, opens, ends)
     chain = evidence.chains[asset]
     good, bad, regulatory = news_tokens(texts)
     whales = whale_token(chain, opens, ends)
     move, usual = prices.day_move
-    crowd = any_of(chatter(texts), dear_leverage(chain, ends))
+    crowd = any_of(chatter(texts, first), dear_leverage(chain, ends))
     fomo = holds((move > usual) & (crowd == 1.0), move, usual, crowd)
     institutions = any_of(heavy_buying(prices), event(chain.hoarding, opens, ends))
     columns = np.stack((*price_tokens(prices), good, bad, whales, fomo, institutions, regulatory), axis=1)  # [n, 16]

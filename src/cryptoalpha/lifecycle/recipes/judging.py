@@ -116,7 +116,10 @@ def _judge(
         gaps = {name: (estimates[own][name] - estimates[each.name][name], draws[own][name] - draws[each.name][name]) for name in shared}
         differences[each.name] = {name: _interval(value, drawn, level, block) for name, (value, drawn) in gaps.items()}
     scores = {
-        name: {key: _interval(estimates[name][key], drawn, level, block) for key, drawn in found.items()} for name, found in draws.items()
+        name: {
+            key: _interval(estimates[name][key], _unbiased(key, estimates[name][key], drawn), level, block) for key, drawn in found.items()
+        }
+        for name, found in draws.items()
     }
     hits = {q: float(columns[own][f"below {q}"].sum() / columns[own]["quantile n"].sum()) for q in levels if f"below {q}" in columns[own]}
     classes = outcomes.classes()[:, :, horizon]
@@ -185,6 +188,13 @@ def _interval(estimate: float, draws: Floats, level: float, block: float) -> Int
         return Interval(float("nan"), float("nan"), float("nan"), level, block, 0, float("nan"))
     low, high = np.quantile(defined, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
     return Interval(estimate, float(low), float(high), level, block, defined.size, float(np.mean(defined <= 0.0)))
+
+
+def _unbiased(measure: str, estimate: float, draws: Floats) -> Floats:
+    """A calibration error is a sum of absolute values, which noise only enlarges: its resamples lie too high and are moved back."""
+    if measure != "ece" or not np.isfinite(draws).any():
+        return draws
+    return np.maximum(draws - (np.nanmean(draws) - estimate), 0.0)
 
 
 def diebold_mariano(own: Floats, other: Floats, *, against: str, loss: str, horizon_bars: int) -> DieboldMariano:

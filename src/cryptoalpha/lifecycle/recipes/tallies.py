@@ -105,7 +105,7 @@ def tally(predictions: Predictions, outcomes: Outcomes, seen: Mapping[str, Bools
             columns |= _of_confidence(predictions.confidence[:, :, horizon], hit, seen["direction"] & seen["confidence"])
     if predictions.volatility is not None:
         columns |= _of_volatility(predictions.volatility[:, :, horizon], outcomes.volatility[:, :, horizon], seen["volatility"])
-    if predictions.quantiles is not None:
+    if predictions.quantiles is not None and levels:
         columns |= _of_quantiles(predictions.quantiles[:, :, horizon], move, seen["quantiles"], levels)
     return columns
 

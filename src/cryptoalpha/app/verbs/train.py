@@ -1,0 +1,125 @@
+"""`train forecaster|genome|sentiment`: models are born here, walking forward, judged beside their baselines, kept with their lineage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cryptoalpha.app.frame import Frame, verb
+from cryptoalpha.app.output import Table
+
+if TYPE_CHECKING:
+    from cryptoalpha.lifecycle.recipes.trained import Trained
+    from cryptoalpha.nets.config import NetsConfig
+    from cryptoalpha.store.tables import Dataset
+
+Data = Annotated[Path | None, typer.Option("--data", help="Directory of history [else what the store holds].")]
+Since = Annotated[str | None, typer.Option("--since", help="First bar that may be learned from, YYYY-MM-DD [else the first there is].")]
+Until = Annotated[str | None, typer.Option("--until", help="End of the bars, exclusive [else the last there is].")]
+TestSince = Annotated[str | None, typer.Option("--test-since", help="First day to be judged [else so that the newest folds fit].")]
+Folds = Annotated[int, typer.Option("--folds", min=1, help="Folds at most, the newest ones, without --test-since.")]
+Interval = Annotated[str, typer.Option("--interval", help="Bar length, such as 1h.")]
+Instruments = Annotated[str | None, typer.Option("--instruments", help="Comma-separated, such as BTC/USDT,ETH/USDT [else all].")]
+Simulated = Annotated[bool, typer.Option("--simulated", help="Use the simulated market instead of data.")]
+Preset = Annotated[str | None, typer.Option("--preset", help="Size of the network: small, base, seed or custom [else nets.preset].")]
+Out = Annotated[Path | None, typer.Option("--out", help="Folder of the model [else models/NAME in the store].")]
+Fresh = Annotated[
+    bool, typer.Option("--fresh/--resume", help="Begin anew and replace what is there, or go on with an interrupted training.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    group = typer.Typer(help="Train models, walking forward, and judge them beside their baselines.")
+    verb(group)(forecaster)
+    app.add_typer(group, name="train")
+
+
+def forecaster(
+    frame: Frame,
+    data: Data = None,
+    since: Since = None,
+    until: Until = None,
+    test_since: TestSince = None,
+    folds: Folds = 4,
+    interval: Interval = "1h",
+    instruments: Instruments = None,
+    simulated: Simulated = False,
+    preset: Preset = None,
+    out: Out = None,
+    fresh: Fresh = False,
+) -> None:
+    """Train the cross-asset forecaster and say what it is worth beside no change, EWMA, ridge and LightGBM."""
+    from cryptoalpha.core.time import parse_time
+    from cryptoalpha.lifecycle.recipes.forecaster import Period, Plan, train_forecaster
+
+    settings = frame.settings
+    plan = Plan(
+        chosen_sizes(settings.nets, preset),
+        settings.signals,
+        settings.learn,
+        settings.lifecycle.train,
+        settings.execution.costs,
+        frame.seed,
+    )
+    names = listed(instruments)
+    dataset = opened(frame, data, simulated, interval, names)
+    period = Period(
+        since=parse_time(since) if since else None,
+        until=parse_time(until) if until else None,
+        test_since=parse_time(test_since) if test_since else None,
+        folds=None if test_since else folds,
+    )
+    place = out or frame.home / "models" / "forecaster"
+    with frame.out.progress("training") as bar:
+        trained = train_forecaster(plan, dataset, period, place, instruments=names, fresh=fresh, tell=bar.at)
+    show(frame, trained)
+
+
+def chosen_sizes(nets: NetsConfig, preset: str | None) -> NetsConfig:
+    """The settings of the networks with the preset named on the command line.
+
+    Raises:
+        ConfigError: if there is no such preset.
+    """
+    from typing import get_args
+
+    from cryptoalpha.core.errors import ConfigError
+    from cryptoalpha.nets.config import PresetName
+
+    if preset is None:
+        return nets
+    if preset not in get_args(PresetName):
+        raise ConfigError(f"there is no preset {preset!r}", hint=f"there are: {', '.join(get_args(PresetName))}")
+    return nets.model_copy(update={"preset": preset})
+
+
+def listed(instruments: str | None) -> list[str] | None:
+    """The instruments named on the command line."""
+    return [name.strip() for name in instruments.split(",") if name.strip()] if instruments else None
+
+
+def opened(frame: Frame, data: Path | None, simulated: bool, interval: str, instruments: list[str] | None) -> Dataset:
+    """The data to learn from; what the bar gate and the sources did is said."""
+    from cryptoalpha.app.sources import open_dataset
+
+    dataset = open_dataset(frame.settings, frame.home, data=data, simulated=simulated, interval=interval, instruments=instruments)
+    for found in dataset.notes:
+        frame.out.note(found)
+    return dataset
+
+
+def show(frame: Frame, trained: Trained) -> None:
+    """Print what a training found: tables with intervals, how training went, the verdict, and where the model lies."""
+    if trained.already:
+        frame.out.note(f"{trained.path} holds this very model; --fresh trains it anew")
+    if trained.lineage["verdict"]["audit_first"]:
+        frame.out.warn(trained.lineage["verdict"]["audit_first"])
+    tables: list[str | Table] = []
+    for title, columns, rows in trained.tables():
+        tables += [Table(columns, rows, title), ""]
+    lines = [*trained.training_lines(), *trained.verdict_lines()]
+    lines.append(f"model {trained.path}, report {trained.path / 'report.html'}")
+    document = {"path": str(trained.path), "already": trained.already, **trained.lineage}
+    frame.out.result(document, [*tables, *lines])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,3 +29,44 @@ def payloads() -> Path:
     if not root.is_dir():
         pytest.skip(f"no recorded payloads at {root}")
     return root
+
+
+@pytest.fixture(scope="session")
+def random_forecaster() -> Callable[..., Path]:
+    """Write a forecaster of random weights, none of them zero, so that every path through it shows: a folder as `train forecaster` makes.
+
+    Called with the folder, a frame, the `ForecastConfig`, and the rows of the frame whose moments the folds take over at. Scalers are
+    fitted on the rows before the first of them.
+    """
+
+    def write(folder: Path, frame: Any, config: Any, rows: Sequence[int], *, spread: float = 0.2, **changes: Any) -> Path:
+        import numpy as np
+        import torch
+
+        from cryptoalpha.nets.config import EvoformerConfig, HeadsConfig
+        from cryptoalpha.signals.config import NewsConfig, TextConfig
+        from cryptoalpha.signals.forecast.arrays import forecast_arrays
+        from cryptoalpha.signals.forecast.model import ForecastDesign, ForecastModel, finish
+        from cryptoalpha.signals.forecast.scaling import fit_scalers
+        from cryptoalpha.signals.text import EncoderId, open_encoder
+
+        encoder = open_encoder(TextConfig())
+        sizes = EvoformerConfig(
+            sequence_width=16, pair_width=8, head_width=8, heads=2, pair_heads=2, pair_head_width=4, outer_width=4, blocks=2
+        )
+        design = ForecastDesign(sizes, HeadsConfig(), config, NewsConfig(), frame.panel.interval, EncoderId.of(encoder))
+        design = dataclasses.replace(design, **changes)
+        arrays = forecast_arrays(frame, config, encoder)
+        scaler = fit_scalers(arrays, np.arange(arrays.begin, rows[0]), clip=config.clip)
+        files = []
+        for number, row in enumerate(rows):
+            net, generator = design.build(number), torch.Generator().manual_seed(number)
+            with torch.no_grad():
+                for weight in net.parameters():
+                    weight.copy_(spread * torch.randn(weight.shape, generator=generator))
+            model = ForecastModel(design, net, scaler, int(frame.panel.known_at[row]), strength=0.5)
+            files.append(model.save(folder, number))
+        finish(folder, design, files, {"seed": 0})
+        return folder
+
+    return write

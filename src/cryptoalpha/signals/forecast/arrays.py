@@ -146,15 +146,17 @@ class ForecastArrays:
         return digest.hexdigest()
 
 
-def first_needed(frame: Frame, config: ForecastConfig) -> int:
-    """The row of the frame at which the context of the block of `frame.first` begins, 0 at least."""
+def first_needed(frame: Frame, config: ForecastConfig, first: int) -> int:
+    """The row of the frame at which the context of the block of row `first` begins, 0 at least."""
     first_bar = int(frame.panel.open_time[0]) // frame.panel.interval
-    block = (first_bar + frame.first) // config.block_bars
+    block = (first_bar + first) // config.block_bars
     return max(0, block * config.block_bars - config.context_bars - first_bar)
 
 
-def forecast_arrays(frame: Frame, config: ForecastConfig, encoder: Encoder, *, news: NewsConfig | None = None) -> ForecastArrays:
-    """The inputs of every row that the answers from `frame.first` on look at.
+def forecast_arrays(
+    frame: Frame, config: ForecastConfig, encoder: Encoder, *, news: NewsConfig | None = None, first: int | None = None
+) -> ForecastArrays:
+    """The inputs of every row that the answers from row `first` (by default `frame.first`) on look at.
 
     Args:
         encoder: of the texts; it is not asked where there is none.
@@ -164,7 +166,7 @@ def forecast_arrays(frame: Frame, config: ForecastConfig, encoder: Encoder, *, n
         ModelError: if the encoder answers with another shape or numbers that are not finite.
     """
     news = news or NewsConfig()
-    begin, panel = first_needed(frame, config), frame.panel
+    begin, panel = first_needed(frame, config, frame.first if first is None else first), frame.panel
     returns = np.stack([bars.unit_return for bars in frame.bars], axis=1)
     window = round(config.text_window_hours * HOUR)
     repeat = round(news.repeat_days * DAY)
@@ -201,13 +203,15 @@ def as_float32(values: Floats) -> Floats32:
 
 
 def _encoded(texts: RecentTexts, encoder: Encoder) -> Floats32:
-    if not len(texts):
+    """A vector per text; the encoder reads each wording once. `[n, D]`."""
+    place = {text: number for number, text in enumerate(dict.fromkeys(texts.texts))}
+    if not place:
         return np.zeros((0, encoder.width), np.float32)
-    vectors = np.ascontiguousarray(encoder.encode(texts.texts), dtype=np.float32)
-    if vectors.shape != (len(texts), encoder.width) or not np.isfinite(vectors).all():
+    vectors = np.ascontiguousarray(encoder.encode(list(place)), dtype=np.float32)
+    if vectors.shape != (len(place), encoder.width) or not np.isfinite(vectors).all():
         raise ModelError(
-            f"the text encoder answered {vectors.shape} for {len(texts)} texts, or with numbers that are not finite; expected "
-            f"({len(texts)}, {encoder.width})",
+            f"the text encoder answered {vectors.shape} for {len(place)} texts, or with numbers that are not finite; expected "
+            f"({len(place)}, {encoder.width})",
             hint="check [signals.text] encoder",
         )
-    return vectors
+    return vectors[[place[text] for text in texts.texts]]

@@ -98,7 +98,8 @@ class ForecastSource:
         asked = np.flatnonzero((fold >= 0) & frame.usable.any(axis=1))
         if not asked.size:
             return answers, fold
-        blocks = Blocks(forecast_arrays(frame, self._config, self._open_encoder(), news=self._news), self._config)
+        arrays = forecast_arrays(frame, self._config, self._open_encoder(), news=self._news, first=int(asked[0]))
+        blocks = Blocks(arrays, self._config)
         with single_thread():
             for number in blocks.holding(asked):
                 block = np.array([number])

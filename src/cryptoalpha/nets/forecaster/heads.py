@@ -48,13 +48,13 @@ class AssetHeads(nn.Module):
             raise ConfigError(f"nets.heads.direction_classes is {config.direction_classes}; directions are up, down, sideways: 3")
         self.horizons, self.classes, self.anchor = horizons, config.direction_classes, middle(config.quantiles)
         self.norm = nn.LayerNorm(channels)
-        self.location = _zero(nn.Linear(channels, horizons))
-        self.direction = _zero(nn.Linear(channels, horizons * self.classes))
+        self.location = zero_linear(channels, horizons)
+        self.direction = zero_linear(channels, horizons * self.classes)
         self.slope = nn.Parameter(torch.full((horizons,), SLOPE))
-        self.volatility = _zero(nn.Linear(channels, horizons))
-        self.quantiles = _zero(nn.Linear(channels, horizons * len(config.quantiles)))
+        self.volatility = zero_linear(channels, horizons)
+        self.quantiles = zero_linear(channels, horizons * len(config.quantiles))
         self.confidence_hidden = nn.Linear(channels + self.classes, channels)
-        self.confidence = _zero(nn.Linear(channels, horizons))
+        self.confidence = zero_linear(channels, horizons)
         nn.init.constant_(self.confidence.bias, -math.log(self.classes - 1.0))  # the odds of one class among three
         self.register_buffer("temperature", torch.ones(horizons))
         self.register_buffer("start", quantile_start(config.quantiles))
@@ -100,7 +100,7 @@ class CorrelationHead(nn.Module):
     def __init__(self, channels: int, bins: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(channels)
-        self.out = _zero(nn.Linear(channels, bins))
+        self.out = zero_linear(channels, bins)
 
     def forward(self, pairs: Tensor) -> Tensor:
         logits: Tensor = self.out(self.norm(pairs))
@@ -140,7 +140,9 @@ def _softplus_inverse(value: float) -> float:
     return math.log(math.expm1(value))
 
 
-def _zero(layer: nn.Linear) -> nn.Linear:
+def zero_linear(inputs: int, outputs: int) -> nn.Linear:
+    """A linear layer that answers 0 until it is taught."""
+    layer = nn.Linear(inputs, outputs)
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer

@@ -19,7 +19,7 @@ from cryptoalpha.core.errors import ConfigError, ModelError
 from cryptoalpha.nets.config import EvoformerConfig, HeadsConfig
 from cryptoalpha.nets.evoformer import Evoformer
 from cryptoalpha.nets.forecaster.embedding import CellEmbedding, PairEmbedding
-from cryptoalpha.nets.forecaster.heads import AssetHeads, CorrelationHead, SentimentHead
+from cryptoalpha.nets.forecaster.heads import AssetHeads, CorrelationHead, SentimentHead, zero_linear
 from cryptoalpha.nets.forecaster.sequence_trunk import SequenceTrunk
 from cryptoalpha.nets.forecaster.values import Forecast, ForecastInputs
 
@@ -70,14 +70,12 @@ class Forecaster(nn.Module):
             self.assets = AssetHeads(width, horizons, heads)
             self.sentiment = SentimentHead(text, heads.sentiment_classes)
             self.correlation = CorrelationHead(sizes.pair_width, heads.correlation_bins) if pair_representation else None
+            self.line = zero_linear(price + chain, horizons)
         self.trunk_net: nn.Module
         if pair_representation:
             self.trunk_net = Evoformer(sizes, causal="rows", pairs="per_step", seed=seed)
         else:
             self.trunk_net = SequenceTrunk(sizes, seed=seed)
-        self.line = nn.Linear(price + chain, horizons)
-        nn.init.zeros_(self.line.weight)
-        nn.init.zeros_(self.line.bias)
 
     def forward(self, inputs: ForecastInputs) -> Forecast:
         return self.answer(*self.trunk(inputs), inputs)

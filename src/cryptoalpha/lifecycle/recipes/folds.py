@@ -85,7 +85,10 @@ def plan_folds(
     samples = labels(known_at, label_ends_at)
     if (np.diff(samples.known_at) <= 0).any():
         raise ConfigError("the rows of the panel are not in the order of time", hint="folds are planned over the rows of one panel")
-    first, end = int(samples.known_at[0]), int(samples.known_at[-1]) + 1
+    if len(samples) < 2:
+        raise DataMissingError(f"{len(samples)} bars are no history to learn from")
+    # The oldest row is known one bar after it opens: the history begins there.
+    first, end = 2 * int(samples.known_at[0]) - int(samples.known_at[1]) + 1, int(samples.known_at[-1]) + 1
     until = end if test_until is None else min(test_until, end)
     learn, test = config.train_days * DAY, config.test_days * DAY
     earliest = first + learn if test_since is None else test_since

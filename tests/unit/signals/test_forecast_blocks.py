@@ -200,6 +200,6 @@ def test_a_line_learns_from_them(frame, blocks, scaler):
         (slope,) = torch.autograd.grad(loss, weights)
         with torch.no_grad():
             weights -= 0.02 * slope
-        losses.append(float(loss))
+        losses.append(loss.item())
     assert known.sum() > 300
     assert losses[-1] < 0.8 * losses[0]

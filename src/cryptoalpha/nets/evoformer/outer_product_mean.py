@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from cryptoalpha.nets.evoformer.initialisation import final_linear, linear
-from cryptoalpha.nets.evoformer.masks import Pairs
+from cryptoalpha.nets.evoformer.masks import Pairs, not_ahead
 
 EPSILON = 1e-3
 """Added to the count, as in the paper's code."""
@@ -57,13 +57,15 @@ class OuterProductMean(nn.Module):
             factors = factors * seen.unsqueeze(-1)
         a, b = factors.split(self.width, dim=-1)  # [B, S, N, c] each
         if self.per_step:
-            total = self._by_row(a, b).cumsum(dim=1)
-            count = (seen.unsqueeze(-1) * seen.unsqueeze(-2)).cumsum(dim=1)  # [B, S, N, N]
+            total = self._so_far(self._by_row(a, b))
+            count = self._so_far(seen.unsqueeze(-1) * seen.unsqueeze(-2))  # [B, S, N, N]
         else:
             total = self._projected(a, b) if self._project_first(m) else self._outer(a, b)
             count = seen.transpose(1, 2) @ seen  # [B, N, N]
-        mean: Tensor = (total + self.out.bias) / (count + EPSILON).unsqueeze(-1)
-        return mean if row_mask is None else mean * (count > 0).unsqueeze(-1)
+        share = 1.0 / (count + EPSILON)
+        if row_mask is not None:
+            share = share * (count > 0)
+        return (total + self.out.bias) * share.unsqueeze(-1)
 
     def forward(self, m: Tensor, z: Tensor, row_mask: Tensor | None = None) -> Tensor:
         """z with the update added."""
@@ -95,3 +97,7 @@ class OuterProductMean(nn.Module):
         """W a ⊗ b of every row by itself: `[B, S, N, N, Z]`."""
         left = (a @ self._kernel().flatten(1)).view(*a.shape, -1)  # [B, S, N, c of b, Z]
         return b.unsqueeze(2) @ left  # [B, S, 1, N, c] @ [B, S, N, c, Z]
+
+    def _so_far(self, x: Tensor) -> Tensor:
+        """Running sum over rows, axis 1. A product with a triangle of ones, because torch sums a strided axis slowly."""
+        return (not_ahead(x.shape[1], x.device).to(x.dtype) @ x.flatten(2)).view(x.shape)

@@ -145,17 +145,6 @@ class GenomeJudgement:
             "words": self.words,
         }
 
-    def table(self) -> list[tuple[str, ...]]:
-        """Rows for people, the header first: measure, genome, each baseline, and the difference to it with its interval."""
-        rows: list[tuple[str, ...]] = [("measure", NET, USUAL, f"difference to {USUAL}", LAST, f"difference to {LAST}")]
-        for name, measure in MEASURES.items():
-            cells = [measure.title, _number(self.scores[name][NET])]
-            for who in (USUAL, LAST):
-                there = who in measure.who
-                cells += [_number(self.scores[name][who]), _spread(self.differences[name][who])] if there else ["", ""]
-            rows.append(tuple(cells))
-        return rows
-
 
 def judge_genome(columns: Columns, *, horizon: int, seed: int = 0, resamples: int = RESAMPLES, level: float = LEVEL) -> GenomeJudgement:
     """Judge the columns of all folds, one after the other (`[T]` each, moments rising).
@@ -211,11 +200,3 @@ def _interval(estimate: float, draws: Floats, level: float, block: float) -> Int
         return Interval(estimate, np.nan, np.nan, level, block, len(known), np.nan)
     low, high = np.quantile(known, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
     return Interval(estimate, float(low), float(high), level, block, len(known), float(np.mean(known <= 0.0)))
-
-
-def _number(found: Interval) -> str:
-    return f"{found.estimate:.4f}"
-
-
-def _spread(found: Interval) -> str:
-    return f"{found.estimate:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"

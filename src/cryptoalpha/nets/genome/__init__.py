@@ -1,7 +1,8 @@
 """The market genome: named tokens over several time frames in, levels, trend and the next movement out."""
 
-from cryptoalpha.nets.genome.calibration import fit_hold_calibration
+from cryptoalpha.nets.genome.calibration import fit_hold_calibration, fit_temperature
 from cryptoalpha.nets.genome.losses import PRETRAINING, LossWeights, genome_loss
+from cryptoalpha.nets.genome.market_genome import MarketGenome
 from cryptoalpha.nets.genome.values import GenomeInputs, GenomeReading, GenomeTargets
 
 __all__ = [
@@ -10,6 +11,8 @@ __all__ = [
     "GenomeReading",
     "GenomeTargets",
     "LossWeights",
+    "MarketGenome",
     "fit_hold_calibration",
+    "fit_temperature",
     "genome_loss",
 ]

@@ -1,20 +1,26 @@
-"""Makes "this level holds with 70 %" mean 70 %: one slope and one shift per level, fitted on bars that did not teach.
+"""Makes "this level holds with 70 %" mean 70 %: one slope and one shift per level, fitted on bars that did not teach; and one temperature
+for the classes of trend and movement.
 
 A logistic regression of what happened on the logit that was answered, by Newton's method, pulled towards "leave it as it is" (slope 1,
 shift 0) with the weight of `PRIOR` bars, so that a level which nearly always holds in a short slice is not made certain.
 
-Source: Platt (1999), "Probabilistic outputs for support vector machines". Departure: the pull.
+Sources: Platt (1999), "Probabilistic outputs for support vector machines", with the pull as departure; Guo et al. (2017), "On calibration
+of modern neural networks", for the temperature.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 PRIOR = 50.0
 """How much the identity weighs, in bars' worth of curvature."""
 
 _STEPS = 25
+
+COLDEST, HOTTEST = 0.25, 20.0
+"""Temperatures between which one is looked for. The hottest makes all classes nearly alike: what a net deserves that knows nothing."""
 
 
 def fit_hold_calibration(logits: Tensor, yes: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
@@ -56,3 +62,24 @@ def _newton(design: Tensor, outcome: Tensor, start: Tensor) -> Tensor:
         step = torch.linalg.solve(curvature, gradient)
         beta = beta - step.clamp(-2.0, 2.0)  # far from the optimum a Newton step of a logistic overshoots
     return beta
+
+
+def fit_temperature(logits: Tensor, classes: Tensor) -> float:
+    """What logits are divided by so that their cross-entropy is least; 1 where nothing is known.
+
+    Args:
+        logits: `[n, k]`.
+        classes: what came true, `[n]`, −1 where unknown.
+    """
+    known = classes >= 0
+    if not bool(known.any()):
+        return 1.0
+    chosen, truth = logits[known].double(), classes[known]
+    low, high = torch.tensor([1.0 / HOTTEST, 1.0 / COLDEST], dtype=torch.float64).log().tolist()
+    # Cross-entropy is convex in the inverse temperature, so its slope has one sign change and halving finds it.
+    for _ in range(40):
+        middle = (low + high) / 2.0
+        inverse = torch.tensor(middle, dtype=torch.float64).exp().requires_grad_()
+        slope = torch.autograd.grad(functional.cross_entropy(chosen * inverse, truth), inverse)[0]
+        low, high = (low, middle) if float(slope) > 0.0 else (middle, high)
+    return float(torch.tensor(-(low + high) / 2.0, dtype=torch.float64).exp())

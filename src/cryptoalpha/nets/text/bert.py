@@ -2,7 +2,7 @@
 
 Texts are grouped by their exact number of tokens, so there is no padding and a vector depends on nothing but its text. Whether this
 machine's matrix products give a row the same bits alone and among others is asked once, when the model is loaded; where they do not, texts
-are encoded one at a time. One thread, no gradients, evaluation mode. Nothing is fetched unless a repository is named that is not kept yet.
+are encoded one at a time, as very short ones always are. One thread, no gradients, evaluation mode. Nothing is fetched unless a repository is named that is not kept yet.
 
 Source: Reimers & Gurevych (2019), "Sentence-BERT" (mean pooling with the attention mask). Departure: vectors are not scaled to length 1; a
 head has its own scaler.
@@ -27,8 +27,11 @@ Vectors = npt.NDArray[np.float32]
 LONGEST = 256
 """Tokens read of a text at most, where the model reads as many: what all-MiniLM-L6-v2 was tuned for. A headline has 17."""
 
-_PROBES = ((7, 2), (17, 3), (17, 0), (40, 5))
-"""Tokens and texts (0: a full batch) with which batches are compared with single texts."""
+SHORT = 8
+"""Texts of fewer tokens are encoded one at a time: for so few rows matrix libraries choose kernels by their number (seen at 2 and 3)."""
+
+_PROBES = ((SHORT, 2), (17, 3), (17, 16), (40, 5))
+"""Tokens and texts with which batches are compared with single texts."""
 
 
 @contextmanager
@@ -112,8 +115,9 @@ class BertEncoder:
         with torch.inference_mode(), one_thread():
             for length in sorted(groups, reverse=True):
                 places = groups[length]
-                for first in range(0, len(places), self._batch):
-                    some = places[first : first + self._batch]
+                batch = self._batch if length >= SHORT else 1
+                for first in range(0, len(places), batch):
+                    some = places[first : first + batch]
                     out[some] = answer(torch.tensor([ids[place] for place in some])).numpy()
         if not np.isfinite(out).all():
             raise ModelError(f"the text encoder {self.name} answered NaN", hint="its weights are damaged; get them anew")
@@ -133,7 +137,7 @@ class BertEncoder:
         vocabulary = int(self._model.config.vocab_size)
         with torch.inference_mode(), one_thread():
             for length, count in _PROBES:
-                length, count = min(length, self._longest), count or batch
+                length, count = min(length, self._longest), min(count, batch)
                 ids = (torch.arange(count * length).reshape(count, length) * 7919 + 13) % vocabulary
                 alone = torch.cat([self._vectors(row[None]) for row in ids])
                 if not torch.equal(self._vectors(ids), alone):

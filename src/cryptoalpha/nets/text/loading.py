@@ -128,20 +128,20 @@ def _read(source: str, pinned: str | None, *, local: bool) -> tuple[Any, Any]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """transformers draws bars and speaks of its own future; standard output belongs to the command's result."""
-    import transformers
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import transformers
 
-    logging: Any = transformers.utils.logging
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        logging: Any = transformers.utils.logging
+        level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        try:
             yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
+        finally:
+            logging.set_verbosity(level)
+            if bars:
+                logging.enable_progress_bar()
 
 
 def _first_line(error: BaseException) -> str:

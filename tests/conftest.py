@@ -70,3 +70,33 @@ def random_forecaster() -> Callable[..., Path]:
         return folder
 
     return write
+
+
+@pytest.fixture(scope="session")
+def random_genome() -> Callable[..., Path]:
+    """Write a genome of random weights, none of them zero: a folder as `train genome` makes.
+
+    Called with the folder, a frame, the `GenomeSignalConfig`, and the rows of the frame whose moments the folds take over at.
+    """
+
+    def write(folder: Path, frame: Any, config: Any, rows: Sequence[int], *, window_bars: int = 32, spread: float = 0.2) -> Path:
+        import torch
+
+        from cryptoalpha.nets.config import GenomeConfig
+        from cryptoalpha.signals.genome.model import GenomeDesign, GenomeModel, finish
+
+        sizes = GenomeConfig(
+            window_bars=window_bars, width=16, heads=2, layers=2, pair_width=8, pair_heads=2, pair_head_width=4, outer_width=4
+        )
+        design = GenomeDesign(sizes, config, frame.panel.interval)
+        files = []
+        for number, row in enumerate(rows):
+            net, generator = design.build(number), torch.Generator().manual_seed(number)
+            with torch.no_grad():
+                for weight in net.parameters():
+                    weight.copy_(spread * torch.randn(weight.shape, generator=generator))
+            files.append(GenomeModel(design, net, int(frame.panel.known_at[row])).save(folder, number))
+        finish(folder, design, files, {"seed": 0})
+        return folder
+
+    return write

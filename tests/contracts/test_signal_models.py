@@ -15,7 +15,7 @@ from cryptoalpha.core.time import DAY
 from cryptoalpha.data.config import SimulatedConfig
 from cryptoalpha.data.simulated import simulate
 from cryptoalpha.signals.book import build_model
-from cryptoalpha.signals.config import ALL_SOURCES, ForecastConfig, SignalsConfig
+from cryptoalpha.signals.config import ALL_SOURCES, ForecastConfig, GenomeSignalConfig, SignalsConfig
 from cryptoalpha.signals.frame import Frame
 from cryptoalpha.signals.model import Opinions
 from cryptoalpha.store.panel import build_panel
@@ -25,9 +25,10 @@ BARS = 4_200
 ONE_OUT, ALL_OUT, LISTED = range(3_900, 3_906), range(4_000, 4_003), 2_500
 MOMENTS = (120, 2_600, 3_902, 3_999, 4_002, 4_003, 4_150)
 ALWAYS = 2**62
-SOURCES = (*ALL_SOURCES, "forecast")
-TAKE_OVER = (2_400, 3_950)
-"""Rows at which the folds of trained models take over."""
+TRAINED = ("forecast", "genome")
+SOURCES = (*ALL_SOURCES, *TRAINED)
+TAKE_OVER = (3_890, 3_950)
+"""Rows at which the folds of trained models take over: late, because asking a network is slow."""
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +45,15 @@ def frame_of(dataset: Dataset) -> Frame:
 
 
 @pytest.fixture(scope="module")
-def config(market, random_forecaster, tmp_path_factory) -> SignalsConfig:
-    forecast = ForecastConfig(context_bars=16, block_bars=96)
-    folder = random_forecaster(tmp_path_factory.mktemp("models") / "forecaster", frame_of(market), forecast, TAKE_OVER)
-    return SignalsConfig(forecast=forecast.model_copy(update={"model": str(folder)}))
+def config(market, random_forecaster, random_genome, tmp_path_factory) -> SignalsConfig:
+    folder, frame = tmp_path_factory.mktemp("models"), frame_of(market)
+    forecast, genome = ForecastConfig(context_bars=16, block_bars=32), GenomeSignalConfig()
+    random_forecaster(folder / "forecaster", frame, forecast, TAKE_OVER)
+    random_genome(folder / "genome", frame, genome, TAKE_OVER)
+    return SignalsConfig(
+        forecast=forecast.model_copy(update={"model": str(folder / "forecaster")}),
+        genome=genome.model_copy(update={"model": str(folder / "genome")}),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -151,11 +157,12 @@ def test_bounded_and_missing_together(source, batch):
         assert (np.diff(formed.quantiles[there], axis=1) >= 0.0).all()
 
 
-def test_a_trained_model_answers_no_bar_that_was_known_before_it(batch):
-    value = batch["forecast"].value
+@pytest.mark.parametrize("source", TRAINED)
+def test_a_trained_model_answers_no_bar_that_was_known_before_it(source, batch):
+    value = batch[source].value
     assert np.isnan(value[: TAKE_OVER[0]]).all()
     assert np.isfinite(value[TAKE_OVER[0], :2]).all()
-    assert (batch["forecast"].traces["weights/forecast"][[*TAKE_OVER, TAKE_OVER[0] - 1, TAKE_OVER[1] - 1]] == [0, 1, -1, 0]).all()
+    assert (batch[source].traces[f"weights/{source}"][[*TAKE_OVER, TAKE_OVER[0] - 1, TAKE_OVER[1] - 1]] == [0, 1, -1, 0]).all()
 
 
 @pytest.mark.parametrize("source", SOURCES)

@@ -1,8 +1,9 @@
 """BERT-sized encoders behind `transformers`: a text's vector is the mean of its tokens' last hidden states.
 
 Texts are grouped by their exact number of tokens, so there is no padding and a vector depends on nothing but its text. Whether this
-machine's matrix products give a row the same bits alone and among others is asked once, when the model is loaded; where they do not, texts
-are encoded one at a time, as very short ones always are. One thread, no gradients, evaluation mode. Nothing is fetched unless a repository is named that is not kept yet.
+machine's matrix products give a row the same bits alone and among others is asked once, when the model is loaded; where they do not,
+texts are encoded one at a time, as very short ones always are. One thread, no gradients, evaluation mode. Nothing is fetched unless a
+repository is named that is not kept yet.
 
 Source: Reimers & Gurevych (2019), "Sentence-BERT" (mean pooling with the attention mask). Departure: vectors are not scaled to length 1; a
 head has its own scaler.

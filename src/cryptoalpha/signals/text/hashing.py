@@ -23,7 +23,7 @@ WORD, PAIR, PIECE = 1.0, 0.7, 0.3
 SHORTEST_PIECE, LONGEST_PIECE = 3, 5
 
 _URL = re.compile(r"https?://\S+|www\.\S+")
-_WORDS = re.compile(r"[$#@]?\w+(?:'\w+)?|[!?%]|[^\w\s.,;:()\[\]\"'`/\\|<>*_~&^={}-]")
+_WORDS = re.compile(r"[$#@]?\w+(?:'\w+)?|[!?%]|[^\w\s.,;:()\[\]\"'`/\\|<>*_~&^={}–—-]")
 _DIGITS = re.compile(r"\d+")
 
 

@@ -138,11 +138,13 @@ def _judged(material: GenomeMaterial, folds: Sequence[Fold], shop: Workshop) -> 
     columns = {name: np.concatenate([found[name] for found, _ in results]) for name in results[0][0]}
     states = [state for _, state in results]
     horizon, seed = material.design.config.horizon_bars, material.seed
+    judged = judge_genome(columns, horizon=horizon, seed=seed)
     return {
         "versions": {"cryptoalpha": __version__, "torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()},
         "model": MODEL,
         "horizon_bars": horizon,
-        "judgement": judge_genome(columns, horizon=horizon, seed=seed).as_dict(),
+        "judgement": judged.as_dict(),
+        "verdict": judged.verdict(),
         "by_fold": [judge_genome(found, horizon=horizon, seed=seed, resamples=200).as_dict() for found, _ in results],
         "training": states,
         "windows": sum(int(state["windows"]) for state in states),

@@ -123,9 +123,14 @@ def _places(windows: Windows, number: int, place: dict[int, int]) -> tuple[Rows,
 
 
 def _ask(net: MarketGenome, windows: Windows, number: int, hidden: Flags | None = None) -> tuple[GenomeReading, Flags]:
-    """The net's reading of one window of all instruments, and where each has a bar, `[A, N]`."""
-    each = [windows.inputs(Window(number, a), hidden=hidden) for a in range(len(windows.arrays.instruments))]
-    inputs = GenomeInputs(*(torch.cat(parts) for parts in zip(*each, strict=True)))
+    """The net's reading of one window of all instruments, and where each has a bar, `[A, N]`.
+
+    One instrument at a time, copied into memory of torch's own, as the source asks: what is judged is what a backtest hears, to the bit.
+    """
+    readings, present = [], []
     with single_thread():
-        reading: GenomeReading = net(inputs)
-    return reading, inputs.present[:, 0].numpy()
+        for a in range(len(windows.arrays.instruments)):
+            inputs = GenomeInputs(*(part.clone() for part in windows.inputs(Window(number, a), hidden=hidden)))
+            readings.append(net(inputs))
+            present.append(inputs.present[0, 0].numpy())
+    return GenomeReading(*(torch.cat(parts) for parts in zip(*readings, strict=True))), np.stack(present)

@@ -23,6 +23,7 @@ import numpy as np
 from cryptoalpha.core.errors import DataError
 from cryptoalpha.core.seeds import stream
 from cryptoalpha.lifecycle.recipes.genome_tallies import BINS, LAST, NET, USUAL, Columns
+from cryptoalpha.lifecycle.recipes.verdict import TOO_GOOD_ACCURACY
 from cryptoalpha.monitoring.bootstrap import LEVEL, Interval, block_length, resample_indices
 from cryptoalpha.store.tables import Floats
 
@@ -123,11 +124,15 @@ class GenomeJudgement:
         """Each demand, and whether it is met."""
         return {words: self.beats(measure, baseline) for measure, baseline, words in GATES}
 
-    @property
-    def words(self) -> str:
-        """What may be concluded."""
-        failed = [words for words, met in self.gates.items() if not met]
-        return "every demand is met" if not failed else f"not shown at {LEVEL:.0%}: {'; '.join(failed)}"
+    def verdict(self) -> dict[str, Any]:
+        """What may be concluded, as the lineage keeps it."""
+        met, missed = ([words for words, yes in self.gates.items() if yes is wanted] for wanted in (True, False))
+        shown = f"Shown at {LEVEL:.0%}: {'; '.join(met)}. " if met else ""
+        words = f"{NET}: {shown}" + (f"Not shown: {'; '.join(missed)}." if missed else "Every demand is met.")
+        suspects = [name for name in ("trend_accuracy", "movement_accuracy") if self.scores[name][NET].estimate > TOO_GOOD_ACCURACY]
+        names = " and ".join(MEASURES[name].title for name in suspects)
+        advice = f"{names} above {TOO_GOOD_ACCURACY:.0%}: look for a leak (cryptoalpha audit) before believing it" if suspects else ""
+        return {"promoted": not missed, "reasons": missed, "words": words, "audit_first": advice}
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values."""
@@ -142,7 +147,6 @@ class GenomeJudgement:
             "differences": plain(self.differences),
             "within": {name: list(shares) for name, shares in self.within.items()},
             "gates": self.gates,
-            "words": self.words,
         }
 
 

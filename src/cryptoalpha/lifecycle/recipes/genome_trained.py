@@ -50,13 +50,6 @@ class GenomeTrained(Trained):
         falling = "not converged: in at least one fold validation loss still fell at the last two looks"
         return [*lines, f"{seen:,} windows of {bars} bars seen in all", flat if self.lineage["converged"] else falling]
 
-    def verdict_lines(self) -> list[str]:
-        """What the genome was asked to show, and whether it did."""
-        judged = self.lineage["judgement"]
-        met = [words for words, yes in judged["gates"].items() if yes]
-        shown = f"{NET}, {self.lineage['horizon_bars']} bars ahead: " + (f"shown: {'; '.join(met)}. " if met else "")
-        return [f"{shown}{judged['words'][0].upper()}{judged['words'][1:]}."]
-
 
 def _row(judged: Mapping[str, Any], name: str) -> list[str]:
     scores, differences = judged["scores"][name], judged["differences"][name]

@@ -20,6 +20,9 @@ from cryptoalpha.monitoring.bootstrap import Interval
 TOO_GOOD_ACCURACY = 0.60
 """Share of ups and downs called right from which a leak is likelier than skill: published crypto forecasts reach 53–59 %."""
 
+CHANCE = 0.5
+"""Where chance alone explains an accuracy, few moments do, not a leak."""
+
 TOO_GOOD_SHARPE = 3.0
 """Net Sharpe ratio of which the same holds."""
 
@@ -94,16 +97,18 @@ def _on_selection(own: Measures) -> list[str]:
 
 
 def _audit(judged: Sequence[HorizonJudgement], name: str, net_sharpe: float) -> str:
+    """A baseline that is too good has the same features and labels: it accuses them as well as the model would."""
     signs = [
-        f"{found.estimate:.1%} of ups and downs right {each.horizon_bars} bars ahead"
+        f"{found.estimate:.1%} of ups and downs right {each.horizon_bars} bars ahead ({model})"
         for each in judged
-        if (found := each.scores[name].get("accuracy")) is not None and found.estimate > TOO_GOOD_ACCURACY
+        for model, scores in each.scores.items()
+        if (found := scores.get("accuracy")) is not None and found.estimate > TOO_GOOD_ACCURACY and found.low > CHANCE
     ]
     if net_sharpe > TOO_GOOD_SHARPE:
-        signs.append(f"a net Sharpe ratio of {net_sharpe:.1f}")
+        signs.append(f"a net Sharpe ratio of {net_sharpe:.1f} ({name})")
     if not signs:
         return ""
-    return f"too good to be true: {' and '.join(signs)}. Run `cryptoalpha audit` and look for a leak before believing any of it."
+    return f"too good to be true: {', '.join(signs)}. Run `cryptoalpha audit` and look for a leak before believing any of it."
 
 
 def _said(found: Interval | None) -> str:

@@ -22,7 +22,7 @@ from cryptoalpha.nets.evoformer.attention_kernel import attend
 from cryptoalpha.nets.evoformer.gate import gated
 from cryptoalpha.nets.evoformer.initialisation import FusedQKVG, bias_linear, final_linear
 from cryptoalpha.nets.evoformer.masks import Order, has_key, not_ahead
-from cryptoalpha.nets.evoformer.row_wise import Body, Rows, blocks_pay, row_wise, rows_per_block
+from cryptoalpha.nets.evoformer.row_wise import Body, Rows, blocks_pay, by_batch, row_wise, rows_per_block
 
 
 class TriangleAttention(nn.Module):
@@ -66,7 +66,7 @@ class TriangleAttention(nn.Module):
     def forward(self, z: Tensor, pair_mask: Tensor | None = None, *, factor: Tensor | None = None) -> Tensor:
         """z with the update added, times `factor` if given."""
         if blocks_pay(z.shape[-2], z.device):
-            return torch.stack([self._in_blocks(z[b], _of_batch(pair_mask, b), _of_batch(factor, b)) for b in range(len(z))])
+            return by_batch([self._in_blocks(z[b], _of_batch(pair_mask, b), _of_batch(factor, b)) for b in range(len(z))])
         update = self.update(z, pair_mask)
         return z + update if factor is None else z + update * factor
 
@@ -88,7 +88,7 @@ class TriangleAttention(nn.Module):
         shared = (*norm, bias, self.qkvg.weight, self.qkvg.gate_bias, self.out.weight, self.out.bias)
         along = 1 if self.ending else 0
         sliced = [Rows(z, along), Rows(mask), Rows(alive), Rows(factor, along)]
-        return row_wise(body, rows_per_block(length, 4 * self.heads * self.head_width), sliced, shared, out_dim=along)
+        return row_wise(body, rows_per_block(length, 3 * self.heads * self.head_width), sliced, shared, out_dim=along)
 
 
 def _of_batch(x: Tensor | None, batch: int) -> Tensor | None:

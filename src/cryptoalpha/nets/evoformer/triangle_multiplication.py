@@ -14,6 +14,7 @@ Source: Jumper et al. (2021), Suppl. Alg. 11 and 12. Departure: the order; prote
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ from torch.nn import functional
 from cryptoalpha.nets.evoformer.gate import gated
 from cryptoalpha.nets.evoformer.initialisation import final_linear, gate_linear, linear
 from cryptoalpha.nets.evoformer.masks import Order, triangle_factor
-from cryptoalpha.nets.evoformer.row_wise import Rows, blocks_pay, row_wise, rows_per_block
+from cryptoalpha.nets.evoformer.row_wise import Rows, blocks_pay, by_batch, row_wise, row_wise_gradients, rows_per_block
 
 
 class TriangleMultiplication(nn.Module):
@@ -57,29 +58,19 @@ class TriangleMultiplication(nn.Module):
         if kept is not None:
             ab = ab * kept.unsqueeze(-1)
         a, b = ab.permute(0, 3, 1, 2).chunk(2, dim=1)  # [B, Z, N, N] each
-        return gated(self.p_out(self.norm_out(self._products(a, b).permute(0, 2, 3, 1))), self.g_out(x))
+        return gated(self.p_out(self.norm_out(_products(a, b, outgoing=self.outgoing).permute(0, 2, 3, 1))), self.g_out(x))
 
     def forward(self, z: Tensor, pair_mask: Tensor | None = None, *, factor: Tensor | None = None) -> Tensor:
         """z with the update added, times `factor` if given."""
         if blocks_pay(z.shape[-2], z.device):
             kept = self._kept(z, pair_mask)
-            return torch.stack([self._in_blocks(z[b], _of_batch(kept, b), _of_batch(factor, b)) for b in range(len(z))])
+            norm_in, norm_out = (self.norm_in.weight, self.norm_in.bias), (self.norm_out.weight, self.norm_out.bias)
+            into = (self.p_in.weight, self.p_in.bias, self.g_in.weight, self.g_in.bias)
+            out = (self.p_out.weight, self.p_out.bias, self.g_out.weight, self.g_out.bias)
+            weights, apply = (*norm_in, *into, *norm_out, *out), cast(Any, _InBlocks.apply)
+            return by_batch([apply(self.outgoing, z[b], _of_batch(kept, b), _of_batch(factor, b), *weights) for b in range(len(z))])
         update = self.update(z, pair_mask)
         return z + update if factor is None else z + update * factor
-
-    def _in_blocks(self, z: Tensor, kept: Tensor | None, factor: Tensor | None) -> Tensor:
-        """`forward` of one batch `[N, N, Z]`: rows of a and b in blocks, one matrix product per channel, rows of the answer in blocks."""
-        length, width = z.shape[-2:]
-        norm = self.norm_in.weight, self.norm_in.bias
-        factors = (*norm, self.p_in.weight, self.p_in.bias, self.g_in.weight, self.g_in.bias)
-        ab = row_wise(_factors, rows_per_block(length, 4 * width), [Rows(z), Rows(kept)], factors, out_dim=1)  # [2Z, N, N]
-        p = self._products(ab[:width], ab[width:])  # [Z, N, N]
-        answer = (*norm, self.norm_out.weight, self.norm_out.bias, self.p_out.weight, self.p_out.bias, self.g_out.weight, self.g_out.bias)
-        return row_wise(_answer, rows_per_block(length, 2 * width), [Rows(z), Rows(p, 1), Rows(factor)], answer)
-
-    def _products(self, a: Tensor, b: Tensor) -> Tensor:
-        """Sums over the third node, channels first: `[..., N, N]` twice → `[..., N, N]`."""
-        return a @ b.transpose(-1, -2) if self.outgoing else a.transpose(-1, -2) @ b
 
     def _kept(self, z: Tensor, pair_mask: Tensor | None) -> Tensor | None:
         """What a and b are multiplied with, `[B or 1, N, N]` of z's dtype: mask and order in one."""
@@ -88,6 +79,82 @@ class TriangleMultiplication(nn.Module):
             return mask
         triangle = triangle_factor(z.shape[-2], outgoing=self.outgoing, dtype=z.dtype, device=z.device).unsqueeze(0)
         return triangle if mask is None else mask * triangle
+
+
+class _InBlocks(torch.autograd.Function):
+    """The module on one batch `[N, N, Z]`: rows of a and b in blocks, one matrix product per channel, rows of the answer in blocks.
+
+    Only z is kept for the backward pass: a, b and the product, four times as much, are computed again.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, outgoing: bool, z: Tensor, kept: Tensor | None, factor: Tensor | None, *weights: Tensor) -> Tensor:
+        ctx.outgoing, ctx.there = outgoing, (kept is not None, factor is not None)
+        ctx.save_for_backward(z, *(tensor for tensor in (kept, factor) if tensor is not None), *weights)
+        ab = _factor_rows(z, kept, weights)
+        p = _products(*ab.chunk(2), outgoing=outgoing)
+        del ab
+        return row_wise(_answer, *_answer_rows(z, p, factor, weights))
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        z, *tensors = ctx.saved_tensors
+        kept, factor = (tensors.pop(0) if there else None for there in ctx.there)
+        needs = ctx.needs_input_grad
+        z = z.detach().requires_grad_(needs[1])
+        weights = [tensor.detach().requires_grad_(need) for tensor, need in zip(tensors, needs[4:], strict=True)]
+        with torch.no_grad():
+            ab = _factor_rows(z, kept, weights)
+            p = _products(*ab.chunk(2), outgoing=ctx.outgoing)
+        second = row_wise_gradients(_answer, *_answer_rows(z, p.requires_grad_(True), factor, weights), grad)
+        slope, second = second[1], [second[0], *second[-8:]]  # of p; of z and the weights of the second half
+        del p
+        assert slope is not None
+        slopes = torch.empty_like(ab)
+        _product_slopes(slopes, ab, slope, outgoing=ctx.outgoing)
+        del ab, slope
+        first = row_wise_gradients(_factors, *_factor_parts(z, kept, weights), slopes, out_dim=1)
+        first = [first[0], *first[-6:]]
+        both = [_sum(one, two) for one, two in zip(first[:3], second[:3], strict=True)]  # z and the first norm are in both halves
+        return (None, both[0], None, None, *both[1:], *first[3:], *second[3:])
+
+
+def _sum(one: Tensor | None, two: Tensor | None) -> Tensor | None:
+    return two if one is None else one if two is None else one.add_(two)
+
+
+def _product_slopes(into: Tensor, ab: Tensor, slope: Tensor, *, outgoing: bool) -> None:
+    """Gradient of a and b `[2Z, N, N]` from that of their product `[Z, N, N]`, written into `into`."""
+    (a, b), (of_a, of_b) = ab.chunk(2), into.chunk(2)
+    if outgoing:  # p = a bᵀ
+        torch.bmm(slope, b, out=of_a)
+        torch.bmm(slope.transpose(-1, -2), a, out=of_b)
+    else:  # p = aᵀ b
+        torch.bmm(b, slope.transpose(-1, -2), out=of_a)
+        torch.bmm(a, slope, out=of_b)
+
+
+def _factor_parts(z: Tensor, kept: Tensor | None, weights: Sequence[Tensor]) -> tuple[int, list[Rows], Sequence[Tensor]]:
+    """What `row_wise` wants for the first half: rows of a block, sliced, shared."""
+    length, width = z.shape[-2:]
+    return rows_per_block(length, 6 * width), [Rows(z), Rows(kept)], weights[:6]
+
+
+def _factor_rows(z: Tensor, kept: Tensor | None, weights: Sequence[Tensor]) -> Tensor:
+    """a and b, channels first: `[2Z, N, N]`."""
+    return row_wise(_factors, *_factor_parts(z, kept, weights), out_dim=1)
+
+
+def _answer_rows(z: Tensor, p: Tensor, factor: Tensor | None, weights: Sequence[Tensor]) -> tuple[int, list[Rows], tuple[Tensor, ...]]:
+    """What `row_wise` wants for the second half: rows of a block, sliced, shared."""
+    length, width = z.shape[-2:]
+    return rows_per_block(length, 4 * width), [Rows(z), Rows(p, 1), Rows(factor)], (*weights[:2], *weights[6:])
+
+
+def _products(a: Tensor, b: Tensor, *, outgoing: bool) -> Tensor:
+    """Sums over the third node, channels first: `[..., N, N]` twice → `[..., N, N]`."""
+    return a @ b.transpose(-1, -2) if outgoing else a.transpose(-1, -2) @ b
 
 
 def _of_batch(x: Tensor | None, batch: int) -> Tensor | None:

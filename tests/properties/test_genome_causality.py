@@ -118,10 +118,15 @@ def test_a_score_of_the_whole_sample_is_caught(market, monkeypatch):
         cut_at(market, cheat, 1_300)
 
 
-def test_a_price_of_the_next_bar_is_caught(market, monkeypatch):
+def test_a_price_of_the_next_bar_is_caught(market, whole, monkeypatch):
     honest = price_tokens.highest
     monkeypatch.setattr(price_tokens, "highest", lambda x, window, first=0: np.append(honest(x, window, first)[2:], [np.nan, np.nan]))
     cheat = frame_tokens(frame_of(market), FRAMES)
-    with pytest.raises(AssertionError):
-        for row in range(1_300, 1_330):
-            cut_at(market, cheat, row)
+    with pytest.raises(AssertionError, match="missing"):
+        cut_at(market, cheat, first_lie(cheat, whole))
+
+
+def first_lie(cheat: FrameTokens, whole: FrameTokens) -> int:
+    """The first row from 1,300 on at which the cheat says something else than the honest rule."""
+    differing = (cheat.tokens != whole.tokens).any(axis=(1, 2, 3))
+    return int(np.flatnonzero(differing[1_300:])[0]) + 1_300

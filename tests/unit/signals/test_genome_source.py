@@ -215,7 +215,7 @@ def test_without_any_input_there_is_no_opinion(market, config):
 
 
 def test_a_model_is_refused_where_it_does_not_fit(config, tmp_path):
-    with pytest.raises(ConfigError, match="signals.genome.model is empty"):
+    with pytest.raises(ConfigError, match=r"signals\.genome\.model is empty"):
         GenomeSource(GenomeSignalConfig())
     with pytest.raises(ConfigError, match="no trained model"):
         GenomeSource(GenomeSignalConfig(model=str(tmp_path)))
@@ -244,7 +244,7 @@ def test_a_network_that_answers_no_numbers_is_refused(config, market, monkeypatc
     folder, design = open_genome(config)
     model = GenomeModel.load(folder, 0, design)
     model.net.trend.bias.data[0] = torch.nan
-    with pytest.raises(ModelError, match="not fit to be kept: net/trend.bias"):
+    with pytest.raises(ModelError, match=r"not fit to be kept: net/trend\.bias"):
         model.save(Path(config.model), 7)
     monkeypatch.setattr(GenomeSource, "_model", lambda self, number: model)
     with pytest.raises(ModelError, match="not finite"):

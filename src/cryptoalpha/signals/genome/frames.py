@@ -19,7 +19,7 @@ from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.core.time import grid_anchor, interval_name, parse_interval
 from cryptoalpha.signals.frame import Frame
 from cryptoalpha.signals.genome.text_tokens import TEXT_BARS
-from cryptoalpha.signals.genome.tokens import Evidence, Flags, TokenSets, asset_tokens, token_reach
+from cryptoalpha.signals.genome.tokens import Evidence, Flags, asset_tokens, token_reach
 from cryptoalpha.signals.genome.vocabulary import V
 from cryptoalpha.signals.price_bars import AssetBars, asset_bars
 from cryptoalpha.store.tables import Floats, Times
@@ -83,11 +83,6 @@ def frame_tokens(frame: Frame, names: Sequence[str], *, begin: int = 0) -> Frame
             present[begin:, a, s] = there
             tokens[begin:, a, s], missing[begin:, a, s] = (_at(part, newest) & there[:, None] for part in (sets.tokens, sets.missing))
     return FrameTokens(intervals, tokens, missing, present)
-
-
-def base_sets(tokens: FrameTokens) -> TokenSets:
-    """The token sets of the base bars alone. `[T, A, 16]` each."""
-    return TokenSets(tokens.tokens[:, :, 0], tokens.missing[:, :, 0])
 
 
 def _at(values: Flags, rows: Times) -> Flags:

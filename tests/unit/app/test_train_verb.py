@@ -1,0 +1,52 @@
+"""`train forecaster`: what it refuses, with which exit code, before anything is computed or written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cryptoalpha.app.cli import main
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setenv("CRYPTOALPHA_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict]:
+    code = main(["train", "forecaster", *arguments, "--json"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def test_an_unknown_preset_names_those_there_are(capsys, home):
+    code, said = call(capsys, "--simulated", "--preset", "huge")
+    assert (code, said["error"]["type"]) == (2, "ConfigError")
+    assert "small, base, seed, custom" in said["error"]["hint"]
+    assert not home.exists()
+
+
+def test_an_empty_store_says_how_to_fill_it(capsys):
+    code, said = call(capsys)
+    assert code == 3
+    assert "--data DIR" in said["error"]["hint"]
+
+
+def test_too_little_history_says_how_many_days_are_needed(capsys, home):
+    code, said = call(capsys, "--simulated", "--set", "data.simulated.bars=2400", "--set", "data.simulated.assets=2")
+    assert (code, said["error"]["type"]) == (3, "DataMissingError")
+    assert "holds 100 days" in said["error"]["message"]
+    assert "needs 700: 504 to learn from and 196 to be judged on" in said["error"]["message"]
+    assert not home.exists()
+
+
+def test_a_folder_that_is_something_else_is_left_alone(capsys, tmp_path):
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "one.txt").write_text("dear")
+    code, said = call(capsys, "--simulated", "--set", "data.simulated.bars=240", "--out", str(tmp_path / "letters"), "--fresh")
+    assert (code, said["error"]["type"]) == (2, "ConfigError")
+    assert (tmp_path / "letters" / "one.txt").read_text() == "dear"

@@ -141,7 +141,7 @@ class Signal(Value, frozen=True, kw_only=True):
     horizon: int
     """How far ahead the opinion looks, ns."""
     quantiles: tuple[float, ...] | None = None
-    """Return quantiles, where the source has them."""
+    """Quantiles of the move over the source's shortest horizon h, in units of the instrument's volatility σ √h; None where it has none."""
     reference: str = ""
     """The text or window it was read from."""
 

@@ -24,19 +24,19 @@ FLAT = ["pauses", "waits", "stands", "rests", "sleeps", "sits"]
 
 def planted(kinds: dict[str, list[str]], count: int = 60) -> tuple[list[str], list[str]]:
     """Texts whose verb decides the label, with as many different subjects."""
-    rows = [
-        (f"asset number {'abcdefghij'[i % 10] * (1 + i // 10)} {verbs[i % 6]}", label)
-        for label, verbs in kinds.items()
-        for i in range(count)
-    ]
+
+    def subject(i: int) -> str:
+        return f"asset number {'abcdefghij'[i % 10] * (1 + i // 10)}"
+
+    rows = [(f"{subject(i)} {verbs[i % 6]}", label) for label, verbs in kinds.items() for i in range(count)]
     return [text for text, _ in rows], [label for _, label in rows]
 
 
-def three(name: str = "three", count: int = 60):
+def three(name: str = "three", count: int = 150):
     return labelled_set(name, *planted({"negative": BAD, "neutral": FLAT, "positive": GOOD}, count))
 
 
-def two(name: str = "two", count: int = 60):
+def two(name: str = "two", count: int = 150):
     return labelled_set(name, *planted({"bullish": GOOD, "bearish": BAD}, count))
 
 
@@ -156,7 +156,7 @@ def test_intervals_hold_the_estimate_and_differences_are_paired():
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sentiment")
     told: list[tuple[int, int, str]] = []
-    fit = HEAD_FIT.model_copy(update={"epochs": 6})
+    fit = HEAD_FIT.model_copy(update={"epochs": 10})
     result = train_sentiment(
         [three(), two()], TextConfig(), folder / "head", fit_config=fit, home=Home(folder), tell=lambda *said: told.append(said)
     )
@@ -187,9 +187,8 @@ def test_the_kept_head_is_the_judged_one_and_knows_where_it_comes_from(trained):
 
 def test_the_same_seed_gives_the_same_head(trained, tmp_path):
     result, _ = trained
-    again = train_sentiment(
-        [three(), two()], TextConfig(), tmp_path / "h", fit_config=HEAD_FIT.model_copy(update={"epochs": 6}), home=Home(tmp_path)
-    )
+    fit = HEAD_FIT.model_copy(update={"epochs": 10})
+    again = train_sentiment([three(), two()], TextConfig(), tmp_path / "h", fit_config=fit, home=Home(tmp_path))
     assert again.model.digest == result.model.digest
 
 

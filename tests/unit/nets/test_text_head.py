@@ -42,11 +42,7 @@ def test_the_same_seed_gives_the_same_head_and_touches_no_other_stream(hidden):
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    one, two, other = (
-        SentimentHead(6, hidden=hidden, seed=3),
-        SentimentHead(6, hidden=hidden, seed=3),
-        SentimentHead(6, hidden=hidden, seed=4),
-    )
+    one, two, other = (SentimentHead(6, hidden=hidden, seed=seed) for seed in (3, 3, 4))
     assert torch.equal(torch.rand(1), expected)
     x = torch.ones(2, 6)
     assert torch.equal(one(x), two(x))

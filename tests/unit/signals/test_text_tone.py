@@ -8,8 +8,8 @@ import torch
 
 from cryptoalpha.core.errors import ConfigError, DataMissingError, ModelError, StoreError
 from cryptoalpha.nets.text.head import SentimentHead
-from cryptoalpha.signals.config import NewsConfig, TextConfig
-from cryptoalpha.signals.news import NewsTone
+from cryptoalpha.signals.book import build_model
+from cryptoalpha.signals.config import SignalsConfig, TextConfig
 from cryptoalpha.signals.text import EncoderId, SentimentModel, open_encoder, open_tone, require_encoder
 from cryptoalpha.signals.text.lexicon import tone_of
 from cryptoalpha.signals.text.lexicon_encoder import LexiconEncoder
@@ -111,16 +111,11 @@ def test_a_head_that_is_not_there_is_said_when_the_book_is_built(tmp_path):
         open_tone(TextConfig(sentiment_model=str(tmp_path / "nothing")))
 
 
-def test_news_tone_reads_through_what_it_is_given():
-    asked: list[str] = []
-
-    def tones(texts):
-        asked.extend(texts)
-        return np.ones(len(texts))
-
-    news = NewsTone(typical_ic=0.02, **dict(NewsConfig()), tones=tones)
-    assert news._tones(["a"]).tolist() == [1.0]
-    assert asked == ["a"]
+def test_the_book_gives_news_tone_what_the_configuration_names(tmp_path):
+    model().save(tmp_path / "head")
+    named = SignalsConfig(text=TextConfig(sentiment_model=str(tmp_path / "head")))
+    assert isinstance(build_model("news_tone", named)._tones, HeadTone)
+    assert build_model("news_tone", SignalsConfig())._tones is lexicon_tone
 
 
 @pytest.mark.parametrize("encoder", ["", "bert", "hf:", "lexicon2"])

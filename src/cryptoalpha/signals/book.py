@@ -24,6 +24,7 @@ from cryptoalpha.signals.mood import FearGreed
 from cryptoalpha.signals.news import NewsTone
 from cryptoalpha.signals.price_features import WARMUP_BARS
 from cryptoalpha.signals.tape import SignalTape, SourceTape
+from cryptoalpha.signals.text.tone import open_tone
 from cryptoalpha.signals.trend import Trend
 from cryptoalpha.signals.volatility import VolatilityState
 from cryptoalpha.store.panel import build_panel
@@ -51,7 +52,7 @@ def build_model(source: SourceName, config: SignalsConfig) -> SignalModel:
         case "fear_greed":
             return FearGreed(typical_ic=ic, **dict(config.mood))
         case "news_tone":
-            return NewsTone(typical_ic=ic, **dict(config.news))
+            return NewsTone(typical_ic=ic, tones=open_tone(config.text), **dict(config.news))
         case "features":
             return FeatureRidge(config.ridge)
         case "forecast":

@@ -29,10 +29,15 @@ Fresh = Annotated[
     bool, typer.Option("--fresh/--resume", help="Begin anew and replace what is there, or go on with an interrupted training.")
 ]
 
+Labelled = Annotated[Path, typer.Option("--data", help="Folder of labelled texts (columns text and label), or one file.")]
+Encoder = Annotated[str | None, typer.Option("--encoder", help="lexicon, minilm, hf:… [else signals.text.encoder].")]
+HeadOut = Annotated[Path | None, typer.Option("--out", help="File of the head [else models/sentiment.safetensors in the store].")]
+
 
 def register(app: typer.Typer) -> None:
     group = typer.Typer(help="Train models, walking forward, and judge them beside their baselines.")
     verb(group)(forecaster)
+    verb(group)(sentiment)
     app.add_typer(group, name="train")
 
 
@@ -75,6 +80,20 @@ def forecaster(
     with frame.out.progress("training") as bar:
         trained = train_forecaster(plan, dataset, period, place, instruments=names, fresh=fresh, tell=bar.at)
     show(frame, trained)
+
+
+def sentiment(frame: Frame, data: Labelled, encoder: Encoder = None, out: HeadOut = None) -> None:
+    """Train a head that reads the sentiment of texts, and judge it beside VADER and the word list."""
+    from cryptoalpha.lifecycle.recipes.sentiment import train_sentiment
+    from cryptoalpha.store.home import Home
+
+    config = frame.settings.signals.text
+    if encoder is not None:
+        config = config.model_copy(update={"encoder": encoder})
+    place = out or frame.home / "models" / "sentiment.safetensors"
+    with frame.out.progress("training") as bar:
+        trained = train_sentiment(data, config, place, seed=frame.seed, home=Home(frame.home), tell=bar.at)
+    frame.out.result(trained.as_dict(), trained.lines())
 
 
 def chosen_sizes(nets: NetsConfig, preset: str | None) -> NetsConfig:

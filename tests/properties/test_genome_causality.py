@@ -22,7 +22,7 @@ BARS, INTERVAL = 2_400, 8 * HOUR
 FRAMES = ("8h", "1d")
 REACH = frames_reach(frame_intervals(FRAMES, INTERVAL))
 ALWAYS = 2**62
-NO_WAIT = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+NO_WAIT = settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(scope="module")

@@ -274,7 +274,7 @@ def test_random_markets_with_outages_and_silent_bars(seed):
         bars[name] = replace(kept, volume=np.where(silent, 0.0, kept.volume), taker_buy_volume=np.where(silent, 0.0, taker))
     dataset = replace(dataset, bars=bars)
     frame = Frame(build_panel(dataset, since=-ALWAYS, until=ALWAYS), dataset)
-    assert_agrees(frame, seed, range(600, 800))
+    assert_agrees(frame, seed, range(600, 720))
 
 
 @pytest.mark.slow

@@ -4,8 +4,10 @@
 
 DIRECTORY holds `crypto_headlines_scored.parquet` (columns text, score in −1..1) and `financial_phrasebank.parquet` (text, label of
 positive, neutral, negative). People labelled only the second: all scores of the first are VADER's compound, cut at ±0.5 and at exactly 0
-(`cryptoalpha train sentiment` shows it), so that agreement there is likeness to VADER and no skill. Prints JSON: correlation of tone and score, accuracy on three classes (tone beyond ±0.1 is not neutral) next
-to always saying the commonest class, accuracy of the sign where both label and tone take a side, and texts per second on one core.
+(`cryptoalpha train sentiment` shows it), so that agreement there is likeness to VADER and no skill.
+
+Prints JSON: correlation of tone and score, accuracy on three classes (tone beyond ±0.1 is not neutral) next to always saying the commonest
+class, accuracy of the sign where both label and tone take a side, and texts per second on one core.
 """
 
 from __future__ import annotations

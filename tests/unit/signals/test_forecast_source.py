@@ -15,6 +15,7 @@ from cryptoalpha.core.errors import ConfigError, ModelError
 from cryptoalpha.core.time import HOUR, parse_time
 from cryptoalpha.data.config import SimulatedConfig
 from cryptoalpha.data.simulated import simulate
+from cryptoalpha.nets.presets import EVOFORMERS
 from cryptoalpha.signals.book import SignalBook, build_model
 from cryptoalpha.signals.config import ForecastConfig, NewsConfig, SignalsConfig, TextConfig
 from cryptoalpha.signals.forecast.model import ForecastModel, open_forecaster
@@ -256,3 +257,21 @@ def test_a_folder_of_another_kind_is_refused(config, folder, tmp_path):
 def test_who_names_no_network_does_not_pay_for_torch():
     code = "import sys; from cryptoalpha.signals.book import SignalBook; SignalBook(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.slow
+def test_the_size_that_is_used_is_as_exact_as_the_small_ones_of_these_tests(random_forecaster, tmp_path):
+    """Preset `small`, eight assets, default blocks: other shapes take other kernels."""
+    market = simulate(SimulatedConfig(assets=8, bars=BARS, start="2021-01-01", posts_per_day=6.0), seed=9).dataset
+    whole = Frame(build_panel(market, since=0, until=2**62), market, first=SINCE)
+    config = ForecastConfig()
+    folder = random_forecaster(tmp_path / "m", whole, config, (2_500,), spread=0.05, sizes=EVOFORMERS["small"])
+    signals = SignalsConfig(sources=("forecast",), forecast=config.model_copy(update={"model": str(folder)}), keep_features=False)
+    book = SignalBook(signals)
+    replay = book.prepare(market, since=START + 2_500 * HOUR, until=START + BARS * HOUR)
+    arrays = replay.arrays()
+    assert np.isfinite(replay.source("forecast").value).all()
+    for row in range(2_536, 2_556):
+        live = book.prepare(market.known_until(START + (row + 1) * HOUR), since=START + row * HOUR, until=START + row * HOUR + 1)
+        for name, values in live.arrays().items():
+            assert values[0].tobytes() == arrays[name][row - 2_500].tobytes(), (row, name)

@@ -45,7 +45,7 @@ class TrainConfig(Section):
     stride_bars: Count = 1
     """Every how many blocks one is trained on."""
 
-    epochs: Count = 3
+    epochs: Count = 2
     """Passes over the training blocks of one fold at most."""
 
     batch: Count = 8

@@ -55,6 +55,7 @@ def randomised(seed: int = 0, kind: torch.dtype = torch.float32) -> MarketGenome
     with torch.no_grad():
         for weight in net.parameters():
             weight.copy_(torch.randn(weight.shape, generator=random) * 0.3)
+        net.token_after.copy_(torch.randn(net.token_after.shape, generator=random))
     return net
 
 
@@ -142,6 +143,7 @@ def test_permuted_frames_with_their_vectors_change_nothing():
     with torch.no_grad():
         now = net(inputs)
         net.embedding.row.copy_(net.embedding.row[order].clone())
+        net.token_after.copy_(net.token_after[:, order].clone())  # what is usual in a frame moves with it
         then = net(inputs._replace(tokens=inputs.tokens[:, order], missing=inputs.missing[:, order], present=inputs.present[:, order]))
         other = net(inputs._replace(tokens=inputs.tokens[:, [1, 0, 2]]))
     for name in GenomeReading._fields:
@@ -184,7 +186,7 @@ def test_padding_never_counts_and_gives_no_gradient_that_is_not_a_number():
     # other frames of a column must not care what an absent frame would have held either: more padding rows, same answers
     with torch.no_grad():
         wide = MarketGenome(TINY, frames=S + 1, pair=F).eval()
-        wide.load_state_dict({**net.state_dict(), **{k: wide.state_dict()[k] for k in ("embedding.row", "token_prior")}})
+        wide.load_state_dict({**net.state_dict(), **{k: wide.state_dict()[k] for k in ("embedding.row", "token_prior", "token_after")}})
         wide.embedding.row[:S] = net.embedding.row
         grown = other._replace(
             tokens=torch.cat((other.tokens, torch.ones_like(other.tokens[:, :1])), 1),
@@ -221,6 +223,19 @@ def test_an_untrained_genome_answers_what_is_usual():
     assert reading.trend.softmax(-1)[0, 0].tolist() == pytest.approx([0.2, 0.3, 0.5])
     assert reading.movement.softmax(-1)[0, 0].tolist() == pytest.approx([0.4, 0.4, 0.2])
     assert reading.tokens.sigmoid().unique().tolist() == pytest.approx([0.25])
+
+
+def test_an_untrained_genome_expects_of_a_token_what_followed_the_last_bar_seen():
+    net, inputs = MarketGenome(TINY, frames=S, pair=F).eval(), windows()
+    off, on, always = (torch.full((S, V), p) for p in (0.1, 0.6, 0.3))
+    net.start_from(tokens=always, after_off=off, after_on=on)
+    with torch.no_grad():
+        said = net(inputs).tokens.sigmoid()
+    for b, s, n, v in np.ndindex(2, S, N, 4):
+        before = [m for m in range(n) if inputs.present[b, s, m] and not inputs.hidden[b, m]]
+        known = bool(before) and not inputs.missing[b, s, before[-1], v]
+        expected = (0.6 if inputs.tokens[b, s, before[-1], v] else 0.1) if known else 0.3
+        assert said[b, s, n, v].item() == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_best_levels_are_the_quantiles_of_what_happened():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cryptoalpha.nets.config import GenomeConfig
-from cryptoalpha.nets.genome.calibration import fit_hold_calibration
+from cryptoalpha.nets.genome.calibration import HOTTEST, fit_hold_calibration, fit_temperature
 from cryptoalpha.nets.genome.losses import LossWeights, genome_loss, held, token_loss
 from cryptoalpha.nets.genome.market_genome import MarketGenome
 from cryptoalpha.nets.genome.values import GenomeInputs, GenomeReading, GenomeTargets
@@ -171,6 +171,15 @@ def test_calibration_without_evidence_changes_nothing_and_never_reverses():
     assert [part.tolist() for part in fit_hold_calibration(said, nothing, nothing)] == [[1.0], [0.0]]
     scale, shift = fit_hold_calibration(said, said < 0, ~nothing)  # the reverse of what was said
     assert (scale.item(), shift.item()) == (0.0, pytest.approx(0.0, abs=0.1))
+
+
+def test_the_temperature_undoes_what_was_multiplied_in():
+    rng = np.random.default_rng(0)
+    logits = torch.tensor(rng.normal(size=(20_000, 3)))
+    classes = torch.tensor([rng.choice(3, p=p) for p in logits.softmax(-1).numpy()])
+    assert fit_temperature(3.0 * logits, classes) == pytest.approx(3.0, rel=0.05)
+    assert fit_temperature(logits, torch.full((20_000,), -1)) == 1.0
+    assert fit_temperature(logits, classes[torch.randperm(20_000, generator=torch.Generator().manual_seed(0))]) > 0.9 * HOTTEST
 
 
 PLANTED = GenomeConfig(

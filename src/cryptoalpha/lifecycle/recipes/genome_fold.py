@@ -166,7 +166,7 @@ def _train(material: GenomeMaterial, fold: Fold, shop: Workshop) -> None:
 
 def begin_at(net: MarketGenome, usual: Usual) -> None:
     """Let an untrained net answer what is usual."""
-    net.start_from(**{name: torch.from_numpy(part).float() for name, part in usual.as_arrays().items() if not name.startswith("after_")})
+    net.start_from(**{name: torch.from_numpy(part).float() for name, part in usual.as_arrays().items()})
 
 
 def calibrate(net: MarketGenome, found: Record) -> float:

@@ -34,6 +34,10 @@ def random_walk_levels(levels: int, horizon: int) -> Tensor:
     return torch.tensor([spread * NormalDist().inv_cdf((1.0 + p) / 2.0) for p in level_probabilities(levels)])
 
 
+MOST_TOKENS = 8.0
+"""The same for tokens, some of which a year sees once: one in three thousand."""
+
+
 class LevelHead(nn.Module):
     """Distances of K levels on one side of the price, in ATR: a running sum of softplus, hence above 0 and rising.
 

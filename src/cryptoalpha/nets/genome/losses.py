@@ -3,8 +3,8 @@
 Levels are quantiles of the later excursion (pinball); a level holds if no close lies beyond it, judged against the level that was answered,
 which is detached so that the net cannot make its calls easier by moving levels; trend, movement and distance are cross-entropies. Tokens of
 hidden columns are learned with a balanced binary cross-entropy: on and off weigh the same for each token however rare it is. Weighing by
-1/(2r) and 1/(2(1 − r)) shifts the log odds that are learned by exactly −ln(r/(1 − r)), and the net adds that back (`token_prior`), so
-that what it answers are plain probabilities all the same.
+1/(2r) and 1/(2(1 − r)) shifts the log odds that are learned by exactly −ln(r/(1 − r)); that is taken off what the net answers before it is
+compared, so that its answers are plain probabilities all the same.
 
 A column counts if it is `supervised`, present, and its target is known (no NaN, no −1). Every part is a mean over what counts, 0 if nothing
 does. Sources: Koenker & Bassett (1978) for the pinball loss; Jumper et al. (2021) for masked tokens and the distogram.
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cryptoalpha.nets.genome.heads import level_probabilities
+from cryptoalpha.nets.genome.heads import MOST, level_probabilities
 from cryptoalpha.nets.genome.values import GenomeInputs, GenomeReading, GenomeTargets
 
 
@@ -49,7 +49,7 @@ def genome_loss(
     """The weighted sum to descend, and its parts before weighing.
 
     Args:
-        token_prior: log odds of each token that the net adds to what it learns, `[S, V]` (its buffer of that name).
+        token_prior: log odds of how often each token is on, `[S, V]` (the net's buffer of that name): what on and off are weighed by.
         weights: of the parts.
 
     Shapes:
@@ -112,9 +112,10 @@ def class_loss(logits: Tensor, classes: Tensor, counted: Tensor) -> Tensor:
 def token_loss(logits: Tensor, inputs: GenomeInputs, targets: GenomeTargets, token_prior: Tensor) -> Tensor:
     """Balanced binary cross-entropy of the tokens of hidden cells whose source was there."""
     known = hidden_cells(inputs)
-    rate = torch.sigmoid(token_prior)[:, None, :]
+    odds = token_prior.clamp(-MOST, MOST)[:, None, :]  # beyond it a single rare token would outweigh a batch
+    rate = torch.sigmoid(odds)
     weight = torch.where(targets.tokens, 0.5 / rate, 0.5 / (1.0 - rate))
-    balanced = logits - token_prior[:, None, :]
+    balanced = logits - odds
     loss = functional.binary_cross_entropy_with_logits(balanced, targets.tokens.to(logits.dtype), reduction="none")
     return mean_where(weight * loss, known)
 

@@ -18,7 +18,7 @@ from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.nets.config import EvoformerConfig, GenomeConfig
 from cryptoalpha.nets.evoformer import Evoformer
 from cryptoalpha.nets.genome.embedding import PairEmbedding, TokenEmbedding
-from cryptoalpha.nets.genome.heads import LevelHead, log_odds, quiet_linear
+from cryptoalpha.nets.genome.heads import MOST_TOKENS, LevelHead, log_odds, quiet_linear
 from cryptoalpha.nets.genome.values import GenomeInputs, GenomeReading
 
 
@@ -44,6 +44,7 @@ class MarketGenome(nn.Module):
     hold_scale: Tensor
     hold_shift: Tensor
     token_prior: Tensor
+    token_after: Tensor
 
     def __init__(
         self, sizes: GenomeConfig, *, frames: int, pair: int, horizon: int = 24, seed: int = 0, checkpoint_blocks: bool = False
@@ -72,6 +73,7 @@ class MarketGenome(nn.Module):
         self.register_buffer("hold_scale", torch.ones(levels))
         self.register_buffer("hold_shift", torch.zeros(levels))
         self.register_buffer("token_prior", torch.zeros(frames, sizes.vocabulary))
+        self.register_buffer("token_after", torch.zeros(2, frames, sizes.vocabulary))
 
     def forward(self, inputs: GenomeInputs) -> GenomeReading:
         sequences, pairs = self.read(inputs)
@@ -97,9 +99,20 @@ class MarketGenome(nn.Module):
             hold=self.hold(columns) * self.hold_scale + self.hold_shift,
             trend=self.trend(columns),
             movement=self.movement(columns),
-            tokens=self.tokens(self.cell_norm(sequences)) + self.token_prior[:, None, :],
+            tokens=self.tokens(self.cell_norm(sequences)) + self.usual_tokens(inputs),
             distance=self.distance(self.pair_norm(pairs)),
         )
+
+    def usual_tokens(self, inputs: GenomeInputs) -> Tensor:
+        """Log odds of each token given that of the last bar seen before it in its frame, as in the training stretch, `[B, S, N, V]`."""
+        bars = torch.arange(inputs.hidden.shape[-1], device=inputs.hidden.device)
+        seen = (inputs.present & ~inputs.hidden[:, None])[:, :, None, :] & (bars[None, :] < bars[:, None])  # [B, S, N, N]
+        last = ((bars + 1) * seen).amax(-1) - 1  # −1: none
+        place = last.clamp(min=0)[..., None].expand(inputs.tokens.shape)
+        known = (last >= 0)[..., None] & ~inputs.missing.gather(2, place)
+        after_off, after_on = self.token_after[:, :, None, :]
+        usual = torch.where(inputs.tokens.gather(2, place), after_on, after_off)
+        return torch.where(known, usual, self.token_prior[:, None, :])
 
     @torch.no_grad()
     def start_from(
@@ -111,6 +124,8 @@ class MarketGenome(nn.Module):
         trend: Tensor | None = None,
         movement: Tensor | None = None,
         tokens: Tensor | None = None,
+        after_off: Tensor | None = None,
+        after_on: Tensor | None = None,
     ) -> None:
         """Answer what is usual wherever nothing is learned yet; the weights stay as they are.
 
@@ -118,7 +133,8 @@ class MarketGenome(nn.Module):
             below, above: distances of the levels, ATR, rising, `[K]`.
             hold: how often each level holds, 0–1, `[2K]`.
             trend, movement: share of each class, 0–1, `[3]`.
-            tokens: how often each token is on, 0–1, `[S, V]`; kept as a buffer, since the balanced loss learns the rest of the log odds.
+            tokens: how often each token is on, 0–1, `[S, V]`; also after a bar without it and after one with it, unless those are given.
+            after_off, after_on: how often after a bar without it, and with it, `[S, V]`. All three are buffers: nothing teaches them.
         """
         if below is not None:
             self.supports.start_from(below)
@@ -130,7 +146,11 @@ class MarketGenome(nn.Module):
             if shares is not None:
                 layer.bias.copy_(shares.clamp(min=1e-3).log())
         if tokens is not None:
-            self.token_prior.copy_(log_odds(tokens))
+            self.token_prior.copy_(log_odds(tokens, MOST_TOKENS))
+            self.token_after.copy_(self.token_prior.expand(2, -1, -1))
+        for place, rates in enumerate((after_off, after_on)):
+            if rates is not None:
+                self.token_after[place].copy_(log_odds(rates, MOST_TOKENS))
 
     @torch.no_grad()
     def calibrate_hold(self, scale: Tensor, shift: Tensor) -> None:

@@ -41,6 +41,11 @@ from cryptoalpha.store.panel import Panel, build_panel
 from cryptoalpha.store.tables import Dataset
 from cryptoalpha.store.whole_file import write_whole
 
+FASTER, SMALLER = 4.0, 2
+"""Peak step size over `lifecycle.train.learning_rate`, and `lifecycle.train.batch` over the batch: the genome's net has an eighth of the
+forecaster's weights and few hundred steps. Two coins, 300 days: validation loss 3.561 after 84 steps as configured, 3.538 after 110 steps
+of 6 times the size in batches half as large."""
+
 
 def train_genome(
     plan: Plan,
@@ -75,7 +80,11 @@ def train_genome(
             return GenomeTrained(out, old, already=True)
         raise ConfigError(f"{out} holds a model of another training", hint="choose another folder with --out, or replace it with --fresh")
     shop.open(identity, fresh=fresh)
-    settings = {"learning_rate": plan.train.learning_rate, "batch": plan.train.batch, "epochs": plan.train.epochs}
+    settings = {
+        "learning_rate": FASTER * plan.train.learning_rate,
+        "batch": max(1, plan.train.batch // SMALLER),
+        "epochs": plan.train.epochs,
+    }
     material = GenomeMaterial(
         arrays, outcomes(arrays, design.config.horizon_bars), design, plan.train, plan.learn.fit.model_copy(update=settings), plan.seed, out
     )

@@ -52,7 +52,10 @@ CONTEXT = 8
 """One in so many columns of a training window only gives context; the others all teach. Half a window of context, as the source answers
 with, would double the passes per taught bar."""
 
-LOOKED_AT = 160
+EVERY = 2
+"""Of so many training windows one is used, times `lifecycle.train.stride_bars`: instruments move together, and a laptop has two cores."""
+
+LOOKED_AT = 96
 """Validation windows of one look, evenly spread; all of them would take longer than the training between two looks."""
 
 CLIMATE_EVERY = 4
@@ -181,7 +184,7 @@ def calibrate(net: MarketGenome, found: Record) -> float:
 def _fit(material: GenomeMaterial, fold: Fold, net: MarketGenome, rows: Rows, shop: Workshop) -> tuple[FitReport, int]:
     embargo, number = round(material.train.embargo_days * DAY), fold.number
     samples = material.taught.samples(
-        rows, known_by=fold.validation_since - embargo, hide=HIDE, seed=material.seed + number, every=material.train.stride_bars
+        rows, known_by=fold.validation_since - embargo, hide=HIDE, seed=material.seed + number, every=EVERY * material.train.stride_bars
     )
     looks = material.answered.samples(fold.validation, known_by=fold.test_since - embargo, hide=HIDE, seed=material.seed + number)
 

@@ -11,6 +11,7 @@ from cryptoalpha.app.frame import Frame, verb
 from cryptoalpha.app.output import Table
 
 if TYPE_CHECKING:
+    from cryptoalpha.lifecycle.recipes.forecaster import Period, Plan
     from cryptoalpha.lifecycle.recipes.trained import Trained
     from cryptoalpha.nets.config import NetsConfig
     from cryptoalpha.store.tables import Dataset
@@ -37,6 +38,7 @@ HeadOut = Annotated[Path | None, typer.Option("--out", help="File of the head [e
 def register(app: typer.Typer) -> None:
     group = typer.Typer(help="Train models, walking forward, and judge them beside their baselines.")
     verb(group)(forecaster)
+    verb(group)(genome)
     verb(group)(sentiment)
     app.add_typer(group, name="train")
 
@@ -56,29 +58,38 @@ def forecaster(
     fresh: Fresh = False,
 ) -> None:
     """Train the cross-asset forecaster and say what it is worth beside no change, EWMA, ridge and LightGBM."""
-    from cryptoalpha.core.time import parse_time
-    from cryptoalpha.lifecycle.recipes.forecaster import Period, Plan, train_forecaster
+    from cryptoalpha.lifecycle.recipes.forecaster import train_forecaster
 
-    settings = frame.settings
-    plan = Plan(
-        chosen_sizes(settings.nets, preset),
-        settings.signals,
-        settings.learn,
-        settings.lifecycle.train,
-        settings.execution.costs,
-        frame.seed,
-    )
     names = listed(instruments)
     dataset = opened(frame, data, simulated, interval, names)
-    period = Period(
-        since=parse_time(since) if since else None,
-        until=parse_time(until) if until else None,
-        test_since=parse_time(test_since) if test_since else None,
-        folds=None if test_since else folds,
-    )
-    place = out or frame.home / "models" / "forecaster"
+    plan, period, place = planned(frame, preset), judged_period(since, until, test_since, folds), out or models(frame) / "forecaster"
     with frame.out.progress("training") as bar:
         trained = train_forecaster(plan, dataset, period, place, instruments=names, fresh=fresh, tell=bar.at)
+    show(frame, trained)
+
+
+def genome(
+    frame: Frame,
+    data: Data = None,
+    since: Since = None,
+    until: Until = None,
+    test_since: TestSince = None,
+    folds: Folds = 4,
+    interval: Interval = "1h",
+    instruments: Instruments = None,
+    simulated: Simulated = False,
+    preset: Preset = None,
+    out: Out = None,
+    fresh: Fresh = False,
+) -> None:
+    """Train the market genome and say what its levels, tokens and calls are worth beside what is usual."""
+    from cryptoalpha.lifecycle.recipes.genome import train_genome
+
+    names = listed(instruments)
+    dataset = opened(frame, data, simulated, interval, names)
+    plan, period, place = planned(frame, preset), judged_period(since, until, test_since, folds), out or models(frame) / "genome"
+    with frame.out.progress("training") as bar:
+        trained = train_genome(plan, dataset, period, place, instruments=names, fresh=fresh, tell=bar.at)
     show(frame, trained)
 
 
@@ -90,10 +101,41 @@ def sentiment(frame: Frame, data: Labelled, encoder: Encoder = None, out: HeadOu
     config = frame.settings.signals.text
     if encoder is not None:
         config = config.model_copy(update={"encoder": encoder})
-    place = out or frame.home / "models" / "sentiment.safetensors"
+    place = out or models(frame) / "sentiment.safetensors"
     with frame.out.progress("training") as bar:
         trained = train_sentiment(data, config, place, seed=frame.seed, home=Home(frame.home), tell=bar.at)
     frame.out.result(trained.as_dict(), trained.lines())
+
+
+def models(frame: Frame) -> Path:
+    """Where models lie unless another place is named."""
+    return frame.home / "models"
+
+
+def planned(frame: Frame, preset: str | None) -> Plan:
+    """The settings of a training."""
+    from cryptoalpha.lifecycle.recipes.forecaster import Plan
+
+    settings = frame.settings
+    return Plan(
+        chosen_sizes(settings.nets, preset),
+        settings.signals,
+        settings.learn,
+        settings.lifecycle.train,
+        settings.execution.costs,
+        frame.seed,
+    )
+
+
+def judged_period(since: str | None, until: str | None, test_since: str | None, folds: int) -> Period:
+    """Which bars are used and which are judged; a first day to be judged decides how many folds there are."""
+    from cryptoalpha.core.time import parse_time
+    from cryptoalpha.lifecycle.recipes.forecaster import Period
+
+    def moment(text: str | None) -> int | None:
+        return parse_time(text) if text else None
+
+    return Period(moment(since), moment(until), moment(test_since), folds=None if test_since else folds)
 
 
 def chosen_sizes(nets: NetsConfig, preset: str | None) -> NetsConfig:

@@ -1,9 +1,10 @@
 """Memory and time of one training step, in a process of its own: `python -m cryptoalpha.app.bench.networks_memory ours 256`.
 
-Kinds: `ours` and `plain`, the five pair steps at so many positions. Prints two numbers: megabytes of resident memory at the peak above what
-lay in memory just before, everything imported, the weights there and a small step made; and CPU seconds (`seed`: of the first and only
-step; otherwise of a second one, the first having paid for fresh pages). Linux only: elsewhere a process cannot forget its earlier peak, and
-nothing is printed.
+Kinds: `ours` and `plain`, the five pair steps of a block at so many positions; `genome`, a whole forward and backward pass of the genome of
+the `seed` preset at so many bars, every block computed again in the backward pass. Prints two numbers: megabytes of resident memory at
+the peak above what lay in memory just before, everything imported, the weights there and a small step made; and CPU seconds of a step
+(`genome`: of that one step; otherwise of a second one, the first having paid for fresh pages). Linux only: elsewhere a process cannot
+forget its earlier peak, and nothing is printed.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from __future__ import annotations
 import ctypes
 import gc
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 
+from cryptoalpha.app.bench.networks_models import genome_step
 from cryptoalpha.app.bench.networks_workload import cpu_seconds, pair_work, train_step
 
 STATUS, FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -23,17 +27,21 @@ SMALL = 8
 
 
 def main(kind: str, positions: int) -> None:
-    """Measure `ours` or `plain`."""
+    """Measure `ours`, `plain` or `genome`."""
     torch.set_num_threads(1)
-    small, work = pair_work(SMALL), pair_work(positions)
-    train_step(getattr(small, kind), small.z, small.mask)
-    stack = getattr(work, kind)
+    step, again = genome_step(positions) if kind == "genome" else _pair_step(kind, positions)
     before = forget_peak()
     if before is None:
         return
-    train_step(stack, work.z, work.mask)
+    first = cpu_seconds(step)
     peak = resident("VmHWM") - before
-    print(peak, cpu_seconds(lambda: train_step(stack, work.z, work.mask)))
+    print(peak, cpu_seconds(step) if again else first)
+
+
+def _pair_step(kind: str, positions: int) -> tuple[Callable[[], None], bool]:
+    small, work = pair_work(SMALL), pair_work(positions)
+    train_step(getattr(small, kind), small.z, small.mask)
+    return partial(train_step, getattr(work, kind), work.z, work.mask), True
 
 
 def forget_peak() -> float | None:

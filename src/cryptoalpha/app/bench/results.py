@@ -35,6 +35,17 @@ TARGETS = {
         "ratio_evotorch_full": "≥ 0.7",
         "workers_identical": "1",
     },
+    "networks": {
+        "pair_forward_ratio_n64": "≥ 1.3",
+        "pair_forward_ratio_n128": "≥ 1.3",
+        "pair_forward_ratio_n256": "≥ 2",
+        "pair_train_time_ratio_n256": "≥ 1",
+        "pair_train_memory_ratio_n256": "≥ 5",
+        "forecaster_replay_bars_per_second": "≥ 60",
+        "forecaster_live_bar_ms": "≤ 50",
+        "genome_replay_bars_per_second": "≥ 100",
+        "genome_live_bar_ms": "≤ 50",
+    },
 }
 
 

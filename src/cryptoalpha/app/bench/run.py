@@ -19,6 +19,7 @@ BENCHES = {
     "engine": ("cryptoalpha.app.bench.engine", "bench_engine"),
     "planner": ("cryptoalpha.app.bench.planner", "bench_planner"),
     "evolution": ("cryptoalpha.app.bench.evolution", "bench_evolution"),
+    "networks": ("cryptoalpha.app.bench.networks", "bench_networks"),
 }
 """Where each benchmark is; imported only when it runs. Each takes `repeats` and `advance`, and returns figures and notes."""
 

@@ -13,11 +13,10 @@ def correlation(opinion, returns):
     return float((opinion * returns).mean() / np.sqrt((opinion**2).mean() * (returns**2).mean()))
 
 
-@pytest.mark.parametrize(("ic", "regime_bars"), [(0.05, 2_000), (0.10, 2_000), (0.5, 40)])
-def test_the_oracle_has_the_stated_correlation(ic, regime_bars):
-    bars = 60_000
+@pytest.mark.parametrize(("ic", "regime_bars", "bars"), [(0.05, 2_000, 40_000), (0.10, 2_000, 40_000), (0.5, 7, 10_000)])
+def test_the_oracle_has_the_stated_correlation(ic, regime_bars, bars):
     market = planted_market(ic=ic, bars=bars, seed=3, regime_bars=regime_bars)
-    # Groups of correlated assets: 60,000 bars × 8 assets are worth at least 60,000 × 2 independent looks.
+    # Groups of correlated assets: bars × 8 assets are worth at least bars × 2 independent looks.
     error = 4.0 / np.sqrt(2 * bars)
     assert_allclose(correlation(market.oracle[:-1], market.returns[1:]), ic, atol=error)
     assert_allclose(correlation(market.returns[:-1], market.returns[1:]), 0.0, atol=error)
@@ -27,12 +26,12 @@ def test_the_oracle_has_the_stated_correlation(ic, regime_bars):
 
 def test_the_covariance_is_followed_exactly():
     # Second way: many short markets, one bar after the groups have changed. There the covariance is still that of the groups before.
-    markets = [planted_market(ic=0.6, bars=7, seed=seed, assets=4, group_size=2, regime_bars=3) for seed in range(3_000)]
+    markets = [planted_market(ic=0.6, bars=7, seed=seed, assets=4, group_size=2, regime_bars=3) for seed in range(1_500)]
     for bar in (0, 2, 3, 4, 6):
-        assert_allclose(np.mean([market.oracle[bar] ** 2 for market in markets]), 1.0, atol=0.07)
-        assert_allclose(np.mean([market.returns[bar] ** 2 for market in markets]), 1.0, atol=0.07)
+        assert_allclose(np.mean([market.oracle[bar] ** 2 for market in markets]), 1.0, atol=0.1)
+        assert_allclose(np.mean([market.returns[bar] ** 2 for market in markets]), 1.0, atol=0.1)
     for bar in (0, 2, 3, 5):
-        assert_allclose(np.mean([market.oracle[bar] * market.returns[bar + 1] for market in markets]), 0.6, atol=0.05)
+        assert_allclose(np.mean([market.oracle[bar] * market.returns[bar + 1] for market in markets]), 0.6, atol=0.08)
 
 
 def test_trailing_correlations_show_who_belongs_together():
@@ -48,8 +47,8 @@ def test_trailing_correlations_show_who_belongs_together():
 
 
 def test_with_no_edge_nothing_foretells_returns():
-    market = planted_market(ic=0.0, bars=60_000, seed=1)
-    assert_allclose(correlation(market.oracle[:-1], market.returns[1:]), 0.0, atol=4.0 / np.sqrt(120_000))
+    market = planted_market(ic=0.0, bars=30_000, seed=1)
+    assert_allclose(correlation(market.oracle[:-1], market.returns[1:]), 0.0, atol=4.0 / np.sqrt(60_000))
     found = np.corrcoef(market.returns[:2_000].T)
     together = market.groups[0][:, None] == market.groups[0][None, :]
     assert_allclose(found[together & ~np.eye(8, dtype=bool)].mean(), 0.5, atol=0.05)  # the same covariance as with an edge

@@ -56,7 +56,7 @@ def skill_world(market: PlantedMarket, *, context: int, block: int, validation_s
     returns = market.returns
     bars, assets = returns.shape
     first = (max(CORRELATION_BARS) + context) // block + 1
-    blocks = np.arange(first, bars // block)
+    blocks = np.arange(first, (bars - 1) // block)  # the last bar has no next one, so it is in no block
     starts, ends = blocks * block, (blocks + 1) * block - 1 + AHEAD  # the last label of a block ends here
     (outer,) = walk_forward(starts, ends, folds=1, first_train_share=1.0 - test_share)
     (inner,) = walk_forward(starts[outer.train], ends[outer.train], folds=1, first_train_share=1.0 - validation_share)

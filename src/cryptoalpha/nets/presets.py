@@ -6,7 +6,7 @@ from cryptoalpha.nets.config import EvoformerConfig, GenomeConfig, NetsConfig
 
 EVOFORMERS: dict[str, EvoformerConfig] = {
     "small": EvoformerConfig(
-        sequence_width=128, pair_width=32, head_width=32, heads=4, pair_heads=2, pair_head_width=16, outer_width=16, blocks=4
+        sequence_width=128, pair_width=32, head_width=32, heads=4, pair_heads=2, pair_head_width=16, outer_width=16, blocks=3
     ),
     "base": EvoformerConfig(sequence_width=256, pair_width=128, heads=8, blocks=8),
     "seed": EvoformerConfig(),

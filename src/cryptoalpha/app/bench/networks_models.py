@@ -75,8 +75,8 @@ def genome_step(bars: int) -> tuple[Step, bool]:
 def designs() -> dict[str, tuple[Step, Step, int]]:
     """The forecaster's two designs at the widths each can afford: forward pass, training step, and the bars supervised by that step."""
     rows = {"window": 41, "per step": 48}
-    wide = EvoformerConfig(sequence_width=128, pair_width=64, heads=4, blocks=4)
     narrow = forecaster_sizes(NetsConfig(preset="small"))
+    wide = EvoformerConfig(sequence_width=128, pair_width=64, heads=4, blocks=narrow.blocks)
     window = Evoformer(wide, causal="rows", pairs="shared", seed=SEED)
     steps = Evoformer(narrow, causal="rows", pairs="per_step", seed=SEED)
     bars = ForecastConfig().block_bars

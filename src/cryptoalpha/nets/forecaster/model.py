@@ -4,7 +4,8 @@ Rows are bars, columns are assets, and every bar has its own pair representation
 earlier ones of its block only. No part knows which asset is which: permuted assets give permuted answers.
 
 The straight line is a linear map from a bar's own features to the expected move. Plain transformers lose to linear regression on returns
-(Qlib's tables); with the line they begin where it ends: it starts at zero, learns with the rest, or is set to a ridge solution.
+(Qlib's tables); with the line they begin where it ends: it starts at zero, learns with the rest, or is set to a ridge solution. A second
+one (`peers`) leads from the features of the other assets, by what the pair representation says of each, to the expected move.
 
 Source: Jumper et al. (2021), Suppl. Alg. 6, for the trunk. Departures: markets have a future, so rows are causal; no template, no
 recycling, no embedding of identity; the heads are a market's.
@@ -20,6 +21,7 @@ from cryptoalpha.nets.config import EvoformerConfig, HeadsConfig
 from cryptoalpha.nets.evoformer import Evoformer
 from cryptoalpha.nets.forecaster.embedding import CellEmbedding, PairEmbedding
 from cryptoalpha.nets.forecaster.heads import AssetHeads, CorrelationHead, SentimentHead, zero_linear
+from cryptoalpha.nets.forecaster.peers import PeerLine
 from cryptoalpha.nets.forecaster.sequence_trunk import SequenceTrunk
 from cryptoalpha.nets.forecaster.values import Forecast, ForecastInputs
 
@@ -71,6 +73,8 @@ class Forecaster(nn.Module):
             self.sentiment = SentimentHead(text, heads.sentiment_classes)
             self.correlation = CorrelationHead(sizes.pair_width, heads.correlation_bins) if pair_representation else None
             self.line = zero_linear(price + chain, horizons)
+            # Without pairs every peer counts alike: so the ablation lacks what is known of pairs and nothing else.
+            self.peers = PeerLine(price + chain, sizes.pair_width if pair_representation else 1, horizons)
         self.trunk_net: nn.Module
         if pair_representation:
             self.trunk_net = Evoformer(sizes, causal="rows", pairs="per_step", seed=seed)
@@ -93,7 +97,7 @@ class Forecaster(nn.Module):
 
     def answer(self, m: Tensor, z: Tensor | None, inputs: ForecastInputs) -> Forecast:
         """The heads' answers to a trunk's representations."""
-        direction, volatility, confidence, location, quantiles = self.assets(m, self.straight(inputs))
+        direction, volatility, confidence, location, quantiles = self.assets(m, self.straight(z, inputs))
         text = torch.where((inputs.text_weight > 0).unsqueeze(-1), inputs.text, 0.0)
         if z is None or self.correlation is None:
             assets = m.shape[-2]
@@ -102,11 +106,16 @@ class Forecaster(nn.Module):
             correlation = self.correlation(z)
         return Forecast(direction, volatility, self.sentiment(text), confidence, location, quantiles, correlation)
 
-    def straight(self, inputs: ForecastInputs) -> Tensor:
-        """The straight line's expected move `[B, S, N, H]`; features that are not seen count as 0, the middle of scaled features."""
+    def straight(self, z: Tensor | None, inputs: ForecastInputs) -> Tensor:
+        """The straight lines' expected move `[B, S, N, H]`: from the asset's own features and from its peers'.
+
+        Features that are not seen count as 0, the middle of scaled features.
+        """
         price = torch.where(inputs.price_seen, inputs.price, 0.0)
         chain = torch.where(inputs.chain_seen, inputs.chain, 0.0)
-        answered: Tensor = self.line(torch.cat((price, chain), dim=-1))
+        features = torch.cat((price, chain), dim=-1)
+        pairs = features.new_zeros(*features.shape[:3], features.shape[2], 1) if z is None else z
+        answered: Tensor = self.line(features) + self.peers(features, pairs, inputs.present)
         return answered
 
     def set_linear(self, weights: Tensor, intercept: Tensor | None = None, *, learn: bool = True) -> None:

@@ -81,10 +81,12 @@ def test_baselines_find_what_they_can_find():
     pooled = skill_models.pooled_correlation(skill_models.pooled_ridge(fixed), fixed.moves[test])
     assert by_names > 0.85 * oracle  # names are enough where groups never change: the ridge is no straw man
     assert abs(pooled) < 0.35 * oracle  # nothing is planted in an asset's last return
-    moving = world(ic=0.3, bars=8_000, regime_bars=500)
+    moving = world(ic=0.3, bars=8_000, regime_bars=1_000)
     test = moving.bars(moving.test)
     share = skill_models.pooled_correlation(skill_models.asset_ridge(moving), moving.moves[test]) / oracle
     assert share < 0.75  # where they change, names mislead
+    told = skill_models.pooled_correlation(skill_models.told_ridge(moving), moving.moves[test])
+    assert told > 0.6 * skill_models.pooled_correlation(moving.oracle[test], moving.moves[test])  # and relations do not
 
 
 def test_trees_find_an_edge_that_is_strong():

@@ -46,6 +46,14 @@ TARGETS = {
         "genome_replay_bars_per_second": "≥ 100",
         "genome_live_bar_ms": "≤ 50",
     },
+    "skill": {
+        "edge10_share_forecaster": "≥ 0.5, goal 0.8",
+        "edge10_over_best_ridge": "≥ 1",
+        "edge05_share_forecaster": "≥ 0.5, goal 0.8",
+        "edge05_over_best_ridge": "≥ 1",
+        "noise_ic_low": "≤ 0",
+        "noise_ic_high": "≥ 0",
+    },
 }
 
 

@@ -20,6 +20,7 @@ BENCHES = {
     "planner": ("cryptoalpha.app.bench.planner", "bench_planner"),
     "evolution": ("cryptoalpha.app.bench.evolution", "bench_evolution"),
     "networks": ("cryptoalpha.app.bench.networks", "bench_networks"),
+    "skill": ("cryptoalpha.app.bench.skill", "bench_skill"),
 }
 """Where each benchmark is; imported only when it runs. Each takes `repeats` and `advance`, and returns figures and notes."""
 

@@ -19,11 +19,13 @@ from cryptoalpha.execution.config import CostConfig
 from cryptoalpha.learn.config import EvolutionConfig, LearnConfig
 from cryptoalpha.lifecycle.config import TrainConfig
 from cryptoalpha.lifecycle.recipes import forecaster
+from cryptoalpha.lifecycle.recipes.evolving import cached
 from cryptoalpha.lifecycle.recipes.forecaster import Period, Plan, train_forecaster
 from cryptoalpha.lifecycle.recipes.forecaster_fold import converged, said
 from cryptoalpha.lifecycle.recipes.workshop import Workshop
 from cryptoalpha.nets.config import EvoformerConfig, NetsConfig
 from cryptoalpha.signals.config import ForecastConfig, SignalsConfig
+from cryptoalpha.signals.forecast.blocks import Blocks
 from cryptoalpha.signals.forecast.model import KIND, ForecastModel, open_forecaster
 from cryptoalpha.signals.forecast.source import ForecastSource
 from cryptoalpha.signals.frame import Frame
@@ -90,8 +92,6 @@ def test_the_source_answers_the_test_bars_as_they_were_judged(trained, market, t
     frame = Frame(panel, market, first=int(folds[0].test[0]))
     opinions = ForecastSource(config).compute(frame)
     arrays = forecaster.forecast_arrays(frame, config, forecaster.open_encoder(PLAN.signals.text), news=PLAN.signals.news)
-    from cryptoalpha.signals.forecast.blocks import Blocks
-
     for fold in folds:
         model = ForecastModel.load(folder, fold.number, design)
         judged = said(model.net, Blocks(arrays, config), fold.test, model.scaler, arrays.present)
@@ -101,6 +101,21 @@ def test_the_source_answers_the_test_bars_as_they_were_judged(trained, market, t
         np.testing.assert_array_equal(found[answered], judged.location[:, :, -1][answered])
     assert folder.for_time(folds[0].usable_from - 1) is None
     assert folder.for_time(folds[1].usable_from) == 1
+
+
+def test_evolution_looks_at_the_expected_move_that_the_network_says(trained, market):
+    config = PLAN.signals.forecast.model_copy(update={"model": str(trained)})
+    folder, design = open_forecaster(config, PLAN.signals.news)
+    model = ForecastModel.load(folder, 0, design)
+    torch.nn.init.normal_(model.net.peers.weigh.weight)  # five steps of training leave it near zero, where nobody would miss it
+    panel, folds = forecaster._folds(PLAN, market, Period(folds=1), None)
+    frame = Frame(panel, market)
+    arrays = forecaster.forecast_arrays(frame, config, forecaster.open_encoder(PLAN.signals.text), news=PLAN.signals.news)
+    blocks, rows = Blocks(arrays, config), folds[0].accept
+    judged = said(model.net, blocks, rows, model.scaler, arrays.present)
+    looked_at = cached(model.net, blocks, rows, model.scaler).expected(model.net)
+    assert judged.location is not None
+    np.testing.assert_allclose(looked_at, judged.location[:, :, -1], atol=1e-5)
 
 
 @pytest.mark.parametrize("where", [3, pytest.param(900, marks=pytest.mark.slow)])

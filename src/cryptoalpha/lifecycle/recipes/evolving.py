@@ -1,8 +1,8 @@
 """The last step of training: the expected move is evolved towards net Sharpe after costs, which has no gradient.
 
-Only what turns the trunk's answer into the expected move is evolved (one linear layer and the straight line); the trunk's answers are
-computed once, so that a member costs milliseconds. Learned from are the newest training bars; a generation is kept only if the Sharpe ratio
-of the accept stretch, which neither gradients nor early stopping have seen, does not fall.
+Only what turns the trunk's answer into the expected move is evolved (one linear layer and the asset's own straight line); the trunk's
+answers and the part of the peers are computed once, so that a member costs milliseconds. Learned from are the newest training bars; a
+generation is kept only if the Sharpe ratio of the accept stretch, which neither gradients nor early stopping have seen, does not fall.
 """
 
 from __future__ import annotations
@@ -35,10 +35,12 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Cached:
-    """The trunk's answers at some rows: normalised cells `[n, N, C]`, features of the straight line `[n, N, F]`, `present` `[n, N]`."""
+    """What evolution leaves alone, at some rows: what evolved weights read, normalised cells `[n, N, C]` and features `[n, N, F]`; the
+    peers' part of the longest horizon's expected move `[n, N]`; `present` `[n, N]`."""
 
     cells: Tensor
     features: Tensor
+    peers: Tensor
     present: npt.NDArray[np.bool_]
 
     def expected(self, net: Forecaster) -> npt.NDArray[np.float64]:
@@ -46,12 +48,13 @@ class Cached:
         head = net.assets.location
         with torch.no_grad():
             said = linear(self.cells, head.weight[-1:], head.bias[-1:]) + linear(self.features, net.line.weight[-1:], net.line.bias[-1:])
-        return np.where(self.present, said[..., 0].numpy().astype(np.float64), np.nan)
+            said = said[..., 0] + self.peers
+        return np.where(self.present, said.numpy().astype(np.float64), np.nan)
 
 
 def cached(net: Forecaster, blocks: Blocks, rows: Rows, scaler: ForecastScaler) -> Cached:
     """One pass of the trunk over the blocks that hold these rows."""
-    cells, features, present = [], [], []
+    parts: list[tuple[Tensor, ...]] = []
     with torch.no_grad():
         for number in blocks.holding(rows):
             block = np.array([number])
@@ -59,11 +62,12 @@ def cached(net: Forecaster, blocks: Blocks, rows: Rows, scaler: ForecastScaler) 
             taken = torch.from_numpy(
                 np.isin(blocks.rows_of(block)[0], rows) & (np.arange(blocks.rows_per_block) >= blocks.config.context_bars)
             )
-            m, _ = net.trunk(inputs)
-            cells.append(net.assets.norm(m)[0, taken])
-            features.append(torch.cat((inputs.price, inputs.chain), dim=-1)[0, taken])  # 0 where not seen already
-            present.append(inputs.present[0, taken])
-    return Cached(torch.cat(cells), torch.cat(features), torch.cat(present).numpy())
+            m, z = net.trunk(inputs)
+            features = net.features(inputs)
+            peers = net.from_peers(z, features, inputs.present)[..., -1]
+            parts.append(tuple(part[0, taken] for part in (net.assets.norm(m), features, peers, inputs.present)))
+    cells, features, peers, present = (torch.cat(column) for column in zip(*parts, strict=True))
+    return Cached(cells, features, peers, present.numpy())
 
 
 def evolve_moves(

@@ -111,12 +111,22 @@ class Forecaster(nn.Module):
 
         Features that are not seen count as 0, the middle of scaled features.
         """
+        features = self.features(inputs)
+        answered: Tensor = self.line(features) + self.from_peers(z, features, inputs.present)
+        return answered
+
+    @staticmethod
+    def features(inputs: ForecastInputs) -> Tensor:
+        """What the straight lines read of each asset, `[B, S, N, price + chain]`."""
         price = torch.where(inputs.price_seen, inputs.price, 0.0)
         chain = torch.where(inputs.chain_seen, inputs.chain, 0.0)
-        features = torch.cat((price, chain), dim=-1)
+        return torch.cat((price, chain), dim=-1)
+
+    def from_peers(self, z: Tensor | None, features: Tensor, present: Tensor) -> Tensor:
+        """The part of `straight` that the other assets' features give, `[B, S, N, H]`."""
         pairs = features.new_zeros(*features.shape[:3], features.shape[2], 1) if z is None else z
-        answered: Tensor = self.line(features) + self.peers(features, pairs, inputs.present)
-        return answered
+        added: Tensor = self.peers(features, pairs, present)
+        return added
 
     def set_linear(self, weights: Tensor, intercept: Tensor | None = None, *, learn: bool = True) -> None:
         """Set the straight line, for example to a ridge solution.

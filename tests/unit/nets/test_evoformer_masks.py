@@ -11,7 +11,7 @@ from torch import Tensor
 from cryptoalpha.core.errors import ConfigError, ModelError
 from cryptoalpha.nets.config import EvoformerConfig
 from cryptoalpha.nets.evoformer import Causal, Evoformer, EvoformerBlock, Pairs
-from cryptoalpha.nets.evoformer.masks import allowed_keys, has_key, not_ahead, triangle_factor
+from cryptoalpha.nets.evoformer.masks import allowed_keys, has_key, not_ahead, pairs_of, triangle_factor
 
 SIZES = EvoformerConfig(sequence_width=8, pair_width=4, head_width=3, heads=2, pair_heads=2, pair_head_width=2, outer_width=3, blocks=2)
 MODES: list[tuple[Causal, Pairs]] = [("none", "shared"), ("columns", "shared"), ("rows", "shared"), ("rows", "per_step")]
@@ -42,14 +42,17 @@ def test_what_stands_in_padding_changes_no_answer_that_counts(causal, pairs, see
     m, z = world(pairs, 2, rows, columns, seed)
     row_mask = (torch.rand(2, rows, columns, generator=generator) > 0.3) & (torch.rand(2, 1, columns, generator=generator) > 0.3)
     sides = row_mask if pairs == "per_step" else row_mask.any(1)
-    pair_mask = sides.unsqueeze(-1) & sides.unsqueeze(-2)
+    pair_mask = pairs_of(sides)
     other_m = torch.where(row_mask.unsqueeze(-1), m, noise * torch.randn(m.shape, generator=generator).double())
     other_z = torch.where(pair_mask.unsqueeze(-1), z, noise * torch.randn(z.shape, generator=generator).double())
     net = trunk(causal, pairs)
     with torch.no_grad():
         here, there = net(m, z, row_mask, pair_mask), net(other_m, other_z, row_mask, pair_mask)
+        by_position = net(m, z, row_mask, sides)
     assert torch.equal(here[0][row_mask], there[0][row_mask])
     assert torch.equal(here[1][pair_mask], there[1][pair_mask])
+    for ours, again in zip(here, by_position, strict=True):
+        torch.testing.assert_close(again, ours, rtol=0.0, atol=1e-12)
 
 
 @pytest.mark.parametrize(("causal", "pairs"), MODES)
@@ -154,7 +157,8 @@ def test_what_does_not_fit_is_refused_by_name():
         (m, z.unsqueeze(1), None, None, r"pairs='shared'"),
         (m, z, row_mask[:, 0], None, r"row_mask must be bool \[2, 3, 4\]"),
         (m, z, row_mask.float(), None, r"got torch.float32"),
-        (m, z, row_mask, pair_mask[:, 0], r"pair_mask must be bool \[2, 4, 4\]"),
+        (m, z, row_mask, pair_mask[:, :3], r"pair_mask must be bool \[2, 4, 4\]"),
+        (m, z, row_mask, pair_mask[:, 0, :3], r"pair_mask must be bool \[2, 4\]"),
     ):
         with pytest.raises(ModelError, match=said):
             net(given_m, given_z, *masks)

@@ -12,6 +12,7 @@ from torch import nn
 
 from cryptoalpha.nets.evoformer import row_wise, transition, triangle_attention, triangle_multiplication
 from cryptoalpha.nets.evoformer.dropout import dropout_factor
+from cryptoalpha.nets.evoformer.masks import pairs_of
 from cryptoalpha.nets.evoformer.row_wise import Rows
 from cryptoalpha.nets.evoformer.transition import Transition
 from cryptoalpha.nets.evoformer.triangle_attention import TriangleAttention
@@ -26,7 +27,7 @@ BUILT = {
     "ending": lambda order: TriangleAttention(WIDTH, heads=2, head_width=4, ending=True, order=order),
     "transition": lambda _: Transition(WIDTH),
 }
-MASKS = ("none", "positions", "ragged")
+MASKS = ("none", "positions", "pairs", "ragged")
 
 
 def drawn(module):
@@ -41,7 +42,12 @@ def mask_of(kind, positions=POSITIONS):
     if kind == "none":
         return None
     seen = torch.rand(2, positions) > 0.3
-    return seen[:, :, None] & seen[:, None, :] if kind == "positions" else torch.rand(2, positions, positions) > 0.4
+    return {"positions": seen, "pairs": pairs_of(seen)}.get(kind, torch.rand(2, positions, positions) > 0.4)
+
+
+def given(name, mask):
+    """A mask of positions is for triangle attention; the others want one of pairs."""
+    return pairs_of(mask) if mask is not None and mask.dim() == 2 and name not in ("starting", "ending") else mask
 
 
 @pytest.fixture
@@ -68,7 +74,7 @@ def answers(module, z, mask, factor):
 @pytest.mark.parametrize("order", ["none", "columns"])
 @pytest.mark.parametrize("name", BUILT)
 def test_blocked_equals_plain_in_output_and_all_gradients(in_blocks, name, order, mask):
-    module, seen = drawn(BUILT[name](order)), mask_of(mask)
+    module, seen = drawn(BUILT[name](order)), given(name, mask_of(mask))
     z = torch.randn(2, POSITIONS, POSITIONS, WIDTH, dtype=torch.double)
     factor = None if name == "transition" else dropout_factor(z, 0.25, "columns" if name == "ending" else "rows")
     in_blocks(False)
@@ -87,7 +93,7 @@ def test_blocked_equals_plain_in_output_and_all_gradients(in_blocks, name, order
 @pytest.mark.parametrize("mask", MASKS)
 def test_in_blocks_too_the_future_changes_nothing_before_it(in_blocks, name, scale, mask):
     in_blocks(True)
-    z, seen, first = torch.randn(2, POSITIONS, POSITIONS, WIDTH, dtype=torch.double), mask_of(mask), 6
+    z, seen, first = torch.randn(2, POSITIONS, POSITIONS, WIDTH, dtype=torch.double), given(name, mask_of(mask)), 6
     noise = scale * torch.randn_like(z)  # not one number for all channels: a layer norm takes that away again
     noise[:, :first, :first] = 0.0
     later = z + noise
@@ -101,9 +107,42 @@ def test_in_blocks_too_the_future_changes_nothing_before_it(in_blocks, name, sca
     assert leaks["none"] > 1e-6, "without the order it leaks: the check can fail"
 
 
+@pytest.mark.parametrize("name", ["starting", "ending"])
+@pytest.mark.parametrize("width", [8, 16])
+def test_a_pair_that_goes_missing_later_changes_no_bit_before(name, width):
+    """All pairs there but one: once the rows shared one mask only if its content let them, and rounded otherwise from the first bar on."""
+    torch.manual_seed(5)
+    module = TriangleAttention(16, heads=2, head_width=width, ending=name == "ending", order="columns")
+    for weight in module.parameters():
+        nn.init.normal_(weight, std=0.3)
+    z, whole = torch.randn(1, 96, 96, 16), torch.ones(1, 96, 96, dtype=torch.bool)
+    holed = whole.clone()
+    holed[0, 80, 90] = False
+    with torch.no_grad():
+        assert torch.equal(module(z, whole)[:, :60, :60], module(z, holed)[:, :60, :60])
+
+
+@pytest.mark.parametrize("name", ["starting", "ending"])
+def test_in_blocks_under_autocast_a_narrow_bias_takes_a_narrow_number(name):
+    torch.manual_seed(5)
+    module = TriangleAttention(16, heads=2, head_width=8, ending=name == "ending", order="columns")
+    for weight in module.parameters():
+        nn.init.normal_(weight, std=0.1)
+    z, there = torch.randn(1, 130, 130, 16), torch.rand(1, 130) > 0.2
+    for mask in (None, there, pairs_of(there)):
+        with torch.no_grad():
+            exact = module(z, mask)
+        free = z.clone().requires_grad_(True)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            rough = module(free, mask)
+        (slope,) = torch.autograd.grad(rough.float().square().mean(), [free])
+        assert torch.isfinite(slope).all()
+        assert (rough.float() - exact).abs().max() < 0.05 * (exact - z).abs().max()
+
+
 @pytest.mark.parametrize("name", BUILT)
 def test_what_is_masked_may_hold_anything(in_blocks, name):
-    module, seen = drawn(BUILT[name]("columns")), mask_of("positions")
+    module, seen = drawn(BUILT[name]("columns")), mask_of("pairs")
     z = torch.randn(2, POSITIONS, POSITIONS, WIDTH, dtype=torch.double)
     poisoned = torch.where(seen.unsqueeze(-1), z, 1e4)
     for on in (False, True):

@@ -11,7 +11,7 @@ from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.nets.config import EvoformerConfig
 from cryptoalpha.nets.evoformer.column_attention import ColumnAttention
 from cryptoalpha.nets.evoformer.dropout import SharedDropout
-from cryptoalpha.nets.evoformer.masks import Causal, Order, Pairs
+from cryptoalpha.nets.evoformer.masks import Causal, Order, Pairs, pairs_of
 from cryptoalpha.nets.evoformer.outer_product_mean import OuterProductMean
 from cryptoalpha.nets.evoformer.row_attention import RowAttentionWithPairBias
 from cryptoalpha.nets.evoformer.transition import Transition
@@ -29,8 +29,8 @@ class EvoformerBlock(nn.Module):
 
     Shapes:
         m `[B, S, N, C]`; z `[B, N, N, Z]` ("per_step": `[B, S, N, N, Z]`); row_mask `[B, S, N]` bool and pair_mask, bool, the shape of z
-        without its channels, True where observed; None if all is → m and z of the same shapes. Masks take keys away; both transitions give
-        masked entries no update.
+        without its channels, or without its last N too (`Evoformer`), True where observed; None if all is → m and z of the same shapes.
+        Masks take keys away; both transitions give masked entries no update.
 
     Raises:
         ConfigError: if a pair representation per step is asked for where rows are not time.
@@ -73,10 +73,13 @@ class EvoformerBlock(nn.Module):
         shape = z.shape
         z = z.flatten(0, -4)  # a pair representation per step is a batch of its own: the rest knows nothing of steps
         if pair_mask is not None:
-            pair_mask = pair_mask.flatten(0, -3)
+            pair_mask = pair_mask.flatten(0, len(shape) - 4)
+        attended = pair_mask  # triangle attention is faster with a mask of positions, the others know masks of pairs
+        if pair_mask is not None and pair_mask.dim() == 2:
+            pair_mask = pairs_of(pair_mask)
         z = self.triangle_outgoing(z, pair_mask, factor=self.pair_dropout.factor(z))
         z = self.triangle_incoming(z, pair_mask, factor=self.pair_dropout.factor(z))
-        z = self.triangle_starting(z, pair_mask, factor=self.pair_dropout.factor(z))
-        z = self.triangle_ending(z, pair_mask, factor=self.ending_dropout.factor(z))
+        z = self.triangle_starting(z, attended, factor=self.pair_dropout.factor(z))
+        z = self.triangle_ending(z, attended, factor=self.ending_dropout.factor(z))
         z = self.pair_transition(z, pair_mask)
         return z.reshape(shape)

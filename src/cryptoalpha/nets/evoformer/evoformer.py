@@ -32,7 +32,8 @@ class Evoformer(nn.Module):
 
     Shapes:
         m `[B, S, N, C]`; z `[B, N, N, Z]`, "per_step" `[B, S, N, N, Z]`; row_mask `[B, S, N]` bool; pair_mask bool, as z without channels;
-        True where observed, None where all is. → m and z of the same shapes. What is masked may hold any finite number: it changes nothing
+        True where observed, None where all is. Where a pair is there if both its positions are, their mask is enough and faster: `[B, N]`,
+        "per_step" `[B, S, N]`. → m and z of the same shapes. What is masked may hold any finite number: it changes nothing
         that is observed, if the pair mask excludes every pair of which one side is masked in all rows. Nothing is ever NaN.
 
     Raises:
@@ -75,6 +76,7 @@ class Evoformer(nn.Module):
             raise ModelError(
                 f"beside m {list(m.shape)} z must be {[*grid, self.config.pair_width]} (pairs={self.pairs!r}), got {list(z.shape)}"
             )
-        for name, mask, shape in (("row_mask", row_mask, (batch, rows, columns)), ("pair_mask", pair_mask, grid)):
+        pairs = grid if pair_mask is None or pair_mask.dim() != z.dim() - 2 else grid[:-1]
+        for name, mask, shape in (("row_mask", row_mask, (batch, rows, columns)), ("pair_mask", pair_mask, pairs)):
             if mask is not None and (mask.dtype != torch.bool or tuple(mask.shape) != shape):
                 raise ModelError(f"{name} must be bool {list(shape)}, True where observed; got {mask.dtype} {list(mask.shape)}")

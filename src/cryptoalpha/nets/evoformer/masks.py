@@ -50,6 +50,11 @@ def allowed_keys(key_mask: Tensor | None, length: int, *, ordered: bool, device:
     return keys & not_ahead(length, keys.device) if ordered else keys
 
 
+def pairs_of(positions: Tensor) -> Tensor:
+    """The pairs of two positions that are both there: `[..., N]` → `[..., N, N]`, bool."""
+    return positions.unsqueeze(-1) & positions.unsqueeze(-2)
+
+
 def has_key(key_mask: Tensor, *, ordered: bool) -> Tensor:
     """Queries with at least one key left: `[..., L]` → `[..., L]` if ordered (a key at or before it), else `[..., 1]`, bool."""
     if not ordered:

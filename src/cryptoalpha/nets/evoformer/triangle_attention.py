@@ -21,7 +21,7 @@ from torch.nn import functional
 from cryptoalpha.nets.evoformer.attention_kernel import attend
 from cryptoalpha.nets.evoformer.gate import gated
 from cryptoalpha.nets.evoformer.initialisation import FusedQKVG, bias_linear, final_linear
-from cryptoalpha.nets.evoformer.masks import Order, has_key, not_ahead
+from cryptoalpha.nets.evoformer.masks import Order, has_key, not_ahead, pairs_of
 from cryptoalpha.nets.evoformer.row_wise import Body, Rows, blocks_pay, by_batch, row_wise, rows_per_block
 
 
@@ -36,7 +36,9 @@ class TriangleAttention(nn.Module):
 
     Shapes:
         z `[B, N, N, Z]`, pair_mask bool `[B, N, N]` (True = observed), factor (pre-drawn dropout, `dropout.dropout_factor`) any shape that
-        broadcasts to z → `[B, N, N, Z]`. A query without any key gets an update of zero.
+        broadcasts to z → `[B, N, N, Z]`. A query without any key gets an update of zero. A mask of positions `[B, N]` stands for the
+        pairs of two that are there, and is faster: it is one for all rows. Its shape says so, since a look at its content would let what
+        becomes known later decide the path, and with it the last bit of what was said before.
     """
 
     def __init__(self, pair_channels: int, *, heads: int = 4, head_width: int = 32, ending: bool, order: Order = "none") -> None:
@@ -51,6 +53,8 @@ class TriangleAttention(nn.Module):
 
     def update(self, z: Tensor, pair_mask: Tensor | None = None) -> Tensor:
         """The update alone."""
+        if pair_mask is not None and pair_mask.dim() == 2:
+            pair_mask = pairs_of(pair_mask)
         if self.ending:
             z, pair_mask = z.transpose(1, 2), None if pair_mask is None else pair_mask.transpose(1, 2)
         x = self.norm(z)
@@ -71,19 +75,23 @@ class TriangleAttention(nn.Module):
         return z + update if factor is None else z + update * factor
 
     def _in_blocks(self, z: Tensor, mask: Tensor | None, factor: Tensor | None) -> Tensor:
-        """`forward` of one batch `[N, N, Z]`: the bias in blocks, then rows (columns, for the ending node) in blocks."""
+        """`forward` of one batch `[N, N, Z]`, mask `[N, N]` or `[N]`: the bias in blocks, then rows (columns, for the ending node)."""
         length, width = z.shape[-2:]
         norm = self.norm.weight, self.norm.bias
         bias = row_wise(_pair_bias, rows_per_block(length, width), [Rows(z)], (*norm, self.pair_bias.weight), out_dim=1)  # [H, N, N]
-        ordered, fill = self.order == "columns", torch.finfo(z.dtype).min
+        ordered, fill = self.order == "columns", torch.finfo(bias.dtype).min  # under autocast the bias is narrower than z
         if self.ending:
-            bias, mask = bias.transpose(1, 2).contiguous(), None if mask is None else mask.t().contiguous()
+            bias = bias.transpose(1, 2).contiguous()
         if ordered:
             bias = bias.masked_fill(~not_ahead(length, z.device), fill)
-        alive = None if mask is None else has_key(mask, ordered=ordered).unsqueeze(-1).to(z.dtype)  # [N, 1 or N, 1]
-        if mask is not None and _is_outer(mask):
-            # The rows that see anything see the same keys: the mask goes into the bias, once for all rows.
-            bias, mask = bias.masked_fill(~mask.any(dim=0), fill), None
+        alive = None
+        if mask is not None:
+            seen = pairs_of(mask) if mask.dim() == 1 else mask.t().contiguous() if self.ending else mask
+            alive = has_key(seen, ordered=ordered).unsqueeze(-1).to(z.dtype)  # [N, 1 or N, 1]
+            if mask.dim() == 1:
+                bias, mask = bias.masked_fill(~mask, fill), None
+            else:
+                mask = seen
         body: Body = partial(_attended, heads=self.heads, ending=self.ending)
         shared = (*norm, bias, self.qkvg.weight, self.qkvg.gate_bias, self.out.weight, self.out.bias)
         along = 1 if self.ending else 0
@@ -93,11 +101,6 @@ class TriangleAttention(nn.Module):
 
 def _of_batch(x: Tensor | None, batch: int) -> Tensor | None:
     return None if x is None else x[batch if len(x) > 1 else 0]
-
-
-def _is_outer(mask: Tensor) -> bool:
-    """Whether the mask `[N, N]` is made of a mask of rows and one of columns, as a mask of missing positions is."""
-    return torch.equal(mask, mask.any(dim=1)[:, None] & mask.any(dim=0)[None, :])
 
 
 def _pair_bias(sliced: Sequence[Tensor | None], shared: Sequence[Tensor]) -> Tensor:

@@ -92,7 +92,7 @@ class Forecaster(nn.Module):
             return self.trunk_net(m, inputs.present), None
         pair_mask = inputs.present.unsqueeze(-1) & inputs.present.unsqueeze(-2)  # [B, S, N, N]
         z = self.pairs(inputs.pair, inputs.pair_seen)
-        m, z = self.trunk_net(m, torch.where(pair_mask.unsqueeze(-1), z, 0.0), inputs.present, pair_mask)
+        m, z = self.trunk_net(m, torch.where(pair_mask.unsqueeze(-1), z, 0.0), inputs.present, inputs.present)
         return m, z
 
     def answer(self, m: Tensor, z: Tensor | None, inputs: ForecastInputs) -> Forecast:

@@ -82,10 +82,8 @@ class MarketGenome(nn.Module):
     def read(self, inputs: GenomeInputs) -> tuple[Tensor, Tensor]:
         """The trunk's two representations, `[B, S, N, C]` and `[B, N, N, Z]`."""
         self._check(inputs)
-        seen = inputs.present.any(1)  # [B, N]
-        pair_mask = seen[:, :, None] & seen[:, None, :]
         m, z = self.embedding(inputs), self.pairs(inputs)
-        m, z = self.trunk(m, z, inputs.present, pair_mask)
+        m, z = self.trunk(m, z, inputs.present, inputs.present.any(1))
         return m, z
 
     def answer(self, sequences: Tensor, pairs: Tensor, inputs: GenomeInputs) -> GenomeReading:

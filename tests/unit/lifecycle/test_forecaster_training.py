@@ -29,6 +29,7 @@ from cryptoalpha.signals.forecast.blocks import Blocks
 from cryptoalpha.signals.forecast.model import KIND, ForecastModel, open_forecaster
 from cryptoalpha.signals.forecast.source import ForecastSource
 from cryptoalpha.signals.frame import Frame
+from cryptoalpha.signals.model_folder import ModelFolder
 from cryptoalpha.store.tables import Dataset
 
 torch.set_num_threads(1)
@@ -63,6 +64,15 @@ def trained(market, tmp_path_factory) -> Path:
     return out
 
 
+def otherwise_after(market: Dataset, moment: int) -> Dataset:
+    """The same history up to a moment, and wild prices from then on."""
+    bars = {}
+    for name, table in market.bars.items():
+        wild = np.where(table.known_at > moment, 1.0 + 0.5 * np.sin(np.arange(len(table.open_time))), 1.0)
+        bars[name] = replace(table, **{column: getattr(table, column) * wild for column in ("open", "high", "low", "close")})
+    return replace(market, bars=bars, fingerprint="otherwise")
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
 
@@ -82,6 +92,17 @@ def test_the_folder_is_whole_and_says_where_it_comes_from(trained, market):
     assert lineage["verdict"]["words"].startswith("forecaster, 6 bars ahead: rank IC")
     assert (trained / "report.html").read_text().count("<svg") == 2
     assert "http" not in (trained / "report.html").read_text()
+
+
+def test_nothing_of_what_judges_a_fold_is_in_it(trained, market, tmp_path):
+    """Weights, scalers, temperatures: with other prices from its first test bar on, to the last bit the same. Not so the next fold."""
+    moment = ModelFolder.open(trained, KIND).folds[0].usable_from
+    train_forecaster(PLAN, otherwise_after(market, moment), Period(folds=2), tmp_path / "otherwise")
+    kept = [[ModelFolder.open(folder, KIND).read(number) for number in (0, 1)] for folder in (trained, tmp_path / "otherwise")]
+    for name, array in kept[0][0].arrays.items():
+        np.testing.assert_array_equal(array, kept[1][0].arrays[name], err_msg=name)
+    assert kept[0][0].state["strength"] == kept[1][0].state["strength"]
+    assert any((array != kept[1][1].arrays[name]).any() for name, array in kept[0][1].arrays.items())
 
 
 def test_the_source_answers_the_test_bars_as_they_were_judged(trained, market, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from cryptoalpha.signals.genome.model import KIND, GenomeModel, open_genome
 from cryptoalpha.signals.genome.source import GenomeSource
 from cryptoalpha.signals.genome.targets import outcomes
 from cryptoalpha.signals.genome.windows import Windows
+from cryptoalpha.signals.model_folder import ModelFolder
 from cryptoalpha.store.panel import build_panel
 from cryptoalpha.store.tables import Dataset
 
@@ -58,6 +60,15 @@ def trained(market, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("models") / "genome"
     assert not train_genome(PLAN, market, TWO, out).already
     return out
+
+
+def otherwise_after(market: Dataset, moment: int) -> Dataset:
+    """The same history up to a moment, and wild prices from then on."""
+    bars = {}
+    for name, table in market.bars.items():
+        wild = np.where(table.known_at > moment, 1.0 + 0.5 * np.sin(np.arange(len(table.open_time))), 1.0)
+        bars[name] = replace(table, **{column: getattr(table, column) * wild for column in ("open", "high", "low", "close")})
+    return replace(market, bars=bars, fingerprint="otherwise")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -105,6 +116,17 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(trained, market, tmp_p
     assert Workshop(out).place.exists()
     train_genome(PLAN, market, TWO, out)
     assert contents(out) == contents(trained)
+
+
+def test_nothing_of_what_judges_a_fold_is_in_it(trained, market, tmp_path):
+    """Weights, scalers, temperatures: with other prices from its first test bar on, to the last bit the same. Not so the next fold."""
+    moment = ModelFolder.open(trained, KIND).folds[0].usable_from
+    train_genome(PLAN, otherwise_after(market, moment), Period(folds=2), tmp_path / "otherwise")
+    kept = [[ModelFolder.open(folder, KIND).read(number) for number in (0, 1)] for folder in (trained, tmp_path / "otherwise")]
+    for name, array in kept[0][0].arrays.items():
+        np.testing.assert_array_equal(array, kept[1][0].arrays[name], err_msg=name)
+    assert kept[0][0].state["temperature"] == kept[1][0].state["temperature"]
+    assert any((array != kept[1][1].arrays[name]).any() for name, array in kept[0][1].arrays.items())
 
 
 def test_the_source_answers_the_test_bars_as_they_were_judged(trained, market):

@@ -62,6 +62,40 @@ def export_onnx(module: nn.Module, inputs: Sequence[Tensor], *, names: Sequence[
     return OnnxGraph(data, hashlib.sha256(data).hexdigest())
 
 
+def export_network(net: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[OnnxGraph, tuple[str, ...], tuple[str, ...]]:
+    """A network that takes one named tuple of tensors and answers with another: forecaster and genome.
+
+    Args:
+        inputs: a named tuple such as `ForecastInputs`, in the shapes that will be asked.
+
+    Returns:
+        the graph, and the names of its inputs and answers: the fields of both tuples, in order, with `answer_` before
+        those of the second (both of the genome's have `tokens`).
+
+    Raises:
+        ConfigError: if either is no named tuple; and what `export_onnx` raises.
+    """
+    with torch.inference_mode():
+        answered = net(inputs)
+    names, answers = getattr(inputs, "_fields", ()), getattr(answered, "_fields", ())
+    if not names or not answers:
+        raise ConfigError(f"{type(net).__name__} does not lead from a named tuple to a named tuple", hint="use export_onnx")
+    said = tuple(f"answer_{name}" for name in answers)
+    return export_onnx(_ByField(net, type(inputs)), tuple(inputs), names=names, answers=said), names, said
+
+
+class _ByField(nn.Module):
+    """A network's inputs one by one, because a graph knows no tuples."""
+
+    def __init__(self, net: nn.Module, kind: type[tuple[Tensor, ...]]) -> None:
+        super().__init__()
+        self.net, self.kind = net, kind
+        self.training = net.training  # a new module trains, and would take the net along when its mode is put back
+
+    def forward(self, *parts: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.net(self.kind(*parts)))
+
+
 def run_onnx(data: bytes, inputs: Sequence[Tensor], names: Sequence[str]) -> list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
     """Answers of a graph by ONNX Runtime on one core, in their order."""
     import onnxruntime

@@ -37,7 +37,6 @@ def exported():
     return net, inputs, export_onnx(net, inputs, names=NAMES, answers=ANSWERS)
 
 
-@pytest.mark.slow
 def test_a_causal_triangle_attention_answers_in_onnx_as_in_torch_and_is_blind_for_the_future():
     net = TriangleAttention(8, heads=2, head_width=4, ending=False, order="columns")
     torch.manual_seed(3)

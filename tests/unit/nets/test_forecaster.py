@@ -234,6 +234,11 @@ def test_confidence_teaches_only_itself():
 
 
 @torch.no_grad()
+def test_sentiment_that_nobody_taught_says_nothing():
+    assert not bool(forecaster().sentiment(torch.randn(3, 5, forecaster().widths[2], dtype=torch.float64)).any())
+
+
+@torch.no_grad()
 def test_sentiment_is_read_from_the_text_alone():
     net, given = randomised(forecaster()), inputs()
     other = inputs(5)._replace(text=given.text, text_weight=given.text_weight)

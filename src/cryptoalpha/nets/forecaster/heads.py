@@ -86,7 +86,7 @@ class SentimentHead(nn.Module):
 
     def __init__(self, text: int, classes: int) -> None:
         super().__init__()
-        self.out = nn.Linear(text, classes)
+        self.out = zero_linear(text, classes)
 
     def forward(self, text: Tensor) -> Tensor:
         length = text.square().mean(dim=-1, keepdim=True).add(1e-12).sqrt()

@@ -67,8 +67,9 @@ def test_the_opinion_is_about_peers_and_uncorrelated_with_the_own_return():
 
 
 def test_the_same_seed_gives_the_same_market_and_a_longer_one_begins_alike():
-    short, long, other = (planted_market(ic=0.1, bars=bars, seed=seed) for bars, seed in ((300, 5), (300, 5), (300, 6)))
-    assert_array_equal(short.returns, long.returns)
+    short, long, other = (planted_market(ic=0.1, bars=bars, seed=seed) for bars, seed in ((300, 5), (700, 5), (300, 6)))
+    assert_array_equal(short.returns, planted_market(ic=0.1, bars=300, seed=5).returns)
+    assert_allclose(short.returns, long.returns[:300], atol=1e-12)
     assert not np.array_equal(short.returns, other.returns)
     assert SETTLED < 300
 

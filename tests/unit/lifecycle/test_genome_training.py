@@ -122,7 +122,11 @@ def test_nothing_of_what_judges_a_fold_is_in_it(trained, market, tmp_path):
     """Weights, scalers, temperatures: with other prices from its first test bar on, to the last bit the same. Not so the next fold."""
     moment = ModelFolder.open(trained, KIND).folds[0].usable_from
     train_genome(PLAN, otherwise_after(market, moment), Period(folds=2), tmp_path / "otherwise")
-    kept = [[ModelFolder.open(folder, KIND).read(number) for number in (0, 1)] for folder in (trained, tmp_path / "otherwise")]
+    folders = [ModelFolder.open(folder, KIND) for folder in (trained, tmp_path / "otherwise")]
+    told, again = (folder.lineage["training"][0] for folder in folders)
+    assert told["validations"] == again["validations"]
+    assert told["best_step"] == again["best_step"]
+    kept = [[folder.read(number) for number in (0, 1)] for folder in folders]
     for name, array in kept[0][0].arrays.items():
         np.testing.assert_array_equal(array, kept[1][0].arrays[name], err_msg=name)
     assert kept[0][0].state["temperature"] == kept[1][0].state["temperature"]

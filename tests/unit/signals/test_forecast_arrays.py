@@ -10,7 +10,7 @@ import pytest
 from cryptoalpha.core.errors import ModelError
 from cryptoalpha.core.time import DAY, HOUR
 from cryptoalpha.signals.config import ForecastConfig, NewsConfig
-from cryptoalpha.signals.forecast.arrays import as_float32, first_needed, forecast_arrays
+from cryptoalpha.signals.forecast.arrays import as_float32, first_needed, forecast_arrays, mean_vectors
 from cryptoalpha.signals.frame import Frame
 from cryptoalpha.signals.recent_texts import recent_texts
 
@@ -85,6 +85,9 @@ def test_texts_are_weighed_by_age_and_relevance(frame, arrays):
 def test_a_text_counts_from_the_moment_it_is_known_for_a_day_and_once(arrays):
     assert text_at(arrays, 28)[1].tolist() == [0.0, 0.0]
     assert text_at(arrays, 29)[1].tolist() == [1.0, 0.0]  # known at hour 30, like the bar
+    for late, counted in ((0, 1.0), (1, 0.0)):  # a nanosecond after the bar is too late for it
+        one = (arrays.text.known_at[:1] + late, np.ones((1, 1)), np.array([False]), np.ones((1, 2), np.float32))
+        assert mean_vectors(arrays.text.known_at[:1], *one, DAY, float(DAY))[1].tolist() == [[counted]]
     assert text_at(arrays, 52)[1][0] > text_at(arrays, 53)[1][0] > 0.0
     mean, weight = text_at(arrays, 59)  # a day after the last that counted: the repeat at hour 40 never did
     assert weight.tolist() == [0.0, 0.0]

@@ -120,6 +120,16 @@ def test_an_overlapping_horizon_gets_blocks_of_twice_its_length():
     assert judged.mean_block >= 48
 
 
+def test_overlapping_outcomes_hardly_fool_diebold_mariano():
+    """Differences without a mean, summed over 24 bars: their long-run variance is known, and nearly all of it is counted."""
+    rng, found = np.random.default_rng(0), []
+    for _ in range(40):
+        gap = np.convolve(rng.normal(size=4_023), np.ones(24), "valid")
+        statistic = diebold_mariano(np.zeros(4_000), gap, against="zero", loss="any", horizon_bars=24).statistic
+        found.append((gap.mean() / statistic) ** 2 * 4_000 / 24**2)
+    assert np.mean(found) == pytest.approx(0.83, abs=0.06)  # 2 ∫ (1 − x) (1 − x/2) dx = 5/6; lags up to 23 would give 2/3
+
+
 def test_diebold_mariano_by_hand():
     rng = np.random.default_rng(2)
     gap = rng.normal(0.1, 1.0, size=500)
@@ -129,7 +139,7 @@ def test_diebold_mariano_by_hand():
     long_run = centred @ centred / 500 + 2 * sum(
         (1 - k / (found.lags + 1)) * (centred[k:] @ centred[:-k]) / 500 for k in range(1, found.lags + 1)
     )
-    assert found.lags >= 3
+    assert found.lags == 8
     assert_allclose(found.statistic, gap.mean() / np.sqrt(long_run / 500), rtol=1e-10)
     norm = pytest.importorskip("scipy.stats").norm
 

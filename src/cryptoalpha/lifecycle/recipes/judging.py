@@ -198,13 +198,16 @@ def _unbiased(measure: str, estimate: float, draws: Floats) -> Floats:
 
 
 def diebold_mariano(own: Floats, other: Floats, *, against: str, loss: str, horizon_bars: int) -> DieboldMariano:
-    """Test of equal mean loss; losses `[T]`, NaN where nothing was judged. The lag is at least the overlap of the outcomes.
+    """Test of equal mean loss; losses `[T]`, NaN where nothing was judged.
+
+    The lag is at least twice the horizon: outcomes of h bars overlap up to h − 1 bars, and Bartlett weights that end there would count only
+    two thirds of the variance that the overlap makes.
 
     Source: Diebold & Mariano (1995), eq. 1, with Bartlett weights.
     """
     gap = other - own
     gap = gap[np.isfinite(gap)]
-    lags = min(max(horizon_bars - 1, int(4.0 * (max(gap.size, 1) / 100.0) ** (2.0 / 9.0))), max(gap.size - 1, 0))
+    lags = min(max(2 * horizon_bars, int(4.0 * (max(gap.size, 1) / 100.0) ** (2.0 / 9.0))), max(gap.size - 1, 0))
     statistic = newey_west_t(gap, lags)
     p_value = erfc(abs(statistic) / sqrt(2.0)) if np.isfinite(statistic) else float("nan")
     return DieboldMariano(against, loss, statistic, p_value, gap.size, lags)

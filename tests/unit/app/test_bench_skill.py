@@ -101,14 +101,15 @@ def test_the_pooled_correlation_and_its_interval():
     predictions, noise = rng.normal(size=(2_000, 8)), rng.normal(size=(2_000, 8))
     moves = 0.1 * predictions + noise
     interval = skill.correlation_interval(predictions, moves, seed=0)
-    exact = (predictions * moves).sum() / np.sqrt((predictions**2).sum() * (moves**2).sum())
+    exact = np.corrcoef(predictions.ravel(), moves.ravel())[0, 1]
+    assert skill_models.pooled_correlation(predictions + 7.0, moves) == pytest.approx(exact, rel=1e-9)  # a constant is no skill
     assert interval.estimate == pytest.approx(exact, rel=1e-12)
     assert interval.low < exact < interval.high
     assert interval.low > 0.05
     assert interval.high - interval.low == pytest.approx(2 * 1.96 / np.sqrt(16_000), rel=0.25)  # 16,000 independent looks
     silent = skill.correlation_interval(predictions, noise, seed=0)
     assert silent.low < 0.0 < silent.high
-    assert skill_models.pooled_correlation(np.zeros((4, 2)), moves[:4, :2]) == 0.0
+    assert skill_models.pooled_correlation(np.full((4, 2), 0.1), moves[:4, :2]) == 0.0
 
 
 def test_the_interval_widens_where_assets_move_together():

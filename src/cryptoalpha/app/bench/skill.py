@@ -21,6 +21,7 @@ import torch
 
 from cryptoalpha.app.bench.skill_models import (
     asset_ridge,
+    centred,
     forecaster_predictions,
     lightgbm_predictions,
     pooled_correlation,
@@ -107,7 +108,7 @@ def noise_intervals(*, seeds: int, bars: int, advance: Callable[[int], None]) ->
         world = _world(0.0, bars, seed)
         predicted, moved = forecaster_predictions(world, seed=seed), world.moves[world.bars(world.test)]
         intervals.append(correlation_interval(predicted, moved, seed=seed))
-        predictions.append(predicted / max(float(np.sqrt((predicted**2).mean())), 1e-12))  # each seed counts alike
+        predictions.append(centred(predicted) / max(float(predicted.std()), 1e-12))  # each seed counts alike
         moves.append(moved)
         advance(1)
     return intervals, correlation_interval(np.concatenate(predictions), np.concatenate(moves), seed=0)
@@ -118,6 +119,7 @@ def correlation_interval(predictions: Floats, moves: Floats, *, seed: int) -> In
 
     The products of a bar are divided by the sizes over all bars, so that the mean of their series is the correlation.
     """
+    predictions, moves = centred(predictions), centred(moves)
     size = float(np.sqrt((predictions**2).mean() * (moves**2).mean()))
     series = (predictions * moves).mean(axis=1) / (1.0 if size == 0.0 else size)
     return bootstrap_interval(series, lambda drawn: float(drawn.mean()), seed=seed, name="skill", resamples=RESAMPLES)

@@ -45,9 +45,18 @@ Batch = tuple[ForecastInputs, ForecastTargets]
 
 
 def pooled_correlation(predictions: Floats, moves: Floats) -> float:
-    """Correlation over all bars and assets together, about 0: what the oracle's ρ is. 0 for predictions that are all 0."""
+    """Pearson correlation over all bars and assets together: what the oracle's ρ is.
+
+    0 for predictions that are all alike, which say nothing about which move is the larger.
+    """
+    predictions, moves = centred(predictions), centred(moves)
     size = float(np.sqrt((predictions**2).sum() * (moves**2).sum()))
     return 0.0 if size == 0.0 else float((predictions * moves).sum()) / size
+
+
+def centred(values: Floats) -> Floats:
+    """`values` less their mean over everything; exactly 0 where they are all alike."""
+    return np.zeros_like(values) if (values == values.flat[0]).all() else values - values.mean()
 
 
 def forecaster_predictions(

@@ -64,11 +64,17 @@ def forecaster_predictions(
     *,
     seed: int,
     pairs: bool = True,
+    peer_line: bool = True,
     sizes: EvoformerConfig = SIZES,
     training: FitConfig = TRAINING,
     progress: Callable[[FitProgress], None] | None = None,
 ) -> Floats:
-    """Expected moves at the test bars, `[test bars, A]`, of a forecaster trained on this world."""
+    """Expected moves at the test bars, `[test bars, A]`, of a forecaster trained on this world.
+
+    Args:
+        pairs: False leaves out the pair representation.
+        peer_line: False holds the straight line over pairs at zero, so that only attention can carry an edge between assets.
+    """
     net = Forecaster(
         sizes,
         HeadsConfig(),
@@ -80,6 +86,7 @@ def forecaster_predictions(
         seed=seed,
         pair_representation=pairs,
     )
+    net.peers.requires_grad_(peer_line)  # it begins at zero
     train, validation, test = (SkillBlocks(world, blocks) for blocks in (world.train, world.validation, world.test))
     known = world.moves[world.bars(world.validation)]
     fit(

@@ -74,7 +74,8 @@ def planted_market(
         )
     if min(market, within) < 0.0 or market + within >= 1.0:
         raise ConfigError(f"correlations {market} and {within} more within a group: expected 0 or more, together below 1")
-    rng, noise = stream(seed, "planted market", "groups"), stream(seed, "planted market", "noise")
+    edge = f"edge {ic!r}"  # markets of one seed but another edge share no draw
+    rng, noise = stream(seed, "planted market", edge, "groups"), stream(seed, "planted market", edge, "noise")
     returns, oracle = np.empty((bars, assets)), np.empty((bars, assets))
     groups = np.empty((bars, assets), dtype=np.int64)
     covariance, opinion, weigh = np.zeros((assets, assets)), np.zeros(assets), np.zeros((assets, assets))

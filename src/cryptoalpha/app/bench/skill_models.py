@@ -105,7 +105,8 @@ def located(net: nn.Module, samples: SkillBlocks, *, batch: int = 16) -> Floats:
     """Expected moves at the answered bars of these blocks, `[bars, A]`."""
     net.eval()
     with torch.no_grad():
-        parts = [net(samples.take(some)[0]).location[:, samples.world.context :, :, 0] for some in torch.arange(len(samples)).split(batch)]
+        batches = (torch.arange(begin, min(begin + batch, len(samples))) for begin in range(0, len(samples), batch))
+        parts = [net(samples.take(some)[0]).location[:, samples.world.context :, :, 0] for some in batches]
     return np.asarray(torch.cat(parts).flatten(0, 1).numpy(), dtype=np.float64)
 
 

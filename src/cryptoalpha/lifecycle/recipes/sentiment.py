@@ -10,7 +10,7 @@ Beside the configured encoder's head stand the commonest class, VADER, the lexic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from cryptoalpha import __version__
-from cryptoalpha.core.errors import DataError
 from cryptoalpha.learn.config import FitConfig
 from cryptoalpha.lifecycle.recipes.sentiment_judging import (
     LEXICON_CUT,
@@ -27,11 +26,11 @@ from cryptoalpha.lifecycle.recipes.sentiment_judging import (
     call_by_rule,
     call_by_shares,
     commonest,
-    macro_f1,
     score_all,
     vader,
 )
-from cryptoalpha.lifecycle.recipes.sentiment_sets import SPLITS, LabelledSet, read_labelled, require_disjoint
+from cryptoalpha.lifecycle.recipes.sentiment_sets import SPLITS, LabelledSet, read_labelled
+from cryptoalpha.lifecycle.recipes.sentiment_teaching import HEAD_FIT, SPLIT, Tell, described, encode_sets, lessons, taught_by, teach
 from cryptoalpha.signals.config import TextConfig
 from cryptoalpha.signals.text.encoder import EncoderId, TextEncoder, Vectors
 from cryptoalpha.signals.text.lexicon_encoder import LexiconEncoder
@@ -39,20 +38,12 @@ from cryptoalpha.signals.text.sentiment import SentimentModel
 from cryptoalpha.signals.text.tiers import open_encoder
 from cryptoalpha.store.home import Home
 
-Tell = Callable[[int, int, str], None]
-"""`tell(done, of, what)`: where training stands."""
-
-HEAD_FIT = FitConfig(learning_rate=1e-3, batch=64, epochs=30, weight_decay=0.05, patience=6)
-"""Settings of a head's fit: small enough to train in seconds, with early stopping."""
-
 HIDDEN = (0, 64)
 """Widths of the layer between that are tried; validation chooses."""
 
 DROPOUT = 0.3
 MARGIN = 0.10
 """Macro-F1 by which a trained head is expected to beat VADER on each set that people labelled."""
-
-_AT_ONCE = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +65,7 @@ class SentimentTrained:
             "encoder": self.model.encoder.as_dict(),
             "digest": self.model.digest,
             "lineage": dict(self.model.lineage),
-            "sets": {one.name: {**_described(one), "test": [scored.as_dict() for scored in self.scores[one.name]]} for one in self.sets},
+            "sets": {one.name: {**described(one), "test": [scored.as_dict() for scored in self.scores[one.name]]} for one in self.sets},
             "notes": self.notes(),
         }
 
@@ -136,16 +127,13 @@ def train_sentiment(
         StoreError: if `out` cannot be written.
     """
     sets, files = read_labelled(source) if isinstance(source, Path) else (list(source), {})
-    require_disjoint(sets)
-    taught = [one for one in sets if not one.made_by]
-    if not taught:
-        raise DataError("no set was labelled by people", hint="a rule's answers teach nothing but the rule; add labelled texts")
+    taught = taught_by(sets)
     encoder = open_encoder(config.model_copy(update={"sentiment_model": ""}), home=home)
     encoders: list[TextEncoder] = [encoder] if encoder.name == "lexicon" else [LexiconEncoder(), encoder]
     calls = {one.name: _rules(one) for one in sets}
     kept: tuple[SentimentModel, str] | None = None
     for each in encoders:
-        vectors = _encode(sets, each, tell)
+        vectors = encode_sets(sets, each, tell)
         model, tried = _train_head(taught, vectors, EncoderId.of(each), fit_config, seed, tell)
         name = f"{each.name} + head"
         for one in sets:
@@ -173,89 +161,34 @@ def _rules(labelled: LabelledSet) -> dict[str, Any]:
     return calls
 
 
-def _encode(sets: Sequence[LabelledSet], encoder: TextEncoder, tell: Tell | None) -> dict[str, Vectors]:
-    """Vectors of every set, `[n, D]`."""
-    total, done = sum(len(one.texts) for one in sets), 0
-    found: dict[str, Vectors] = {}
-    for one in sets:
-        parts = []
-        for first in range(0, len(one.texts), _AT_ONCE):
-            parts.append(encoder.encode(one.texts[first : first + _AT_ONCE]))
-            done += len(parts[-1])
-            if tell is not None:
-                tell(done, total, f"reading texts ({encoder.name})")
-        found[one.name] = np.concatenate(parts)
-    return found
-
-
 def _train_head(
     sets: Sequence[LabelledSet], vectors: dict[str, Vectors], encoder: EncoderId, config: FitConfig, seed: int, tell: Tell | None
 ) -> tuple[SentimentModel, list[dict[str, Any]]]:
     """The head that validated best, and what was tried."""
     import torch
 
-    from cryptoalpha.learn.fit import FitProgress, TensorSamples, fit
     from cryptoalpha.nets.text.bert import one_thread
-    from cryptoalpha.nets.text.head import SentimentHead, label_set_loss
+    from cryptoalpha.nets.text.head import SentimentHead
 
-    x, may, among, weight = (torch.from_numpy(part) for part in _lessons(sets, vectors))
-    samples = TensorSamples(x, may, among, weight)
-
-    def loss(head: torch.nn.Module, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        return label_set_loss(head(batch[0]), *batch[1:])
-
-    def validate(head: torch.nn.Module) -> float:
-        scores = []
-        for one in sets:
-            rows = one.rows(1)
-            shares = head(torch.from_numpy(vectors[one.name][rows])).softmax(dim=-1).double().numpy()
-            scores.append(macro_f1(one.label[rows], call_by_shares(one, shares), len(one.classes)))
-        return 1.0 - float(np.mean(scores))
-
+    x = torch.from_numpy(lessons(sets, vectors)[0])
     best: tuple[float, SentimentModel] | None = None
     tried: list[dict[str, Any]] = []
-    with one_thread():
-        for number, hidden in enumerate(HIDDEN):
-            head = SentimentHead(encoder.width, hidden=hidden, dropout=DROPOUT, seed=seed)
+    for number, hidden in enumerate(HIDDEN):
+        head = SentimentHead(encoder.width, hidden=hidden, dropout=DROPOUT, seed=seed)
+        with one_thread():
             head.fit_scaler(x)
 
-            def say(at: FitProgress, number: int = number) -> None:
-                if tell is not None:
-                    tell(number * at.steps + at.step, len(HIDDEN) * at.steps, f"training a head ({encoder.name})")
+        def say(step: int, steps: int, number: int = number) -> None:
+            if tell is not None:
+                tell(number * steps + step, len(HIDDEN) * steps, f"training a head ({encoder.name})")
 
-            report = fit(head, loss, samples, config=config, seed=seed, validate=validate, progress=say)
-            reached = float(report.validations.min())
-            tried.append({"hidden": hidden, "validation_macro_f1": 1.0 - reached, "steps": report.best_step, "stopped": report.stopped})
-            if best is None or reached < best[0]:
-                best = reached, SentimentModel(encoder, {name: part.numpy().copy() for name, part in head.state_dict().items()})
+        report = teach(head, sets, vectors, config=config, seed=seed, say=say)
+        reached = float(report.validations.min())
+        tried.append({"hidden": hidden, "validation_macro_f1": 1.0 - reached, "steps": report.best_step, "stopped": report.stopped})
+        if best is None or reached < best[0]:
+            best = reached, SentimentModel(encoder, {name: part.numpy().copy() for name, part in head.state_dict().items()})
     assert best is not None
     return best[1], tried
-
-
-def _lessons(sets: Sequence[LabelledSet], vectors: dict[str, Vectors]) -> tuple[Vectors, Any, Any, Vectors]:
-    """Training vectors `[n, D]`, the grades each may have and was chosen among `[n, 5]`, and weights `[n]`."""
-    x, may, among, weight = [], [], [], []
-    for one in sets:
-        rows = one.rows(0)
-        label, grades = one.label[rows], one.grades
-        count = np.bincount(label, minlength=len(one.classes))
-        rarity = np.sqrt(len(rows) / (len(count) * count))
-        x.append(vectors[one.name][rows])
-        may.append(grades[label])
-        among.append(np.broadcast_to(grades.any(axis=0), (len(rows), grades.shape[1])))
-        weight.append(rarity[label].astype(np.float32))
-    return np.concatenate(x), np.concatenate(may), np.concatenate(among), np.concatenate(weight)
-
-
-def _described(one: LabelledSet) -> dict[str, Any]:
-    return {
-        "texts": len(one.texts),
-        "repeats": one.repeats,
-        "classes": list(one.classes),
-        "splits": {name: len(one.rows(number)) for number, name in enumerate(SPLITS)},
-        "fingerprint": one.fingerprint(),
-        "labels_made_by": one.made_by or "people",
-    }
 
 
 def _lineage(
@@ -265,9 +198,9 @@ def _lineage(
         "version": __version__,
         "seed": seed,
         "files": files,
-        "sets": {one.name: _described(one) for one in sets},
+        "sets": {one.name: described(one) for one in sets},
         "taught_by": [one.name for one in sets if not one.made_by],
-        "split": "hash of the normalised text, 70/15/15",
+        "split": SPLIT,
         "fit": config.model_dump(),
         "dropout": DROPOUT,
         "tried": tried,

@@ -113,7 +113,7 @@ def bootstrap_interval(
     r = _checked(returns, resamples, level)
     mean_block = block_length(r) if mean_block is None else mean_block
     draws = [measure(r[row]) for block in _draws(r.size, resamples, mean_block, seed, name) for row in block]
-    return _interval(measure(r), np.array(draws), level, mean_block)
+    return interval_of(measure(r), np.array(draws), level, mean_block)
 
 
 def rows_interval(
@@ -130,7 +130,7 @@ def rows_interval(
     r = _checked(returns, resamples, level)
     mean_block = block_length(r) if mean_block is None else mean_block
     draws = [measure(r[block]) for block in _draws(r.size, resamples, mean_block, seed, name)]
-    return _interval(float(measure(r[None, :])[0]), np.concatenate(draws), level, mean_block)
+    return interval_of(float(measure(r[None, :])[0]), np.concatenate(draws), level, mean_block)
 
 
 def sharpe_interval(
@@ -205,7 +205,7 @@ def sharpe_difference(
         for block in _draws(a.size, resamples, mean_block, seed, name)
     ]
     estimate = sharpe_ratio(a, periods_per_year=periods_per_year) - sharpe_ratio(b, periods_per_year=periods_per_year)
-    return _interval(estimate, np.concatenate(draws), level, mean_block)
+    return interval_of(estimate, np.concatenate(draws), level, mean_block)
 
 
 def _checked(returns: ArrayLike, resamples: int, level: float) -> Floats:
@@ -233,7 +233,8 @@ def _sharpe_rows(rows: Floats, periods_per_year: float) -> Floats:
     return np.asarray(mean / spread * np.sqrt(checked_periods(periods_per_year)), dtype=np.float64)
 
 
-def _interval(estimate: float, draws: Floats, level: float, mean_block: float) -> Interval:
+def interval_of(estimate: float, draws: Floats, level: float, mean_block: float) -> Interval:
+    """Percentiles of the resampled measure `[resamples]`, NaN where it was undefined; bounds are NaN where it never was defined."""
     defined = draws[np.isfinite(draws)]
     if not np.isfinite(estimate) or defined.size == 0:
         return Interval(estimate, NAN, NAN, level, mean_block, defined.size, NAN)

@@ -35,11 +35,15 @@ def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, *, bin
     n = p.size
     if n == 0:
         return NAN
+    gap = np.bincount(bins_of_equal_mass(p, bins), weights=hit - p, minlength=bins)
+    return float(np.sum(np.abs(gap))) / n
+
+
+def bins_of_equal_mass(p: Floats, bins: int) -> NDArray[np.int64]:
+    """The bin of each of the values, both `[n]`: 0 for the smallest, `bins` − 1 for the largest; equal values stay together."""
     _, inverse, counts = np.unique(p, return_inverse=True, return_counts=True)
     centre = np.cumsum(counts) - counts / 2.0  # a bin holds whole levels, so ties cannot fall on two sides by their order
-    member = np.minimum((centre * bins / n).astype(np.int64), bins - 1)[inverse]
-    gap = np.bincount(member, weights=hit - p, minlength=bins)
-    return float(np.sum(np.abs(gap))) / n
+    return np.asarray(np.minimum((centre * bins / max(p.size, 1)).astype(np.int64), bins - 1)[inverse], np.int64)
 
 
 def brier_score(probabilities: ArrayLike, outcomes: ArrayLike) -> float:

@@ -11,7 +11,7 @@ from cryptoalpha.core.errors import DataError
 from cryptoalpha.lifecycle.recipes.genome_judging import GATES, judge_genome
 from cryptoalpha.lifecycle.recipes.genome_tallies import Happened, Said, tally
 from cryptoalpha.lifecycle.recipes.genome_usual import Usual
-from cryptoalpha.monitoring.calibration import brier_score
+from cryptoalpha.monitoring.calibration import brier_score, expected_calibration_error
 
 T, A, S, V, K = 240, 2, 2, 3, 5
 LEVELS = np.array([0.1, 0.4, 0.7, 1.2, 2.3])
@@ -60,7 +60,11 @@ def test_each_measure_is_its_definition():
     held = closes <= np.concatenate((said.supports, said.resistances), -1)
     assert scores["hold_brier"]["genome"] == pytest.approx(brier_score(said.hold[seen], held[seen].astype(int)) / 2)  # one class, not two
     assert scores["hold_brier"]["usual"] == pytest.approx(np.mean((0.6 - held[seen]) ** 2))
+    assert scores["hold_ece"]["genome"] == pytest.approx(expected_calibration_error(said.hold[seen], held[seen]))
+    assert scores["hold_ece"]["usual"] == pytest.approx(abs(0.6 - held[seen].mean()))
     known = truth.trend >= 0
+    right = (said.trend.argmax(-1) == truth.trend)[known]
+    assert scores["trend_ece"]["genome"] == pytest.approx(expected_calibration_error(said.trend.max(-1)[known], right))
     assert scores["trend_accuracy"]["genome"] == pytest.approx((said.trend.argmax(-1) == truth.trend)[known].mean())
     assert scores["trend_accuracy"]["usual"] == pytest.approx((truth.trend == 0)[known].mean())
     chosen = np.take_along_axis(said.trend, np.maximum(truth.trend, 0)[..., None], -1)[..., 0][known]

@@ -12,6 +12,7 @@ from cryptoalpha.core.errors import ConfigError, DataError
 from cryptoalpha.core.time import HOUR
 from cryptoalpha.lifecycle.recipes.judging import diebold_mariano, judge
 from cryptoalpha.lifecycle.recipes.predictions import Outcomes, Predictions, classes_of
+from cryptoalpha.lifecycle.recipes.resampling import mean_block, resampled
 from cryptoalpha.lifecycle.recipes.verdict import EWMA, LIGHTGBM, RIDGE, ZERO, verdict
 from cryptoalpha.monitoring.accuracy import directional_accuracy, information_coefficient
 from cryptoalpha.monitoring.bootstrap import bootstrap_interval
@@ -114,10 +115,22 @@ def test_only_what_all_models_said_is_judged():
     assert np.isnan(judged.scores["silent"]["rank_ic"].estimate)  # a constant ranks nothing
 
 
-def test_an_overlapping_horizon_gets_blocks_of_twice_its_length():
+def test_an_overlapping_horizon_gets_blocks_of_four_times_its_length():
     model, outcomes = world()
     (judged,) = judge(model, [], replace(outcomes, horizon_bars=(24,)), resamples=10)
-    assert judged.mean_block >= 48
+    assert judged.mean_block >= 96
+
+
+@pytest.mark.parametrize(("horizons", "share"), [(2.0, 0.852), (4.0, 0.922)])
+def test_blocks_of_four_horizons_know_nine_tenths_of_the_variance_that_overlap_makes(horizons, share):
+    """Sums over 24 bars of white noise: the variance of the sum of 4,000 is 4,000 · 24², and of it blocks of L keep
+    2 ∫ (1 − x) e^(−x h/L) dx = 2 (1/a − (1 − e^−a)/a²), a = h/L."""
+    a, rng = 1.0 / horizons, np.random.default_rng(1)
+    assert 2.0 * (1.0 / a - (1.0 - np.exp(-a)) / a**2) == pytest.approx(share, abs=1e-3)
+    sums = np.stack([np.convolve(rng.normal(size=4_023), np.ones(24), "valid") for _ in range(300)], axis=1)
+    spread = resampled(sums, horizons * 24, 200, rng).var(axis=0, ddof=1).mean() / (4_000 * 24**2)
+    assert spread == pytest.approx(share, abs=0.03)  # the two lie .07 apart
+    assert mean_block(None, 24, 4_000) == 4.0 * 24
 
 
 def test_overlapping_outcomes_hardly_fool_diebold_mariano():

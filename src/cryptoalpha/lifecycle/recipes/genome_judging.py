@@ -1,7 +1,7 @@
 """A genome beside its baselines: every measure with a block-bootstrap interval, and the paired difference to each baseline.
 
 Definitions. All assets count alike and are resampled together, moment by moment; outcomes of neighbouring moments overlap, so a block is at
-least twice the horizon long on average.
+least four horizons long on average (`resampling.HORIZONS_A_BLOCK`).
 
 - levels: pinball loss in ATR, mean over levels and sides, beside the quantiles of the training stretch ("usual").
 - hold: Brier score of "no close beyond this level within the horizon", on the net's own levels, beside climatology: how often its level of
@@ -14,7 +14,7 @@ least twice the horizon long on average.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,73 +22,59 @@ import numpy as np
 
 from cryptoalpha.core.errors import DataError
 from cryptoalpha.core.seeds import stream
-from cryptoalpha.lifecycle.recipes.genome_tallies import BINS, LAST, NET, USUAL, Columns
+from cryptoalpha.lifecycle.recipes.genome_tallies import LAST, NET, USUAL
+from cryptoalpha.lifecycle.recipes.resampling import (
+    RESAMPLES,
+    Columns,
+    Measure,
+    Sums,
+    calibration_error,
+    mean,
+    mean_block,
+    ratio,
+    resampled,
+    unbiased,
+)
 from cryptoalpha.lifecycle.recipes.verdict import TOO_GOOD_ACCURACY
-from cryptoalpha.monitoring.bootstrap import LEVEL, Interval, block_length, resample_indices
+from cryptoalpha.monitoring.bootstrap import LEVEL, Interval, interval_of
 from cryptoalpha.store.tables import Floats
 
-RESAMPLES = 1_000
-CELLS_AT_ONCE = 2_000_000
 
-Sums = Mapping[str, Floats]
-
-
-@dataclass(frozen=True)
-class Measure:
-    """One number: its title, whether more is better (1) or less (−1), who can be asked, and how it follows from the sums."""
-
-    title: str
-    better: int
-    who: tuple[str, ...]
-    of: Callable[[Sums, str], Floats]
+def _spoken(sums: Sums, who: str) -> Sums:
+    """The sums under the names that a measure knows: those of one speaker, and those common to all."""
+    return {**sums, **{name.removeprefix(f"{who} "): part for name, part in sums.items() if name.startswith(f"{who} ")}}
 
 
-def _ratio(above: Floats, below: Floats) -> Floats:
-    return np.asarray(np.divide(above, below, out=np.full(np.shape(above), np.nan), where=np.asarray(below) > 0), np.float64)
-
-
-def _mean(total: str, count: str) -> Callable[[Sums, str], Floats]:
-    return lambda sums, who: _ratio(sums[f"{who} {total}"], sums[count])
-
-
-def _pinball(sums: Sums, who: str) -> Floats:
-    sides = [_ratio(sums[f"{who} {side} pinball"], sums[f"{side} n"]) for side in ("below", "above")]
+def _pinball(sums: Sums) -> Floats:
+    sides = [ratio(sums[f"{side} pinball"], sums[f"{side} n"]) for side in ("below", "above")]
     return np.asarray((sides[0] + sides[1]) / 2.0, np.float64)
 
 
-def _calibration(name: str) -> Callable[[Sums, str], Floats]:
-    def of(sums: Sums, who: str) -> Floats:
-        gaps = np.sum([np.abs(sums[f"{who} {name} gap {b}"]) for b in range(BINS)], axis=0)
-        return _ratio(np.asarray(gaps, np.float64), sums[f"{name} n"])
-
-    return of
-
-
-def _balanced(sums: Sums, who: str) -> Floats:
+def _balanced(sums: Sums) -> Floats:
     """Mean over the tokens that were both on and off; in a resample that lost one of the two, over the rest."""
-    tokens = sum(name.startswith("on ") for name in sums)
-    rates = [
-        (_ratio(sums[f"{who} on {v}"], sums[f"on {v}"]) + _ratio(sums[f"{who} off {v}"], sums[f"off {v}"])) / 2.0 for v in range(tokens)
-    ]
+    tokens = sum(name.startswith("on n ") for name in sums)
+    rates = [(ratio(sums[f"on {v}"], sums[f"on n {v}"]) + ratio(sums[f"off {v}"], sums[f"off n {v}"])) / 2.0 for v in range(tokens)]
     known = np.isfinite(rates)
-    return _ratio(np.where(known, rates, 0.0).sum(0), known.sum(0).astype(np.float64))
+    return ratio(np.where(known, rates, 0.0).sum(0), known.sum(0).astype(np.float64))
 
 
 BOTH, ALL = (NET, USUAL), (NET, USUAL, LAST)
+"""Who can be asked: for tokens all, else the first two."""
+
 MEASURES: dict[str, Measure] = {
-    "level_pinball": Measure("levels: pinball, ATR", -1, BOTH, _pinball),
-    "hold_brier": Measure("hold: Brier", -1, BOTH, _mean("hold brier", "hold n")),
-    "hold_ece": Measure("hold: ECE", -1, BOTH, _calibration("hold")),
-    "trend_accuracy": Measure("trend: class right", 1, BOTH, _mean("trend right", "trend n")),
-    "trend_log_loss": Measure("trend: log loss", -1, BOTH, _mean("trend log", "trend n")),
-    "trend_ece": Measure("trend: ECE", -1, BOTH, _calibration("trend")),
-    "movement_accuracy": Measure("next bar: class right", 1, BOTH, _mean("movement right", "movement n")),
-    "movement_log_loss": Measure("next bar: log loss", -1, BOTH, _mean("movement log", "movement n")),
-    "movement_ece": Measure("next bar: ECE", -1, BOTH, _calibration("movement")),
-    "token_accuracy": Measure("hidden tokens: right", 1, ALL, _mean("token right", "token n")),
-    "token_balanced": Measure("hidden tokens: balanced", 1, ALL, _balanced),
-    "token_log_loss": Measure("hidden tokens: log loss", -1, ALL, _mean("token log", "token n")),
-    "long_token_log_loss": Measure("longer frames' tokens: log loss", -1, ALL, _mean("long token log", "long token n")),
+    "level_pinball": Measure("levels: pinball, ATR", -1, _pinball),
+    "hold_brier": Measure("hold: Brier", -1, mean("hold brier", "hold n")),
+    "hold_ece": Measure("hold: ECE", -1, calibration_error("hold")),
+    "trend_accuracy": Measure("trend: class right", 1, mean("trend right", "trend n")),
+    "trend_log_loss": Measure("trend: log loss", -1, mean("trend log", "trend n")),
+    "trend_ece": Measure("trend: ECE", -1, calibration_error("trend")),
+    "movement_accuracy": Measure("next bar: class right", 1, mean("movement right", "movement n")),
+    "movement_log_loss": Measure("next bar: log loss", -1, mean("movement log", "movement n")),
+    "movement_ece": Measure("next bar: ECE", -1, calibration_error("movement")),
+    "token_accuracy": Measure("hidden tokens: right", 1, mean("token right", "token n")),
+    "token_balanced": Measure("hidden tokens: balanced", 1, _balanced),
+    "token_log_loss": Measure("hidden tokens: log loss", -1, mean("token log", "token n")),
+    "long_token_log_loss": Measure("longer frames' tokens: log loss", -1, mean("long token log", "long token n")),
 }
 """By name, in the order of the table."""
 
@@ -161,46 +147,23 @@ def judge_genome(columns: Columns, *, horizon: int, seed: int = 0, resamples: in
         raise DataError(f"{len(used)} moments cannot be judged", hint="bring more history, or shorter stretches")
     names = list(columns)
     table = np.stack([columns[name][used] for name in names], axis=1)  # [T, columns]
-    block = _mean_block(dict(zip(names, table.T, strict=True)), horizon)
+    gain = table[:, names.index(f"{NET} below pinball")] - table[:, names.index(f"{USUAL} below pinball")]
+    block = mean_block(gain, horizon, len(used))
     totals = dict(zip(names, table.sum(0), strict=True))
-    drawn = dict(zip(names, _resampled(table, block, seed, resamples).T, strict=True))
+    drawn = dict(zip(names, resampled(table, block, resamples, stream(seed, "lifecycle", "genome judging")).T, strict=True))
+    heard = {who: (_spoken(totals, who), _spoken(drawn, who)) for who in ALL}
     scores: dict[str, dict[str, Interval]] = {}
     differences: dict[str, dict[str, Interval]] = {}
     for name, measure in MEASURES.items():
-        found = {who: (float(measure.of(totals, who)), measure.of(drawn, who)) for who in measure.who}
-        scores[name] = {who: _interval(value, draws, level, block) for who, (value, draws) in found.items()}
+        asked = ALL if "token" in name else BOTH
+        found = {who: (float(measure.of(heard[who][0])), measure.of(heard[who][1])) for who in asked}
+        scores[name] = {who: interval_of(value, unbiased(name, value, draws), level, block) for who, (value, draws) in found.items()}
         own, draws = found[NET]
-        others = [(who, *found[who]) for who in measure.who if who != NET]
-        differences[name] = {who: _interval(own - value, draws - other, level, block) for who, value, other in others}
+        differences[name] = {who: interval_of(own - found[who][0], draws - found[who][1], level, block) for who in asked if who != NET}
     levels = sum(name.startswith(f"{NET} below within") for name in names)
     within = {
-        f"{who} {side}": tuple(float(_ratio(totals[f"{who} {side} within {k}"], totals[f"{side} n"])) for k in range(levels))
+        f"{who} {side}": tuple(float(ratio(totals[f"{who} {side} within {k}"], totals[f"{side} n"])) for k in range(levels))
         for who in BOTH
         for side in ("below", "above")
     }
     return GenomeJudgement(len(used), block, scores, differences, within)
-
-
-def _mean_block(columns: Columns, horizon: int) -> float:
-    gain = columns[f"{NET} below pinball"] - columns[f"{USUAL} below pinball"]
-    return float(min(max(block_length(gain), 2.0 * horizon), max(1.0, len(gain) / 3.0)))
-
-
-def _resampled(table: Floats, block: float, seed: int, resamples: int) -> Floats:
-    """Sums of every resample, `[resamples, columns]`."""
-    moments, rng = len(table), stream(seed, "lifecycle", "genome judging")
-    at_once = max(1, CELLS_AT_ONCE // moments)
-    parts = []
-    for start in range(0, resamples, at_once):
-        count = min(at_once, resamples - start)
-        drawn = resample_indices(moments, count, block, rng).astype(np.int64) + moments * np.arange(count)[:, None]
-        parts.append(np.bincount(drawn.ravel(), minlength=count * moments).reshape(count, moments).astype(np.float64) @ table)
-    return np.concatenate(parts)
-
-
-def _interval(estimate: float, draws: Floats, level: float, block: float) -> Interval:
-    known = draws[np.isfinite(draws)]
-    if not len(known) or not np.isfinite(estimate):
-        return Interval(estimate, np.nan, np.nan, level, block, len(known), np.nan)
-    low, high = np.quantile(known, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
-    return Interval(estimate, float(low), float(high), level, block, len(known), float(np.mean(known <= 0.0)))

@@ -1,4 +1,4 @@
-"""Per-moment sums of what a genome and its baselines said and what happened: every measure is a function of them (as in `tallies`).
+"""Per-moment sums of what a genome and its baselines said and what happened: every measure is a function of them (`resampling`).
 
 Assets of one moment are added up, so that a resample of whole moments is one matrix product.
 """
@@ -11,17 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from cryptoalpha.lifecycle.recipes.genome_usual import Usual
+from cryptoalpha.lifecycle.recipes.resampling import Columns, Flags, calibration_gaps
 from cryptoalpha.nets.genome.heads import level_probabilities
 from cryptoalpha.store.tables import Floats
 
-Flags = npt.NDArray[np.bool_]
-Columns = dict[str, Floats]
-
 NET, USUAL, LAST = "genome", "usual", "last bar"
 """Who speaks: the net; what is usual in its training stretch; for tokens, what is usual after what the bar before had."""
-
-BINS = 15
-"""Bins of equal width of the calibration error."""
 
 SMALLEST = 1e-6
 """Below it a probability counts as this in the logarithmic loss."""
@@ -93,7 +88,11 @@ def _holding(said: Said, happened: Happened, usual: Usual) -> Columns:
     seen = np.isfinite(reach) & np.isfinite(levels) & np.isfinite(said.hold)
     with np.errstate(invalid="ignore"):
         held = reach <= levels
-    return {"hold n": _total(seen)} | _binary("hold", held, seen, {NET: said.hold, USUAL: np.broadcast_to(usual.hold, said.hold.shape)})
+    answers = {NET: said.hold, USUAL: np.broadcast_to(usual.hold, said.hold.shape)}
+    columns = {"hold n": _total(seen)} | _binary("hold", held, seen, answers)
+    for who, p in answers.items():
+        columns |= calibration_gaps(f"{who} hold", p, held, seen)
+    return columns
 
 
 def _binary(name: str, yes: Flags, seen: Flags, probabilities: dict[str, Floats]) -> Columns:
@@ -103,13 +102,7 @@ def _binary(name: str, yes: Flags, seen: Flags, probabilities: dict[str, Floats]
         columns[f"{who} {name} brier"] = _total(np.where(seen, (p - yes) ** 2, 0.0))
         columns[f"{who} {name} log"] = _total(np.where(seen, -np.log(np.clip(np.where(yes, p, 1.0 - p), SMALLEST, 1.0)), 0.0))
         columns[f"{who} {name} right"] = _total(seen & ((p > 0.5) == yes))
-        columns |= _gaps(f"{who} {name}", p, yes, seen)
     return columns
-
-
-def _gaps(name: str, p: Floats, yes: Flags, seen: Flags) -> Columns:
-    place = np.minimum((p * BINS).astype(np.int64), BINS - 1)
-    return {f"{name} gap {b}": _total(np.where(seen & (place == b), yes - p, 0.0)) for b in range(BINS)}
 
 
 def _classes(name: str, p: Floats, found: npt.NDArray[np.int64], usual: Floats) -> Columns:
@@ -120,7 +113,7 @@ def _classes(name: str, p: Floats, found: npt.NDArray[np.int64], usual: Floats) 
         happened = np.take_along_axis(answer, np.maximum(found, 0)[..., None], -1)[..., 0]
         columns[f"{who} {name} right"] = _total(seen & right)
         columns[f"{who} {name} log"] = _total(np.where(seen, -np.log(np.maximum(happened, SMALLEST)), 0.0))
-        columns |= _gaps(f"{who} {name}", answer.max(-1), right, seen)
+        columns |= calibration_gaps(f"{who} {name}", answer.max(-1), right, seen)
     return columns
 
 
@@ -135,7 +128,7 @@ def _tokens(p: Floats, happened: Happened, usual: Usual) -> Columns:
         columns |= _binary(name, happened.tokens[part], seen[part], {who: answer[part] for who, answer in answers.items()})
     for v in range(p.shape[-1]):
         yes, asked = happened.tokens[:, :, 0, v], seen[:, :, 0, v]
-        columns[f"on {v}"], columns[f"off {v}"] = _total(asked & yes), _total(asked & ~yes)
+        columns[f"on n {v}"], columns[f"off n {v}"] = _total(asked & yes), _total(asked & ~yes)
         for who, answer in answers.items():
             called = np.where(asked, answer[:, :, 0, v], 0.0) > usual.tokens[0, v]  # likelier than usual: what balanced accuracy rewards
             columns[f"{who} on {v}"], columns[f"{who} off {v}"] = _total(asked & yes & called), _total(asked & ~yes & ~called)

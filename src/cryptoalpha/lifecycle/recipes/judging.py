@@ -1,8 +1,8 @@
 """Forecasts beside their baselines: every measure with a block-bootstrap interval, paired differences, Diebold–Mariano tests.
 
 Everything is measured on the same moments and assets for all models: where one of them said nothing, or nothing is known, nobody is judged.
-Resampled are blocks of moments with all assets together, since assets move together; a block is on average at least twice the horizon long,
-because outcomes of neighbouring moments overlap.
+Resampled are blocks of moments with all assets together, since assets move together; a block is on average at least four horizons long,
+because outcomes of neighbouring moments overlap (`resampling.HORIZONS_A_BLOCK`).
 
 Sources: Politis & Romano (1994) for the resampling (`monitoring.bootstrap`); Diebold & Mariano (1995) with the Newey–West variance.
 """
@@ -18,14 +18,10 @@ import numpy as np
 from cryptoalpha.core.errors import ConfigError, DataError
 from cryptoalpha.core.seeds import stream
 from cryptoalpha.lifecycle.recipes.predictions import Bools, Floats, Outcomes, Predictions, check
-from cryptoalpha.lifecycle.recipes.tallies import Columns, measured, qlike, squared_error, tally
+from cryptoalpha.lifecycle.recipes.resampling import RESAMPLES, Columns, mean_block, resampled, unbiased
+from cryptoalpha.lifecycle.recipes.tallies import measured, qlike, squared_error, tally
 from cryptoalpha.monitoring.accuracy import newey_west_t
-from cryptoalpha.monitoring.bootstrap import LEVEL, Interval, block_length, resample_indices
-
-RESAMPLES = 1_000
-"""Resamples of a 95 % interval; its ends are then known to about a hundredth of its width."""
-
-CELLS_AT_ONCE = 2_000_000
+from cryptoalpha.monitoring.bootstrap import LEVEL, Interval, interval_of
 
 Measures = dict[str, Interval]
 
@@ -107,17 +103,17 @@ def _judge(
         )
     models, outcomes, seen = [each.rows(used) for each in models], outcomes.rows(used), {name: part[used] for name, part in seen.items()}
     columns = {each.name: tally(each, outcomes, seen, horizon, levels) for each in models}
-    block = _mean_block(columns[models[0].name], outcomes.horizon_bars[horizon], len(used))
-    estimates, draws = _resampled(columns, len(used), block, seed, f"horizon {outcomes.horizon_bars[horizon]}", resamples)
+    block = mean_block(columns[models[0].name].get("rank"), outcomes.horizon_bars[horizon], len(used))
+    estimates, draws = _drawn(columns, block, seed, f"horizon {outcomes.horizon_bars[horizon]}", resamples)
     own = models[0].name
     differences = {}
     for each in models[1:]:
         shared = [name for name in draws[own] if name in draws[each.name]]
         gaps = {name: (estimates[own][name] - estimates[each.name][name], draws[own][name] - draws[each.name][name]) for name in shared}
-        differences[each.name] = {name: _interval(value, drawn, level, block) for name, (value, drawn) in gaps.items()}
+        differences[each.name] = {name: interval_of(value, drawn, level, block) for name, (value, drawn) in gaps.items()}
     scores = {
         name: {
-            key: _interval(estimates[name][key], _unbiased(key, estimates[name][key], drawn), level, block) for key, drawn in found.items()
+            key: interval_of(estimates[name][key], unbiased(key, estimates[name][key], drawn), level, block) for key, drawn in found.items()
         }
         for name, found in draws.items()
     }
@@ -151,27 +147,13 @@ def _common(models: Sequence[Predictions], outcomes: Outcomes, horizon: int) -> 
     return seen
 
 
-def _mean_block(columns: Columns, horizon_bars: int, moments: int) -> float:
-    """Mean length of a resampled block: what the series of rank correlations asks for, and no less than twice the horizon."""
-    asked = block_length(columns["rank"]) if "rank" in columns else 1.0
-    return float(min(max(asked, 2.0 * horizon_bars), max(1.0, moments / 3.0)))
-
-
-def _resampled(
-    columns: Mapping[str, Columns], moments: int, block: float, seed: int, name: str, resamples: int
+def _drawn(
+    columns: Mapping[str, Columns], block: float, seed: int, name: str, resamples: int
 ) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, Floats]]]:
     """Every measure of every model: on what happened, and on each resample `[resamples]`."""
     keys = [(model, column) for model, found in columns.items() for column in found]
     table = np.stack([columns[model][column] for model, column in keys], axis=1)  # [T, K]
-    rng = stream(seed, "lifecycle", "judging", name)
-    at_once = max(1, CELLS_AT_ONCE // moments)
-    parts = []
-    for start in range(0, resamples, at_once):
-        count = min(at_once, resamples - start)
-        drawn = resample_indices(moments, count, block, rng).astype(np.int64) + moments * np.arange(count)[:, None]
-        weights = np.bincount(drawn.ravel(), minlength=count * moments).reshape(count, moments).astype(np.float64)
-        parts.append(weights @ table)
-    totals = np.concatenate(parts)
+    totals = resampled(table, block, resamples, stream(seed, "lifecycle", "judging", name))
 
     def split(rows: Floats) -> dict[str, dict[str, Floats]]:
         return {
@@ -180,21 +162,6 @@ def _resampled(
 
     estimates = {model: {key: float(value) for key, value in found.items()} for model, found in split(table.sum(axis=0)).items()}
     return estimates, split(totals)
-
-
-def _interval(estimate: float, draws: Floats, level: float, block: float) -> Interval:
-    defined = draws[np.isfinite(draws)]
-    if not np.isfinite(estimate) or not defined.size:
-        return Interval(float("nan"), float("nan"), float("nan"), level, block, 0, float("nan"))
-    low, high = np.quantile(defined, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
-    return Interval(estimate, float(low), float(high), level, block, defined.size, float(np.mean(defined <= 0.0)))
-
-
-def _unbiased(measure: str, estimate: float, draws: Floats) -> Floats:
-    """A calibration error is a sum of absolute values, which noise only enlarges: its resamples lie too high and are moved back."""
-    if measure != "ece" or not np.isfinite(draws).any():
-        return draws
-    return np.maximum(draws - (np.nanmean(draws) - estimate), 0.0)
 
 
 def diebold_mariano(own: Floats, other: Floats, *, against: str, loss: str, horizon_bars: int) -> DieboldMariano:

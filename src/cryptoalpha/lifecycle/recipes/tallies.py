@@ -1,33 +1,25 @@
 """Per-moment sums from which every measure of a forecast is made.
 
-A measure is a function of sums over moments, so a bootstrap resample of whole moments, all assets together, is one product of how often
-each moment was drawn with these columns; a thousand resamples of every measure of every model cost as much as one matrix product, and all
-models are resampled at the same places, so that differences are paired.
+What sums over moments are good for is said in `resampling`.
 
-Sources: Patton (2011) for QLIKE; Koenker & Bassett (1978) for the pinball loss; Naeini et al. (2015) for the calibration error.
+Sources: Patton (2011) for QLIKE; Koenker & Bassett (1978) for the pinball loss.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
 
 from cryptoalpha.lifecycle.recipes.predictions import DOWN, UP, Bools, Floats, Outcomes, Predictions
+from cryptoalpha.lifecycle.recipes.resampling import Columns, Measure, Sums, calibration_error, calibration_gaps, mean, ratio
 from cryptoalpha.monitoring.accuracy import CROSS_SECTION
 
 Classes = npt.NDArray[np.int64]
 
-Columns = dict[str, Floats]
-Sums = Mapping[str, Floats]
-
 COVERAGES = (1.0, 0.5, 0.25, 0.1)
 """Shares of the calls, the surest first, whose accuracy is told."""
-
-BINS = 15
-"""Bins of equal mass of the calibration error; as `monitoring.calibration`."""
 
 LEAST_VOLATILITY = 0.01
 """Realised volatilities below this (σ_t √h) count as this in QLIKE, whose logarithm an unchanged price would send to infinity."""
@@ -36,53 +28,27 @@ SMALLEST_PROBABILITY = 1e-6
 """Below it a probability counts as this in the logarithmic loss."""
 
 
-@dataclass(frozen=True)
-class Measure:
-    """One number of a table: what it is called, whether more is better, and how it follows from the sums."""
-
-    title: str
-    better: int
-    """1: more is better; −1: less is; 0: neither."""
-    of: Callable[[Sums], Floats]
-
-
-def _mean(total: str, count: str) -> Callable[[Sums], Floats]:
-    def of(sums: Sums) -> Floats:
-        return _ratio(sums[total], sums[count])
-
-    return of
-
-
-def _ratio(above: Floats, below: Floats) -> Floats:
-    return np.asarray(np.divide(above, below, out=np.full(np.shape(above), np.nan), where=np.asarray(below) > 0), np.float64)
-
-
 def _correlation(sums: Sums) -> Floats:
     n = sums["n"]
-    covariance = _ratio(sums["pr"], n) - _ratio(sums["p"], n) * _ratio(sums["r"], n)
-    spread_p, spread_r = (_ratio(sums[2 * x], n) - _ratio(sums[x], n) ** 2 for x in "pr")
-    floor = 1e-12 * (_ratio(sums["pp"], n) + 1e-300)  # a constant leaves rounding, not variance
+    covariance = ratio(sums["pr"], n) - ratio(sums["p"], n) * ratio(sums["r"], n)
+    spread_p, spread_r = (ratio(sums[2 * x], n) - ratio(sums[x], n) ** 2 for x in "pr")
+    floor = 1e-12 * (ratio(sums["pp"], n) + 1e-300)  # a constant leaves rounding, not variance
     varied = (spread_p > floor) & (spread_r > 0.0)
     return np.where(varied, covariance / np.sqrt(np.where(varied, spread_p * spread_r, 1.0)), np.nan)
 
 
-def _calibration_error(sums: Sums) -> Floats:
-    gaps = np.sum([np.abs(sums[f"gap {b}"]) for b in range(BINS)], axis=0)
-    return _ratio(gaps, sums["confidence n"])
-
-
 MEASURES: dict[str, Measure] = {
     "ic": Measure("IC", 1, _correlation),
-    "rank_ic": Measure("rank IC", 1, _mean("rank", "rank n")),
-    "accuracy": Measure("up/down right", 1, _mean("right", "right n")),
-    "three_way": Measure("class right", 1, _mean("class", "class n")),
-    "log_loss": Measure("log loss", -1, _mean("log loss", "class n")),
-    "qlike": Measure("QLIKE", -1, _mean("qlike", "volatility n")),
-    "volatility_mae": Measure("volatility MAE", -1, _mean("volatility gap", "volatility n")),
-    "ece": Measure("ECE", -1, _calibration_error),
-    **{f"selective_{c:.0%}": Measure(f"right at {c:.0%}", 1, _mean(f"sure {c}", f"sure {c} n")) for c in COVERAGES},
-    "pinball": Measure("pinball", -1, _mean("pinball", "quantile n")),
-    "coverage": Measure("inside the outer quantiles", 0, _mean("inside", "quantile n")),
+    "rank_ic": Measure("rank IC", 1, mean("rank", "rank n")),
+    "accuracy": Measure("up/down right", 1, mean("right", "right n")),
+    "three_way": Measure("class right", 1, mean("class", "class n")),
+    "log_loss": Measure("log loss", -1, mean("log loss", "class n")),
+    "qlike": Measure("QLIKE", -1, mean("qlike", "volatility n")),
+    "volatility_mae": Measure("volatility MAE", -1, mean("volatility gap", "volatility n")),
+    "ece": Measure("ECE", -1, calibration_error("confidence")),
+    **{f"selective_{c:.0%}": Measure(f"right at {c:.0%}", 1, mean(f"sure {c}", f"sure {c} n")) for c in COVERAGES},
+    "pinball": Measure("pinball", -1, mean("pinball", "quantile n")),
+    "coverage": Measure("inside the outer quantiles", 0, mean("inside", "quantile n")),
 }
 """By name, in the order of the tables."""
 
@@ -113,7 +79,7 @@ def tally(predictions: Predictions, outcomes: Outcomes, seen: Mapping[str, Bools
 def measured(sums: Sums) -> dict[str, Floats]:
     """Every measure whose columns are there."""
     needed = {"ic": "p", "rank_ic": "rank", "accuracy": "right", "three_way": "class", "log_loss": "log loss", "qlike": "qlike"}
-    needed |= {"volatility_mae": "volatility gap", "ece": "gap 0", "pinball": "pinball", "coverage": "inside"}
+    needed |= {"volatility_mae": "volatility gap", "ece": "confidence gap 0", "pinball": "pinball", "coverage": "inside"}
     needed |= {f"selective_{c:.0%}": f"sure {c}" for c in COVERAGES}
     return {name: measure.of(sums) for name, measure in MEASURES.items() if needed[name] in sums}
 
@@ -129,7 +95,7 @@ def qlike(volatility: Floats, realised: Floats, seen: Bools) -> Floats:
 
 
 def _per_moment(loss: Floats, seen: Bools) -> Floats:
-    return _ratio(np.where(seen, loss, 0.0).sum(axis=1), seen.sum(axis=1))
+    return ratio(np.where(seen, loss, 0.0).sum(axis=1), seen.sum(axis=1))
 
 
 def _qlike(volatility: Floats, realised: Floats, seen: Bools) -> Floats:
@@ -165,12 +131,7 @@ def _of_direction(probabilities: Floats, move: Floats, classes: Classes, seen: B
 def _of_confidence(confidence: Floats, hit: Bools, seen: Bools) -> Columns:
     columns: Columns = {"confidence n": seen.sum(axis=1).astype(np.float64)}
     flat = confidence[seen]
-    _, level, counts = np.unique(flat, return_inverse=True, return_counts=True)
-    centre = np.cumsum(counts) - counts / 2.0  # a bin holds whole levels of confidence, as in monitoring.calibration
-    member = np.full(confidence.shape, -1)
-    member[seen] = np.minimum((centre * BINS / max(flat.size, 1)).astype(np.int64), BINS - 1)[level]
-    for b in range(BINS):
-        columns[f"gap {b}"] = _summed(hit - confidence, member == b)
+    columns |= calibration_gaps("confidence", confidence, hit, seen)
     ordered = np.sort(flat)[::-1]
     for c in COVERAGES:
         threshold = ordered[min(ordered.size, max(1, int(np.ceil(c * ordered.size)))) - 1] if ordered.size else np.inf

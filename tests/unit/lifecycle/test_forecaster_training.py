@@ -21,7 +21,8 @@ from cryptoalpha.lifecycle.config import TrainConfig
 from cryptoalpha.lifecycle.recipes import forecaster
 from cryptoalpha.lifecycle.recipes.evolving import cached
 from cryptoalpha.lifecycle.recipes.forecaster import Period, Plan, train_forecaster
-from cryptoalpha.lifecycle.recipes.forecaster_fold import converged, said
+from cryptoalpha.lifecycle.recipes.fold_progress import converged
+from cryptoalpha.lifecycle.recipes.forecaster_fold import said
 from cryptoalpha.lifecycle.recipes.workshop import Workshop
 from cryptoalpha.nets.config import EvoformerConfig, NetsConfig
 from cryptoalpha.signals.config import ForecastConfig, SignalsConfig

@@ -20,10 +20,11 @@ from torch import nn
 
 from cryptoalpha.core.time import DAY
 from cryptoalpha.learn.config import EvolutionConfig, FitConfig
-from cryptoalpha.learn.fit import FitInterrupted, FitProgress, FitReport, fit
+from cryptoalpha.learn.fit import FitInterrupted, fit
 from cryptoalpha.lifecycle.config import TrainConfig
 from cryptoalpha.lifecycle.recipes.baselines import NAMES, Table, baseline, is_installed, ridge_weights
 from cryptoalpha.lifecycle.recipes.evolving import cached, evolve_moves
+from cryptoalpha.lifecycle.recipes.fold_progress import AFTER_FIT, converged, teller, windows_seen
 from cryptoalpha.lifecycle.recipes.folds import Fold
 from cryptoalpha.lifecycle.recipes.position_rule import Stretch
 from cryptoalpha.lifecycle.recipes.predictions import Outcomes, Predictions, classes_of
@@ -43,16 +44,10 @@ from cryptoalpha.store.array_file import read_arrays, write_arrays
 MODEL = "forecaster"
 RESULT = "forecaster fold result"
 
-FLAT = 1e-3
-"""Share by which a look must lower the best validation loss to count as a fall."""
-
-FLAT_LOOKS = 2
-"""Flat looks in a row after which training has converged."""
-
 OBJECTIVE_STRETCHES = 2.0
 """Length of what evolution learns from, the newest training bars, in accept stretches."""
 
-AFTER_FIT, AFTER_EVOLUTION, AFTER_TEST = 800, 850, 930
+AFTER_EVOLUTION, AFTER_TEST = 850, 930
 """Units of progress."""
 
 Rows = npt.NDArray[np.int64]
@@ -128,15 +123,6 @@ def read_result(shop: Workshop, fold: Fold) -> tuple[list[Predictions], dict[str
     return [Predictions(model, **parts[model]) for model in state["models"]], state
 
 
-def converged(validations: npt.NDArray[np.float64]) -> bool:
-    """Whether the last two looks lowered the best validation loss by less than a thousandth each."""
-    best, flat = np.inf, 0
-    for value in validations:
-        flat = 0 if not np.isfinite(best) or value < best - FLAT * abs(best) else flat + 1
-        best = min(best, float(value))
-    return flat >= FLAT_LOOKS
-
-
 def _train(material: Material, fold: Fold, shop: Workshop) -> None:
     blocks, number = material.blocks, fold.number
     scaler = fit_scalers(material.arrays, fold.train, clip=material.design.config.clip)
@@ -159,7 +145,7 @@ def _train(material: Material, fold: Fold, shop: Workshop) -> None:
         seed=material.seed + number,
         validate=_validator(loss, looks, material.fit.batch),
         checkpoint=shop.place / f"fit_{number:02d}.checkpoint",
-        progress=_teller(shop, number),
+        progress=teller(shop, number),
         labels={"fold": number, "encoder": str(material.design.encoder)},
         checks_per_epoch=material.train.checks_per_epoch,
     )
@@ -171,7 +157,7 @@ def _train(material: Material, fold: Fold, shop: Workshop) -> None:
     own = said(net, blocks, fold.test, scaler, material.arrays.present)
     shop.tell(number, AFTER_TEST, "baselines")
     others = [baseline(name, table, fold, seed=material.seed) for name in NAMES if is_installed(name)]
-    windows = _windows(report, len(samples), material.fit.batch)
+    windows = windows_seen(report, len(samples), material.fit.batch)
     state = {
         "models": [own.name, *(each.name for each in others)],
         "losses": report.losses.tolist(),
@@ -246,18 +232,6 @@ def _validator(loss: Callable[[nn.Module, Batch], torch.Tensor], looks: BlockSam
     return validate
 
 
-def _teller(shop: Workshop, number: int) -> Callable[[FitProgress], None]:
-    told = [-1]
-
-    def tell(at: FitProgress) -> None:
-        done = 1 + (AFTER_FIT - 1) * at.step // at.steps
-        if done > told[0]:
-            told[0] = done
-            shop.tell(number, done, f"step {at.step} of {at.steps}, loss {at.loss:.3f}, validation {at.validation:.4f}")
-
-    return tell
-
-
 def _evolve(
     material: Material, fold: Fold, net: Forecaster, blocks: Blocks, scaler: ForecastScaler, shop: Workshop
 ) -> dict[str, float | int]:
@@ -288,9 +262,3 @@ def _calibrate(material: Material, fold: Fold, net: Forecaster, blocks: Blocks, 
     logits = np.log(sure) - np.log1p(-sure)
     net.set_temperature(torch.tensor([calibrate_temperature(logits[:, :, h], right[:, :, h]) for h in range(classes.shape[2])]))
     return max(float(np.sqrt(np.nanmean(found.location[:, :, -1] ** 2))), 1e-6)
-
-
-def _windows(report: FitReport, samples: int, batch: int) -> int:
-    """Windows that gradients have seen, passes counted."""
-    per_epoch = -(-samples // batch)
-    return report.steps // per_epoch * samples + report.steps % per_epoch * min(batch, samples)

@@ -24,13 +24,14 @@ from torch import nn
 
 from cryptoalpha.core.time import DAY
 from cryptoalpha.learn.config import FitConfig
-from cryptoalpha.learn.fit import FitInterrupted, FitProgress, FitReport, fit
+from cryptoalpha.learn.fit import FitInterrupted, FitReport, fit
 from cryptoalpha.lifecycle.config import TrainConfig
+from cryptoalpha.lifecycle.recipes.fold_progress import AFTER_FIT, converged, teller, windows_seen
 from cryptoalpha.lifecycle.recipes.folds import Fold
-from cryptoalpha.lifecycle.recipes.forecaster_fold import converged
 from cryptoalpha.lifecycle.recipes.genome_answers import Record, answers, happened, record
-from cryptoalpha.lifecycle.recipes.genome_tallies import Columns, tally
+from cryptoalpha.lifecycle.recipes.genome_tallies import tally
 from cryptoalpha.lifecycle.recipes.genome_usual import Usual, usual_of
+from cryptoalpha.lifecycle.recipes.resampling import Columns
 from cryptoalpha.lifecycle.recipes.workshop import UNITS, Workshop
 from cryptoalpha.nets.genome.calibration import fit_hold_calibration, fit_temperature
 from cryptoalpha.nets.genome.losses import genome_loss
@@ -61,7 +62,7 @@ LOOKED_AT = 96
 CLIMATE_EVERY = 4
 """Of how many answered windows of the training stretch one tells how often levels hold there."""
 
-AFTER_FIT, AFTER_CALIBRATION = 800, 860
+AFTER_CALIBRATION = 860
 """Units of progress."""
 
 Rows = npt.NDArray[np.int64]
@@ -153,7 +154,7 @@ def _train(material: GenomeMaterial, fold: Fold, shop: Workshop) -> None:
         "best_step": report.best_step,
         "stopped": report.stopped,
         "converged": converged(report.validations),
-        "windows": _windows_seen(report, samples, material.fit.batch),
+        "windows": windows_seen(report, samples, material.fit.batch),
         "hold_scale": net.hold_scale.tolist(),
         "hold_shift": net.hold_shift.tolist(),
         "temperature": temperature,
@@ -199,7 +200,7 @@ def _fit(material: GenomeMaterial, fold: Fold, net: MarketGenome, rows: Rows, sh
         seed=material.seed + number,
         validate=validator(loss, looks, material.fit.batch),
         checkpoint=shop.place / f"fit_{number:02d}.checkpoint",
-        progress=_teller(shop, number),
+        progress=teller(shop, number),
         labels={"fold": number},
         checks_per_epoch=material.train.checks_per_epoch,
     )
@@ -215,21 +216,3 @@ def validator(loss: Callable[[nn.Module, Batch], torch.Tensor], looks: WindowSam
         return sum(float(loss(model, taken)) * count for taken, count in batches) / len(chosen)
 
     return validate
-
-
-def _teller(shop: Workshop, number: int) -> Callable[[FitProgress], None]:
-    told = [-1]
-
-    def tell(at: FitProgress) -> None:
-        done = 1 + (AFTER_FIT - 1) * at.step // at.steps
-        if done > told[0]:
-            told[0] = done
-            shop.tell(number, done, f"step {at.step} of {at.steps}, loss {at.loss:.3f}, validation {at.validation:.4f}")
-
-    return tell
-
-
-def _windows_seen(report: FitReport, samples: int, batch: int) -> int:
-    """Windows that gradients have seen, passes counted."""
-    per_epoch = -(-samples // batch)
-    return report.steps // per_epoch * samples + report.steps % per_epoch * min(batch, samples)

@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from duckdb import DuckDBPyConnection
 
 from cryptoalpha.core.errors import DataError, DataMissingError
+from cryptoalpha.core.time import parse_time
 from cryptoalpha.data.tabular import columns_of, connect, list_tables, sha256_of
 from cryptoalpha.nets.text.labels import POLARITY, SENTIMENTS, polarities
 
@@ -30,6 +32,7 @@ TRAIN, VALIDATION = 0.70, 0.15
 
 TEXT_COLUMNS = ("original", "text")
 LABEL_COLUMNS = ("senti_label", "label", "score")
+DATE_COLUMNS = ("ts", "date", "created_at", "published_at")
 
 MADE_BY_A_RULE = {"crypto_headlines_scored": "VADER"}
 """Sets whose labels no person gave: all 8,896 scores of this one are VADER's compound, cut at ±0.5 and at exactly 0."""
@@ -67,6 +70,8 @@ class LabelledSet:
     split: Ints
     repeats: int
     """Rows left out because their words stood before."""
+    newest: int | None = None
+    """The latest date of its rows (UTC ns); None where they have none."""
 
     @property
     def made_by(self) -> str:
@@ -135,7 +140,8 @@ def read_labelled(source: Path) -> tuple[list[LabelledSet], dict[str, str]]:
     """The labelled sets of a folder (or one file), and the sha256 of each file.
 
     Files that differ only in an ending such as `_train` or `_val` are one set: its own split is not used, ours is by hash. Texts stand in
-    the column `original` or `text`, labels in `senti_label`, `label` or `score`.
+    the column `original` or `text`, labels in `senti_label`, `label` or `score`, dates (if any; what is no date is passed over) in `ts`,
+    `date`, `created_at` or `published_at`.
 
     Raises:
         DataMissingError: if there is no such file.
@@ -146,15 +152,19 @@ def read_labelled(source: Path) -> tuple[list[LabelledSet], dict[str, str]]:
         raise DataMissingError(f"no labelled texts in {source}", hint="name a folder of Parquet or CSV files with columns text and label")
     texts: dict[str, list[str]] = {}
     labels: dict[str, list[str | float]] = {}
+    dates: dict[str, int] = {}
     for path in files:
         name = _PART.sub("", path.stem)
-        some, their = _read(path)
+        some, their, newest = _read(path)
+        if newest is not None:
+            dates[name] = max(newest, dates.get(name, newest))
         texts.setdefault(name, []).extend(some)
         labels.setdefault(name, []).extend(their)
-    return [labelled_set(name, texts[name], labels[name]) for name in sorted(texts)], {path.name: sha256_of(path) for path in files}
+    sets = [replace(labelled_set(name, texts[name], labels[name]), newest=dates.get(name)) for name in sorted(texts)]
+    return sets, {path.name: sha256_of(path) for path in files}
 
 
-def _read(path: Path) -> tuple[list[str], list[str | float]]:
+def _read(path: Path) -> tuple[list[str], list[str | float], int | None]:
     connection = connect()
     types = columns_of(connection, path)
     text = next((name for name in TEXT_COLUMNS if name in types), None)
@@ -168,7 +178,16 @@ def _read(path: Path) -> tuple[list[str], list[str | float]]:
     kind = "double" if label == "score" else "varchar"
     query = f"select cast({text} as varchar), cast({label} as {kind}) from {table} where {text} is not null and {label} is not null"
     rows = connection.execute(query, [str(path)]).fetchall()
-    return [row[0] for row in rows], [row[1] for row in rows]
+    return [row[0] for row in rows], [row[1] for row in rows], _newest(connection, path, table, types)
+
+
+def _newest(connection: DuckDBPyConnection, path: Path, table: str, columns: Collection[str]) -> int | None:
+    """The latest date in a file's column of dates; days and zone-less times are UTC."""
+    column = next((name for name in DATE_COLUMNS if name in columns), None)
+    if column is None:
+        return None
+    found = connection.execute(f"select cast(max(try_cast({column} as timestamp)) as varchar) from {table}", [str(path)]).fetchone()
+    return parse_time(f"{found[0].replace(' ', 'T')}Z") if found and found[0] else None
 
 
 def require_disjoint(sets: Sequence[LabelledSet]) -> None:

@@ -54,7 +54,7 @@ def random_forecaster() -> Callable[..., Path]:
         sizes = EvoformerConfig(
             sequence_width=16, pair_width=8, head_width=8, heads=2, pair_heads=2, pair_head_width=4, outer_width=4, blocks=2
         )
-        design = ForecastDesign(sizes, HeadsConfig(), config, NewsConfig(), frame.panel.interval, EncoderId.of(encoder))
+        design = ForecastDesign(sizes, HeadsConfig(), config, NewsConfig(), frame.panel.interval, EncoderId.of(encoder), sentiment=True)
         design = dataclasses.replace(design, **changes)
         arrays = forecast_arrays(frame, config, encoder)
         scaler = fit_scalers(arrays, np.arange(arrays.begin, rows[0]), clip=config.clip)

@@ -52,6 +52,21 @@ def test_too_little_history_says_how_many_days_are_needed(call, home):
     assert not home.exists()
 
 
+def test_labelled_texts_that_are_not_there_end_the_training_before_it_begins(tmp_path, capsys):
+    arguments = [
+        "--simulated",
+        "--set",
+        "data.simulated.bars=24000",
+        "--set",
+        "data.simulated.assets=2",
+        "--labelled",
+        str(tmp_path / "none"),
+    ]
+    assert main(["train", "forecaster", *arguments, "--json"]) == 3
+    assert "no labelled texts in" in json.loads(capsys.readouterr().out)["error"]["message"]
+    assert not (tmp_path / "home" / "models").exists()
+
+
 def test_a_folder_that_is_something_else_is_left_alone(call, tmp_path):
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "one.txt").write_text("dear")

@@ -20,9 +20,11 @@ from cryptoalpha.learn.config import EvolutionConfig, LearnConfig
 from cryptoalpha.lifecycle.config import TrainConfig
 from cryptoalpha.lifecycle.recipes import forecaster
 from cryptoalpha.lifecycle.recipes.evolving import cached
-from cryptoalpha.lifecycle.recipes.forecaster import Period, Plan, train_forecaster
 from cryptoalpha.lifecycle.recipes.fold_progress import converged
+from cryptoalpha.lifecycle.recipes.forecaster import Period, Plan, train_forecaster
 from cryptoalpha.lifecycle.recipes.forecaster_fold import said
+from cryptoalpha.lifecycle.recipes.forecaster_sentiment import Labelled, teach_sentiment
+from cryptoalpha.lifecycle.recipes.trained import Trained
 from cryptoalpha.lifecycle.recipes.workshop import Workshop
 from cryptoalpha.nets.config import EvoformerConfig, NetsConfig
 from cryptoalpha.signals.config import ForecastConfig, SignalsConfig
@@ -127,6 +129,63 @@ def test_the_source_answers_the_test_bars_as_they_were_judged(trained, market, t
         np.testing.assert_array_equal(found[answered], judged.location[:, :, -1][answered])
     assert folder.for_time(folds[0].usable_from - 1) is None
     assert folder.for_time(folds[1].usable_from) == 1
+
+
+def opinions_over_the_test(folder: Path, market: Dataset) -> tuple[Frame, np.ndarray]:
+    """The frame of the test bars and the trace of sentiment over it."""
+    panel, folds = forecaster._folds(PLAN, market, Period(folds=2), None)
+    frame = Frame(panel, market, first=int(folds[0].test[0]))
+    config = PLAN.signals.forecast.model_copy(update={"model": str(folder)})
+    return frame, ForecastSource(config).compute(frame).traces["forecast/sentiment"]
+
+
+def test_without_labelled_texts_sentiment_is_unavailable(trained, market):
+    lineage = ModelFolder.open(trained, KIND).lineage
+    assert lineage["sentiment"] == {"available": False, "why": "unavailable: no labelled texts were given (--labelled)"}
+    assert Trained(trained, lineage).training_lines()[-1] == "sentiment head unavailable: no labelled texts were given (--labelled)"
+    assert np.isnan(opinions_over_the_test(trained, market)[1]).all()
+
+
+def test_labelled_texts_teach_the_sentiment_head_of_every_fold_and_nothing_else(trained, market, tmp_path):
+    """Sets of two and three classes teach the five; every other number of the model is what it is without them, to the last bit."""
+    labelled, out = tmp_path / "labelled", tmp_path / "forecaster"
+    labelled.mkdir()
+    kinds = {"two": {"bullish": "surges", "bearish": "plunges"}, "three": {"positive": "soars", "neutral": "waits", "negative": "crashes"}}
+    for name, verbs in kinds.items():
+        rows = [f"{label},asset {i:b} {verb},2020-03-{1 + i % 28:02d}" for label, verb in verbs.items() for i in range(60)]
+        dated = name == "two"
+        lines = ["label,text,date" if dated else "label,text", *(row if dated else row.rpartition(",")[0] for row in rows)]
+        (labelled / f"{name}.csv").write_text("\n".join(lines), encoding="utf-8")
+    train_forecaster(PLAN, market, Period(folds=2), out, labelled=labelled)
+    folder = ModelFolder.open(out, KIND)
+    said = folder.lineage["sentiment"]
+    assert said["available"]
+    assert {name: one["texts"] for name, one in said["sets"].items()} == {"two": 120, "three": 180}
+    assert [one["newest"] for one in said["sets"].values()] == [None, "2020-03-28T00:00:00Z"]  # three, two
+    assert (said["after_test_since"], said["without_dates"]) == ([], ["three"])
+    assert min(said["validation_macro_f1"]["mean"], said["test_macro_f1"]["mean"]) > 0.9
+    assert set(folder.lineage["identity"]["labelled"]["files"]) == {"two.csv", "three.csv"}
+    plain = ModelFolder.open(trained, KIND)
+    config = PLAN.signals.forecast.model_copy(update={"model": str(out)})
+    design, encoder = open_forecaster(config, PLAN.signals.news)[1], forecaster.open_encoder(PLAN.signals.text)
+    head, _ = teach_sentiment(Labelled.read(labelled), design, encoder, test_since=0, seed=PLAN.seed)
+    taught = {f"net/sentiment.{name}": values for name, values in head.items()}
+    assert all(values.any() for values in taught.values())
+    for number in (0, 1):
+        mine, other = folder.read(number).arrays, plain.read(number).arrays
+        assert mine.keys() == other.keys()
+        for name in mine:
+            assert mine[name].tobytes() == taught.get(name, other[name]).tobytes(), name
+        assert not other["net/sentiment.out.weight"].any()
+    net = ForecastModel.load(folder, 0, design).net
+    vectors = torch.from_numpy(encoder.encode(["gold surges", "gold crashes"]))
+    good, bad = net.read_sentiment(vectors).softmax(dim=-1).tolist()
+    assert sum(good[3:]) - sum(good[:2]) > 0.2
+    assert sum(bad[3:]) - sum(bad[:2]) < -0.2
+    frame, trace = opinions_over_the_test(out, market)
+    assert np.isfinite(trace[frame.first :]).mean() > 0.9
+    with pytest.raises(ConfigError, match="a model of another training"):
+        train_forecaster(PLAN, market, Period(folds=2), out)
 
 
 def test_evolution_looks_at_the_expected_move_that_the_network_says(trained, market):

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cryptoalpha.core.errors import DataError, DataMissingError, ModelError
+from cryptoalpha.core.errors import ConfigError, DataError, DataMissingError, ModelError
+from cryptoalpha.core.time import iso, parse_time
+from cryptoalpha.lifecycle.recipes.forecaster_sentiment import Labelled, lines, teach_sentiment
 from cryptoalpha.lifecycle.recipes.sentiment import HEAD_FIT, train_sentiment
 from cryptoalpha.lifecycle.recipes.sentiment_judging import call_by_rule, call_by_shares, commonest, macro_f1, score_all
 from cryptoalpha.lifecycle.recipes.sentiment_sets import labelled_set, normalised, read_labelled, require_disjoint, split_of
-from cryptoalpha.signals.config import TextConfig
+from cryptoalpha.nets.config import EvoformerConfig, HeadsConfig
+from cryptoalpha.signals.config import ForecastConfig, NewsConfig, TextConfig
+from cryptoalpha.signals.forecast.model import ForecastDesign
 from cryptoalpha.signals.text import EncoderId, SentimentModel
+from cryptoalpha.signals.text.lexicon_encoder import LexiconEncoder
 from cryptoalpha.store.home import Home
 
 GOOD = ["surges", "rallies", "soars", "gains", "recovers", "jumps"]
@@ -90,8 +96,6 @@ def test_the_order_of_the_rows_does_not_move_a_text_to_another_split():
 
 
 def test_no_text_stands_in_two_splits_and_the_check_would_find_one():
-    from dataclasses import replace
-
     one, other = three(), two()
     require_disjoint([one, other])  # they share texts, and so their splits
     assert set(map(normalised, one.texts)) & set(map(normalised, other.texts))
@@ -221,11 +225,33 @@ def test_files_are_read_by_their_columns_and_parts_of_one_set_joined(tmp_path):
         read_labelled(tmp_path)
 
 
+def test_dates_are_read_and_texts_of_the_test_period_named(tmp_path):
+    texts, labels = planted({"bullish": GOOD, "bearish": BAD})
+    days = ["2020-02-03 04:05:06", "2021-06-07", "", "soon"]
+    rows = [f'"{text}",{label},{days[i % 4]}' for i, (text, label) in enumerate(zip(texts, labels, strict=True))]
+    (tmp_path / "mine.csv").write_text("\n".join(["text,label,date", *rows]), encoding="utf-8")
+    newest = parse_time("2021-06-07")
+    labelled = Labelled.read(tmp_path)
+    assert [one.newest for one in labelled.sets] == [newest]
+    assert labelled.sets[0].fingerprint() == labelled_set("mine", texts, labels).fingerprint()
+    encoder = LexiconEncoder()
+    design = ForecastDesign(EvoformerConfig(), HeadsConfig(), ForecastConfig(), NewsConfig(), 1, EncoderId.of(encoder), sentiment=True)
+    for since, named in ((newest, ["mine"]), (newest + 1, [])):
+        lineage = teach_sentiment(labelled, design, encoder, test_since=since, seed=0)[1]
+        assert (lineage["after_test_since"], lineage["without_dates"]) == (named, [])
+        assert any("texts of the test period taught" in line for line in lines(lineage)) == bool(named)
+    with pytest.raises(ConfigError, match="sentiment_classes is 3"):
+        teach_sentiment(labelled, replace(design, heads=HeadsConfig(sentiment_classes=3)), encoder, test_since=0, seed=0)
+
+
 def test_the_real_sets_are_split_without_a_leak_and_one_of_them_is_vaders(market_data):
     vader_sentiment = pytest.importorskip("vaderSentiment.vaderSentiment")
     sets, _ = read_labelled(market_data / "text_labelled")
     require_disjoint(sets)
     by_name = {one.name: one for one in sets}
+    assert {name: one.newest and iso(one.newest)[:4] for name, one in by_name.items()} == {
+        "crypto_headlines_scored": None, "financial_phrasebank": None, "stockemotions": "2020"
+    }  # fmt: skip
     assert {name: len(one.texts) for name, one in by_name.items()} == {
         "crypto_headlines_scored": 8892, "financial_phrasebank": 3862, "stockemotions": 8998
     }  # fmt: skip

@@ -147,6 +147,24 @@ def test_the_numbers_are_the_networks_own(config, frame, tape):
     assert correlation == pytest.approx(chances @ (np.arange(16) / 8 - 1 + 1 / 16), abs=1e-5)
 
 
+def test_sentiment_is_said_where_there_were_texts_and_by_a_taught_head_alone(tape, random_forecaster, frame, config, tmp_path):
+    from cryptoalpha.signals.forecast.arrays import forecast_arrays
+    from cryptoalpha.signals.text import open_encoder
+
+    arrays = forecast_arrays(frame, config, open_encoder(TextConfig()))
+    read = arrays.text.rows(np.arange(SINCE, BARS) - arrays.begin)[1] > 0.0
+    source = tape.source("forecast")
+    there = np.isfinite(source.value)
+    said = np.isfinite(source.traces["forecast/sentiment"])
+    np.testing.assert_array_equal(said.all(axis=2), there & read)
+    np.testing.assert_array_equal(said.any(axis=2), there & read)
+    assert 0 < (there & read).sum() < there.sum()
+    untaught = random_forecaster(tmp_path / "m", frame, CONFIG, TAKE_OVER, sentiment=False)
+    found = ForecastSource(CONFIG.model_copy(update={"model": str(untaught)})).compute(frame)
+    assert np.isnan(found.traces["forecast/sentiment"]).all()
+    np.testing.assert_array_equal(found.value[SINCE:], source.value)
+
+
 def test_signals_carry_their_quantiles(tape):
     signals = tape.signals_at(2_600 - SINCE)
     source = tape.source("forecast")

@@ -30,6 +30,10 @@ Fresh = Annotated[
     bool, typer.Option("--fresh/--resume", help="Begin anew and replace what is there, or go on with an interrupted training.")
 ]
 
+Teaching = Annotated[
+    Path | None,
+    typer.Option("--labelled", help="Labelled texts, a folder or one file, that teach the sentiment head [else it is unavailable]."),
+]
 Labelled = Annotated[Path, typer.Option("--data", help="Folder of labelled texts (columns text and label), or one file.")]
 Encoder = Annotated[str | None, typer.Option("--encoder", help="lexicon, minilm, hf:… [else signals.text.encoder].")]
 HeadOut = Annotated[Path | None, typer.Option("--out", help="File of the head [else models/sentiment.safetensors in the store].")]
@@ -55,6 +59,7 @@ def forecaster(
     simulated: Simulated = False,
     preset: Preset = None,
     out: Out = None,
+    labelled: Teaching = None,
     fresh: Fresh = False,
 ) -> None:
     """Train the cross-asset forecaster and say what it is worth beside no change, EWMA, ridge and LightGBM."""
@@ -64,7 +69,7 @@ def forecaster(
     dataset = opened(frame, data, simulated, interval, names)
     plan, period, place = planned(frame, preset), judged_period(since, until, test_since, folds), out or models(frame) / "forecaster"
     with frame.out.progress("training") as bar:
-        trained = train_forecaster(plan, dataset, period, place, instruments=names, fresh=fresh, tell=bar.at)
+        trained = train_forecaster(plan, dataset, period, place, instruments=names, labelled=labelled, fresh=fresh, tell=bar.at)
     show(frame, trained)
 
 

@@ -28,6 +28,7 @@ from cryptoalpha.lifecycle.config import TrainConfig
 from cryptoalpha.lifecycle.recipes.baselines import NAMES
 from cryptoalpha.lifecycle.recipes.folds import Fold, plan_folds
 from cryptoalpha.lifecycle.recipes.forecaster_fold import MODEL, Material, read_result, train_fold
+from cryptoalpha.lifecycle.recipes.forecaster_sentiment import UNAVAILABLE, Labelled, teach_sentiment
 from cryptoalpha.lifecycle.recipes.judging import HorizonJudgement, judge
 from cryptoalpha.lifecycle.recipes.page import page
 from cryptoalpha.lifecycle.recipes.position_rule import daily, net_returns
@@ -83,17 +84,20 @@ def train_forecaster(
     out: Path,
     *,
     instruments: Sequence[str] | None = None,
+    labelled: Path | None = None,
     fresh: bool = False,
     tell: Tell | None = None,
 ) -> Trained:
     """Train, judge, and leave the model at `out`.
 
     Args:
+        labelled: a folder of labelled texts, or one file, that teach the sentiment head; without it sentiment is unavailable.
         fresh: begin anew, and replace a model that lies at `out`; without it an interrupted training is gone on with.
         tell: told where training stands.
 
     Raises:
-        DataMissingError: if the history is too short.
+        DataMissingError: if the history is too short, or there are no labelled texts where `labelled` says.
+        DataError: if nothing there was labelled by people.
         ConfigError: if `out` holds something else, another model, or another training that was interrupted.
         ModelError: if a loss is not finite.
         KeyboardInterrupt: after Ctrl-C; what was reached is kept.
@@ -101,15 +105,16 @@ def train_forecaster(
     shop = Workshop(out)
     old = shop.finished(KIND)
     panel, folds = _folds(plan, dataset, period, instruments)
+    texts = None if labelled is None else Labelled.read(labelled)
     encoder = open_encoder(plan.signals.text)
     design = ForecastDesign(
         sizes=forecaster_sizes(plan.nets), heads=plan.nets.heads, config=plan.signals.forecast, news=plan.signals.news,
-        interval=panel.interval, encoder=EncoderId.of(encoder),
+        interval=panel.interval, encoder=EncoderId.of(encoder), sentiment=texts is not None,
     )  # fmt: skip
     frame = Frame(panel, dataset, first=int(folds[0].train[0]))
     arrays = forecast_arrays(frame, plan.signals.forecast, encoder, news=plan.signals.news)
     labels = forecast_labels(panel, frame.sigma, plan.signals.forecast)
-    identity = _identity(plan, design, panel, arrays.fingerprint(), dataset, folds)
+    identity = _identity(plan, design, panel, arrays.fingerprint(), dataset, folds, texts)
     if old is not None and not fresh:
         if old.get("identity") == identity:
             return Trained(out, old, already=True)
@@ -119,10 +124,13 @@ def train_forecaster(
     fit = plan.learn.fit.model_copy(
         update={"learning_rate": plan.train.learning_rate, "batch": plan.train.batch, "epochs": plan.train.epochs}
     )
-    material = Material(arrays, labels, _steps(panel), design, plan.train, fit, plan.learn.evolution, cost, plan.seed, out)
+    head, sentiment = None, dict(UNAVAILABLE)
+    if texts is not None:
+        head, sentiment = teach_sentiment(texts, design, encoder, test_since=folds[0].test_since, seed=plan.seed, tell=tell)
+    material = Material(arrays, labels, _steps(panel), design, plan.train, fit, plan.learn.evolution, cost, plan.seed, out, head)
     with shop.watched([fold.number for fold in folds], tell):
         side_by_side(partial(_given, material), train_fold, folds, processes=plan.train.processes)
-    lineage = {"identity": identity, **_judged(material, folds, shop)}
+    lineage = {"identity": identity, "sentiment": sentiment, **_judged(material, folds, shop)}
     _write(shop, design, folds, lineage)
     return Trained(out, as_json(lineage))
 
@@ -171,7 +179,15 @@ def _steps(panel: Panel) -> np.ndarray[Any, np.dtype[np.float64]]:
     return step
 
 
-def _identity(plan: Plan, design: ForecastDesign, panel: Panel, arrays: str, dataset: Dataset, folds: Sequence[Fold]) -> dict[str, Any]:
+def _identity(
+    plan: Plan,
+    design: ForecastDesign,
+    panel: Panel,
+    arrays: str,
+    dataset: Dataset,
+    folds: Sequence[Fold],
+    texts: Labelled | None,
+) -> dict[str, Any]:
     """What makes a training this one: everything that its result depends on."""
     found = {
         "version": __version__,
@@ -184,6 +200,7 @@ def _identity(plan: Plan, design: ForecastDesign, panel: Panel, arrays: str, dat
         "fit": plan.learn.fit.model_dump(),
         "evolution": plan.learn.evolution.model_dump(),
         "costs": {"taker_fee": plan.costs.taker_fee, "half_spread": plan.costs.half_spread},
+        **({} if texts is None else {"labelled": texts.identity()}),
     }
     return dict(as_json(found))
 

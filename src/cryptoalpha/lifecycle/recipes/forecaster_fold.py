@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,8 @@ class Material:
     cost: float
     seed: int
     out: Path
+    sentiment: Mapping[str, npt.NDArray[np.float32]] | None = None
+    """Weights of the sentiment head that labelled texts taught; every fold's network is given them, and no market loss moves them."""
 
     @property
     def blocks(self) -> Blocks:
@@ -129,6 +131,8 @@ def _train(material: Material, fold: Fold, shop: Workshop) -> None:
     table = _table(material, scaler)
     net = material.design.build(material.seed + number)
     net.set_linear(torch.from_numpy(ridge_weights(table, fold)[0]).float())
+    if material.sentiment is not None:
+        net.sentiment.load_state_dict({name: torch.from_numpy(values) for name, values in material.sentiment.items()})
     embargo = round(material.train.embargo_days * DAY)
     samples = blocks.samples(fold.train, scaler, known_by=fold.accept_since - embargo, every=material.train.stride_bars)
     looks = blocks.samples(fold.validation, scaler, known_by=fold.test_since - embargo)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from cryptoalpha.lifecycle.recipes.forecaster_sentiment import lines as sentiment_lines
 from cryptoalpha.lifecycle.recipes.tallies import COVERAGES, MEASURES
 
 SHOWN = ("rank_ic", "ic", "accuracy", "three_way", "qlike", "volatility_mae", "ece", "pinball")
@@ -69,7 +70,7 @@ class Trained:
         lines.append(
             flat if self.lineage["converged"] else "not converged: in at least one fold validation loss still fell at the last two looks"
         )
-        return lines
+        return [*lines, *sentiment_lines(self.lineage.get("sentiment"))]
 
     def verdict_lines(self) -> list[str]:
         """The verdict, and what to audit first."""

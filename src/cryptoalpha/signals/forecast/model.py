@@ -30,6 +30,9 @@ from cryptoalpha.signals.text.encoder import EncoderId
 
 KIND = "forecaster"
 
+TAUGHT = "taught by labelled texts"
+"""What a description says of sentiment; where it says nothing, nobody taught the head and it is unavailable."""
+
 _NET = "net/"
 
 
@@ -44,6 +47,8 @@ class ForecastDesign:
     interval: int
     encoder: EncoderId
     pair_representation: bool = True
+    sentiment: bool = False
+    """Whether labelled texts taught the sentiment head; without them it is unavailable."""
 
     def build(self, seed: int) -> Forecaster:
         """A network with first weights."""
@@ -66,6 +71,7 @@ class ForecastDesign:
             "heads": self.heads.model_dump(),
             "pair_representation": self.pair_representation,
             "encoder": self.encoder.as_dict(),
+            **({"sentiment": TAUGHT} if self.sentiment else {}),
             **self.demanded(),
         }
         return dict(plain(described))
@@ -101,6 +107,7 @@ class ForecastDesign:
                 interval=int(held["interval_ns"]),
                 encoder=EncoderId.read(held["encoder"], where),
                 pair_representation=bool(held["pair_representation"]),
+                sentiment=held.get("sentiment") == TAUGHT,
             )
         except (KeyError, TypeError, ValueError, ValidationError):
             raise ModelError(f"{where} does not describe a forecaster", hint=f"train it anew: cryptoalpha train {KIND}") from None

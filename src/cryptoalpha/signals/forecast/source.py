@@ -8,6 +8,9 @@ opinion. A block in which folds change is computed once per fold.
 Value = tanh(location / (2 · strength)), location being the expected move over the longest horizon and strength its root mean square on
 validation bars. Confidence = the calibrated chance that the call of direction over that horizon is right. Impact = location. Quantiles are
 those of the shortest horizon, in units of σ_t √h.
+
+The trace `forecast/sentiment` holds logits of very negative … very positive where an asset had texts. It is NaN where there were none, and
+everywhere if no labelled texts taught the head (`train forecaster --labelled`): then sentiment is unavailable. No opinion is made of it.
 """
 
 from __future__ import annotations
@@ -132,6 +135,8 @@ class ForecastSource:
                     f"fold {number} of {self._folder.path} answered {name} with a number that is not finite",
                     hint="train it anew: cryptoalpha train forecaster",
                 )
+        read = inputs.text_weight[0].numpy() > 0.0 if self._design.sentiment else np.zeros(there.shape, np.bool_)
+        found["sentiment"] = np.where(read[..., None], found["sentiment"], np.float32(np.nan))
         return found
 
     def _nothing(self, frame: Frame) -> Answers:

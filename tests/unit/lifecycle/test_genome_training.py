@@ -155,6 +155,29 @@ def test_the_source_answers_the_test_bars_as_they_were_judged(trained, market):
     assert folder.for_time(folds[0].usable_from - 1) is None
 
 
+def test_climatology_is_how_often_the_levels_held_on_the_validation_bars(trained, market):
+    """Not on the bars that taught: there the levels fit. Recomputed bar by bar from the kept model."""
+    folder, design = open_genome(PLAN.signals.genome.model_copy(update={"model": str(trained)}))
+    panel, folds, _ = genome._folds(PLAN, market, TWO, None)
+    arrays = genome_arrays(Frame(panel, market), design.config.frames)
+    ahead = outcomes(arrays, design.config.horizon_bars)
+    for fold in folds:
+        net = GenomeModel.load(folder, fold.number, design).net
+
+        def held(rows, net=net):
+            said = answers(net, Windows(arrays, design.grid), rows)
+            closes = [np.repeat(reach[rows][..., None], 5, -1) for reach in (ahead.close_below, ahead.close_above)]
+            reach, levels = np.concatenate(closes, -1), np.concatenate((said.supports, said.resistances), -1)
+            return np.where(np.isfinite(reach + levels), reach <= levels, np.nan).reshape(-1, 10)
+
+        judged = folder.lineage["by_fold"][fold.number]["scores"]["hold_brier"]["usual"]["estimate"]
+        happened_so, brier = held(fold.test), {}
+        for name, rows in (("validation", fold.validation), ("train", fold.train)):
+            brier[name] = np.nanmean((np.nanmean(held(rows), axis=0) - happened_so) ** 2)
+        assert judged == pytest.approx(brier["validation"], rel=1e-9)
+        assert judged != pytest.approx(brier["train"], rel=1e-4)
+
+
 def test_what_is_usual_is_counted_on_the_rows_asked_for_only(market):
     panel = build_panel(market, since=0, until=2**62)
     arrays = genome_arrays(Frame(panel, market), ("1h",))

@@ -88,17 +88,13 @@ class Record:
     movement_class: Rows
 
 
-def record(net: MarketGenome, windows: Windows, rows: Rows, *, every: int = 1) -> Record:
-    """What the net says at these rows of the frame, and what came of it.
-
-    Args:
-        every: of how many windows one is asked.
-    """
+def record(net: MarketGenome, windows: Windows, rows: Rows) -> Record:
+    """What the net says at these rows of the frame, and what came of it."""
     found = windows.outcomes
     assert found is not None
     place = {int(row): at for at, row in enumerate(rows)}
     parts: list[tuple[npt.NDArray[Any], ...]] = []
-    for number in windows.holding(rows)[::every]:
+    for number in windows.holding(rows):
         at, columns = _places(windows, int(number), place)
         reading, present = _ask(net, windows, int(number))
         there, asked = present[:, columns], rows[at]  # [A, n]

@@ -42,6 +42,7 @@ from cryptoalpha.signals.genome.model import GenomeDesign, GenomeModel
 from cryptoalpha.signals.genome.targets import Outcomes
 from cryptoalpha.signals.genome.windows import Grid, Windows, WindowSamples
 from cryptoalpha.store.array_file import read_arrays, write_arrays
+from cryptoalpha.store.tables import Floats
 
 MODEL = "genome"
 RESULT = "genome fold result"
@@ -58,9 +59,6 @@ EVERY = 2
 
 LOOKED_AT = 96
 """Validation windows of one look, evenly spread; all of them would take longer than the training between two looks."""
-
-CLIMATE_EVERY = 4
-"""Of how many answered windows of the training stretch one tells how often levels hold there."""
 
 AFTER_CALIBRATION = 860
 """Units of progress."""
@@ -141,12 +139,12 @@ def _train(material: GenomeMaterial, fold: Fold, shop: Workshop) -> None:
     report, samples = _fit(material, fold, net, rows, shop)
     net.eval()
     shop.tell(number, AFTER_FIT, "calibrating")
-    temperature = calibrate(net, record(net, material.answered, fold.validation))
-    climate = record(net, material.answered, rows, every=CLIMATE_EVERY)
+    settled = record(net, material.answered, fold.validation)
+    temperature = calibrate(net, settled)
     shop.tell(number, AFTER_CALIBRATION, "testing")
     said = answers(net, material.answered, fold.test, temperature=temperature)
     truth = happened(material.arrays, material.outcomes, fold.test)
-    columns = tally(said, truth, usual.holding(np.nanmean(climate.held, axis=0)))
+    columns = tally(said, truth, usual.holding(climatology(settled)))
     state: dict[str, Any] = {
         "losses": report.losses.tolist(),
         "validations": report.validations.tolist(),
@@ -180,6 +178,12 @@ def calibrate(net: MarketGenome, found: Record) -> float:
     net.calibrate_hold(*fit_hold_calibration(torch.from_numpy(found.hold), yes, torch.from_numpy(known)))
     logits, classes = np.concatenate((found.trend, found.movement)), np.concatenate((found.trend_class, found.movement_class))
     return fit_temperature(torch.from_numpy(logits), torch.from_numpy(classes))
+
+
+def climatology(found: Record) -> Floats:
+    """How often each of the net's levels held, `[2K]`: on the bars that its own chances of holding are calibrated to, or those chances
+    would win by having seen newer bars; not on bars its levels were fitted to, where they hold more often than later."""
+    return np.asarray(np.nanmean(found.held, axis=0), np.float64)
 
 
 def _fit(material: GenomeMaterial, fold: Fold, net: MarketGenome, rows: Rows, shop: Workshop) -> tuple[FitReport, int]:

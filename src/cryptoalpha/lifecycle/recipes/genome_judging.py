@@ -5,7 +5,7 @@ least four horizons long on average (`resampling.HORIZONS_A_BLOCK`).
 
 - levels: pinball loss in ATR, mean over levels and sides, beside the quantiles of the training stretch ("usual").
 - hold: Brier score of "no close beyond this level within the horizon", on the net's own levels, beside climatology: how often its level of
-  the same rank held in the training stretch.
+  the same rank held on the validation bars, to which the net's own chances are calibrated, too.
 - trend, movement: share of the likeliest class right, logarithmic loss, calibration error, beside the shares of the training stretch.
 - tokens: of bars hidden from the net (in every time frame), for the bar's own frame: accuracy of on/off, balanced accuracy (mean over
   tokens of hit rates for on and off, calling "on" what is likelier than usual), logarithmic loss; beside unigram rates ("usual") and rates

@@ -34,7 +34,7 @@ class Usual:
     above: Floats
     """Of how far the high goes above it, `[K]`."""
     hold: Floats
-    """How often the levels held: first those of `below` and `above`, later the net's own, supports first, `[2K]`."""
+    """How often the levels held: first those of `below` and `above`, later the net's own on its validation bars, supports first, `[2K]`."""
     trend: Floats
     """Share of up, down, sideways, `[3]`."""
     movement: Floats

@@ -16,13 +16,14 @@ from cryptoalpha.data.simulated import simulate
 from cryptoalpha.execution.config import CostConfig
 from cryptoalpha.learn.config import LearnConfig
 from cryptoalpha.lifecycle.config import TrainConfig
-from cryptoalpha.lifecycle.recipes import genome
+from cryptoalpha.lifecycle.recipes import genome, genome_fold
 from cryptoalpha.lifecycle.recipes.forecaster import Period, Plan
 from cryptoalpha.lifecycle.recipes.genome import train_genome
 from cryptoalpha.lifecycle.recipes.genome_answers import answers, happened
 from cryptoalpha.lifecycle.recipes.genome_usual import usual_of
 from cryptoalpha.lifecycle.recipes.workshop import Workshop
 from cryptoalpha.nets.config import GenomeConfig, NetsConfig
+from cryptoalpha.nets.genome.losses import LossWeights
 from cryptoalpha.signals.config import GenomeSignalConfig, SignalsConfig
 from cryptoalpha.signals.frame import Frame
 from cryptoalpha.signals.genome.arrays import genome_arrays
@@ -153,6 +154,19 @@ def test_the_source_answers_the_test_bars_as_they_were_judged(trained, market):
         assert 0.05 < hidden.mean() < 0.2  # one in four bars of every second window
         assert not (hidden[1:] & hidden[:-1]).any()  # the bar before a hidden one was seen
     assert folder.for_time(folds[0].usable_from - 1) is None
+
+
+def test_rare_tokens_teach_more_than_they_choose(market, tmp_path, monkeypatch):
+    """Gradients weigh tokens .5; the looks at validation, which have none, .1."""
+    real, told = genome_fold.genome_loss, set()
+
+    def listening(*given, weights, **more):
+        told.add((torch.is_grad_enabled(), weights))
+        return real(*given, weights=weights, **more)
+
+    monkeypatch.setattr(genome_fold, "genome_loss", listening)
+    train_genome(PLAN, market, Period(folds=1), tmp_path / "genome")
+    assert told == {(True, LossWeights()), (False, LossWeights(tokens=0.1))}
 
 
 def test_climatology_is_how_often_the_levels_held_on_the_validation_bars(trained, market):

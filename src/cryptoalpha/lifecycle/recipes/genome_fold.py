@@ -14,6 +14,7 @@ import multiprocessing
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from cryptoalpha.lifecycle.recipes.genome_usual import Usual, usual_of
 from cryptoalpha.lifecycle.recipes.resampling import Columns
 from cryptoalpha.lifecycle.recipes.workshop import UNITS, Workshop
 from cryptoalpha.nets.genome.calibration import fit_hold_calibration, fit_temperature
-from cryptoalpha.nets.genome.losses import genome_loss
+from cryptoalpha.nets.genome.losses import LossWeights, genome_loss
 from cryptoalpha.nets.genome.market_genome import MarketGenome
 from cryptoalpha.nets.genome.values import GenomeInputs, GenomeTargets
 from cryptoalpha.signals.genome.arrays import GenomeArrays
@@ -59,6 +60,13 @@ EVERY = 2
 
 LOOKED_AT = 96
 """Validation windows of one look, evenly spread; all of them would take longer than the training between two looks."""
+
+TEACH = LossWeights()
+"""Weights of the parts where gradients are taken."""
+
+CHOOSE = LossWeights(tokens=0.1)
+"""Weights of the parts where validation chooses the weights to keep. Balanced, a bar with a rare token counts up to 28 times (1/(2r), r no
+less than sigmoid(−4)), and few validation windows hold few of them: at the .5 that teaches, their luck would choose the levels, too."""
 
 AFTER_CALIBRATION = 860
 """Units of progress."""
@@ -193,8 +201,8 @@ def _fit(material: GenomeMaterial, fold: Fold, net: MarketGenome, rows: Rows, sh
     )
     looks = material.answered.samples(fold.validation, known_by=fold.test_since - embargo, hide=HIDE, seed=material.seed + number)
 
-    def loss(model: nn.Module, batch: Batch) -> torch.Tensor:
-        return genome_loss(model(batch[0]), *batch, token_prior=net.token_prior)[0]
+    def loss(model: nn.Module, batch: Batch, weights: LossWeights = TEACH) -> torch.Tensor:
+        return genome_loss(model(batch[0]), *batch, token_prior=net.token_prior, weights=weights)[0]
 
     report = fit(
         net,
@@ -202,7 +210,7 @@ def _fit(material: GenomeMaterial, fold: Fold, net: MarketGenome, rows: Rows, sh
         samples,
         config=material.fit,
         seed=material.seed + number,
-        validate=validator(loss, looks, material.fit.batch),
+        validate=validator(partial(loss, weights=CHOOSE), looks, material.fit.batch),
         checkpoint=shop.place / f"fit_{number:02d}.checkpoint",
         progress=teller(shop, number),
         labels={"fold": number},

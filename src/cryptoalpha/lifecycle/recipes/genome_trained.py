@@ -42,7 +42,7 @@ class GenomeTrained(Trained):
             met = sum(bool(yes) for yes in judged["gates"].values())
             lines.append(
                 f"fold {fold['number']}, judged {fold['test_since'][:10]} to {fold['test_until'][:10]}: {one['windows']:,} windows in "
-                f"{one['steps']:,} steps, {'converged' if one['converged'] else 'not converged'}; validation {looks}; "
+                f"{one['steps']:,} steps, {'converged' if one['converged'] else 'not converged'}; validation (tokens weighed .1) {looks}; "
                 f"{met} of {len(GATES)} demands met"
             )
         seen, bars = self.lineage["windows"], self.lineage["bars_per_window"]

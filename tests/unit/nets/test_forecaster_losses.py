@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from cryptoalpha.core.errors import ConfigError, DataError, ModelError
+from cryptoalpha.core.errors import DataError, ModelError
 from cryptoalpha.nets.config import HeadsConfig
 from cryptoalpha.nets.forecaster.calibration import COLDEST, HOTTEST, calibrate_temperature, cross_entropy_at
 from cryptoalpha.nets.forecaster.correlation import bin_centres, expected_correlation
@@ -22,7 +22,6 @@ from cryptoalpha.nets.forecaster.losses import (
     forecast_loss_parts,
     pinball,
     qlike,
-    sentiment_loss,
 )
 from cryptoalpha.nets.forecaster.values import Forecast, ForecastTargets
 
@@ -195,18 +194,6 @@ def test_quantiles_begin_as_those_of_a_normal_distribution(shares):
     anchor = min(range(len(shares)), key=lambda place: abs(shares[place] - 0.5))
     found = rising(torch.zeros(()), quantile_start(shares), anchor).tolist()
     assert_allclose([0.5 * (1.0 + math.erf(quantile / math.sqrt(2.0))) for quantile in found], shares, atol=1e-6)
-
-
-def test_sentiment_counts_labelled_texts_only():
-    logits = torch.randn(6, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    classes = torch.tensor([0, 4, -1, 2, -1, 2])
-    known = [0, 1, 3, 5]
-    log_chances = logits.log_softmax(-1)
-    expected = -np.mean([float(log_chances[row, classes[row]]) for row in known])
-    assert_allclose(float(sentiment_loss(logits, classes)), expected, rtol=1e-12)
-    assert float(sentiment_loss(logits, torch.full((6,), -1))) == 0.0
-    with pytest.raises(ConfigError, match="sentiment classes"):
-        sentiment_loss(logits, torch.tensor([5, 0, 0, 0, 0, 0]))
 
 
 @settings(max_examples=15)

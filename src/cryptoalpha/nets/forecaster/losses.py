@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, huber_loss
 
-from cryptoalpha.core.errors import ConfigError, ModelError
+from cryptoalpha.core.errors import ModelError
 from cryptoalpha.nets.config import HeadsConfig
 from cryptoalpha.nets.forecaster.values import Forecast, ForecastTargets
 
@@ -101,23 +101,6 @@ def pinball(predicted: Tensor, realised: Tensor, quantiles: tuple[float, ...]) -
 def correlation_bin(correlation: Tensor, bins: int) -> Tensor:
     """Number of the bin, 0 … bins − 1, of equal width over [−1, 1], int64."""
     return ((correlation + 1.0) * (bins / 2.0)).floor().clamp(0, bins - 1).long()
-
-
-def sentiment_loss(logits: Tensor, classes: Tensor, *, weights: Tensor | None = None) -> Tensor:
-    """Mean cross-entropy of sentiment: logits `[n, classes]`, classes `[n]` int64 (−1 = not labelled), weights `[classes]` if rare ones
-    are to count more.
-
-    Raises:
-        ConfigError: if a class is not among the logits.
-    """
-    if len(classes) and (int(classes.max()) >= logits.shape[-1] or int(classes.min()) < -1):
-        raise ConfigError(
-            f"sentiment classes reach from {int(classes.min())} to {int(classes.max())}, expected −1 … {logits.shape[-1] - 1}"
-        )
-    known = classes >= 0
-    if not bool(known.any()):
-        return logits.sum() * 0.0
-    return cross_entropy(logits[known], classes[known], weight=weights)
 
 
 def _correlation(logits: Tensor, targets: ForecastTargets) -> Tensor:

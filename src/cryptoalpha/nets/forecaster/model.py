@@ -165,7 +165,7 @@ class Forecaster(nn.Module):
         self.assets.temperature.copy_(wanted)
 
     def read_sentiment(self, texts: Tensor) -> Tensor:
-        """Sentiment logits `[…, classes]` of bare text vectors `[…, D]`: how labelled texts train the head."""
+        """Sentiment logits `[…, classes]` of bare text vectors `[…, D]`. Labelled texts alone teach the head (`nets.text.head`)."""
         logits: Tensor = self.sentiment(texts)
         return logits
 

@@ -1,7 +1,8 @@
 """What a trained genome says about rows it has not seen, window by window as the source asks it, and what happened there.
 
 Tokens are asked for in a second pass over every second window in which single bars are hidden, one in four of those that are answered: the
-bar before a hidden one is always seen, so the baseline that looks at the bar before has no unfair advantage.
+bar before a hidden one is always seen, so the baseline that looks at the bar before has no unfair advantage. While the net learns, runs
+of one to four bars are hidden, which is harder.
 """
 
 from __future__ import annotations

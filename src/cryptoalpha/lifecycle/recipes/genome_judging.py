@@ -7,9 +7,10 @@ least four horizons long on average (`resampling.HORIZONS_A_BLOCK`).
 - hold: Brier score of "no close beyond this level within the horizon", on the net's own levels, beside climatology: how often its level of
   the same rank held on the validation bars, to which the net's own chances are calibrated, too.
 - trend, movement: share of the likeliest class right, logarithmic loss, calibration error, beside the shares of the training stretch.
-- tokens: of bars hidden from the net (in every time frame), for the bar's own frame: accuracy of on/off, balanced accuracy (mean over
-  tokens of hit rates for on and off, calling "on" what is likelier than usual), logarithmic loss; beside unigram rates ("usual") and rates
-  given the token of the bar before ("last bar", the harder one).
+- tokens: of single bars hidden from the net (in every time frame), the bar before it seen, which is easier than the runs of one to four
+  bars that are hidden while it learns; for the bar's own frame: accuracy of on/off, balanced accuracy (mean over tokens of hit rates
+  for on and off, calling "on" what is likelier than usual), logarithmic loss; beside unigram rates ("usual") and rates given the token of
+  the bar before ("last bar", the harder one).
 """
 
 from __future__ import annotations
@@ -71,16 +72,16 @@ MEASURES: dict[str, Measure] = {
     "movement_accuracy": Measure("next bar: class right", 1, mean("movement right", "movement n")),
     "movement_log_loss": Measure("next bar: log loss", -1, mean("movement log", "movement n")),
     "movement_ece": Measure("next bar: ECE", -1, calibration_error("movement")),
-    "token_accuracy": Measure("hidden tokens: right", 1, mean("token right", "token n")),
-    "token_balanced": Measure("hidden tokens: balanced", 1, _balanced),
-    "token_log_loss": Measure("hidden tokens: log loss", -1, mean("token log", "token n")),
-    "long_token_log_loss": Measure("longer frames' tokens: log loss", -1, mean("long token log", "long token n")),
+    "token_accuracy": Measure("tokens, single bars hidden: right", 1, mean("token right", "token n")),
+    "token_balanced": Measure("tokens, single bars hidden: balanced", 1, _balanced),
+    "token_log_loss": Measure("tokens, single bars hidden: log loss", -1, mean("token log", "token n")),
+    "long_token_log_loss": Measure("longer frames' tokens, single bars hidden: log loss", -1, mean("long token log", "long token n")),
 }
 """By name, in the order of the table."""
 
 GATES = (
-    ("token_accuracy", USUAL, "masked tokens are called better than by their base rates"),
-    ("token_log_loss", USUAL, "masked tokens surprise it less than their base rates would"),
+    ("token_accuracy", USUAL, "tokens of single hidden bars are called better than by their base rates"),
+    ("token_log_loss", USUAL, "tokens of single hidden bars surprise it less than their base rates would"),
     ("level_pinball", USUAL, "levels are better quantiles than the usual ones"),
     ("hold_brier", USUAL, "it knows better than climatology whether a level holds"),
 )

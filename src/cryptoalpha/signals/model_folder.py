@@ -131,11 +131,6 @@ class ModelFolder:
         moments = np.array([fold.usable_from for fold in self.folds], np.int64)
         return np.asarray(np.searchsorted(moments, known_at, side="right") - 1, np.int64)
 
-    def for_time(self, known_at: int) -> int | None:
-        """The number of the fold that answers what is known at this moment; None before the first may be used."""
-        number = int(self.numbers_at(np.array(known_at, np.int64)))
-        return number if number >= 0 else None
-
     def read(self, number: int) -> Kept:
         """Arrays and state of one fold.
 

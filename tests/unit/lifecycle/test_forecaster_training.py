@@ -127,8 +127,7 @@ def test_the_source_answers_the_test_bars_as_they_were_judged(trained, market, t
         answered = np.isfinite(found)
         assert answered.mean() > 0.9
         np.testing.assert_array_equal(found[answered], judged.location[:, :, -1][answered])
-    assert folder.for_time(folds[0].usable_from - 1) is None
-    assert folder.for_time(folds[1].usable_from) == 1
+    assert folder.numbers_at(np.array([folds[0].usable_from - 1, folds[1].usable_from])).tolist() == [-1, 1]
 
 
 def opinions_over_the_test(folder: Path, market: Dataset) -> tuple[Frame, np.ndarray]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from cryptoalpha.core.errors import ConfigError, ModelError
 from cryptoalpha.nets.config import EvoformerConfig
 from cryptoalpha.nets.evoformer import Causal, Evoformer, EvoformerBlock, Pairs
-from cryptoalpha.nets.evoformer.masks import allowed_keys, has_key, not_ahead, pairs_of, triangle_factor
+from cryptoalpha.nets.evoformer.masks import has_key, not_ahead, pairs_of, triangle_factor
 
 SIZES = EvoformerConfig(sequence_width=8, pair_width=4, head_width=3, heads=2, pair_heads=2, pair_head_width=2, outer_width=3, blocks=2)
 MODES: list[tuple[Causal, Pairs]] = [("none", "shared"), ("columns", "shared"), ("rows", "shared"), ("rows", "per_step")]
@@ -134,9 +134,6 @@ def test_gradients_stay_finite_where_nothing_is_heard(causal, pairs):
 def test_the_rules_of_time_by_hand():
     assert not_ahead(3).tolist() == [[True, False, False], [True, True, False], [True, True, True]]
     keys = torch.tensor([False, True, False])
-    assert allowed_keys(keys, 3, ordered=True).tolist() == [[False, False, False], [False, True, False], [False, True, False]]
-    assert allowed_keys(keys, 3, ordered=False).tolist() == [[False, True, False]]
-    assert allowed_keys(None, 3, ordered=False) is None
     assert has_key(keys, ordered=True).tolist() == [False, True, True]
     assert has_key(keys, ordered=False).tolist() == [True]
     # a_ik b_jk over k ≤ min(i, j): with all ones the sum counts the moments both may know.

@@ -6,9 +6,7 @@ is on, and, for a baseline that is harder to beat, how often after a bar that ha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -53,11 +51,6 @@ class Usual:
     def as_arrays(self) -> dict[str, Floats]:
         """By name."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
-
-    @classmethod
-    def of_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Usual:
-        """What `as_arrays` gave."""
-        return cls(**{field.name: np.asarray(arrays[field.name], np.float64) for field in fields(cls)})
 
 
 def usual_of(arrays: GenomeArrays, outcomes: Outcomes, rows: Rows, *, supports: int, resistances: int, classes: int = 3) -> Usual:

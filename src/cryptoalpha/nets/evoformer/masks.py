@@ -42,14 +42,6 @@ def not_ahead(length: int, device: torch.device | None = None) -> Tensor:
     return torch.ones(length, length, dtype=torch.bool, device=device).tril()
 
 
-def allowed_keys(key_mask: Tensor | None, length: int, *, ordered: bool, device: torch.device | None = None) -> Tensor | None:
-    """Keys a query may see: key mask `[..., L]` and time together, `[..., 1 or L, L]` bool; None if it may see all."""
-    if key_mask is None:
-        return not_ahead(length, device) if ordered else None
-    keys = key_mask.unsqueeze(-2)  # [..., 1, L]
-    return keys & not_ahead(length, keys.device) if ordered else keys
-
-
 def pairs_of(positions: Tensor) -> Tensor:
     """The pairs of two positions that are both there: `[..., N]` → `[..., N, N]`, bool."""
     return positions.unsqueeze(-1) & positions.unsqueeze(-2)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from cryptoalpha.core.time import DAY, HOUR
-from cryptoalpha.signals.text.lexicon import tone_of
 from cryptoalpha.signals.news import NewsTone
+from cryptoalpha.signals.text.lexicon import tone_of
 
 BOOK = {"BTC/USDT": [100.0] * 1_000, "ETH/USDT": [100.0] * 1_000}
 GOOD, BAD, MARKET = "Bitcoin surges", "Ether hacked", "Markets rally"

@@ -107,7 +107,7 @@ def test_both_files_name_every_setting_as_init_would_write_it(file):
 
 def test_the_seed_differs_from_the_defaults_only_where_the_user_said_so():
     seed, defaults = named(read_file_alone(SEED)), named(Settings())
-    assert {name for name in seed if seed[name] != defaults[name]} == {"risk.max_position", "risk.risk_tolerance"}, REMEDY
+    assert {name for name in seed if seed[name] != defaults[name]} == {"nets.preset", "risk.max_position", "risk.risk_tolerance"}, REMEDY
 
 
 def test_production_differs_from_the_seed_only_as_its_header_says():

@@ -233,7 +233,7 @@ def test_ctrl_c_or_the_end_of_the_parent_ends_the_workers_in_the_middle_of_an_it
         workers = [int(parent.stdout.readline()) for _ in range(2)]
         assert all(is_running(worker) for worker in workers)
         parent.send_signal(how)
-        parent.communicate(timeout=20)
+        parent.communicate(timeout=60)
         assert parent.returncode in code
     deadline = time.monotonic() + 10
     while any(is_running(worker) for worker in workers) and time.monotonic() < deadline:

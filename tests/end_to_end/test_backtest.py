@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from cryptoalpha.app.audit import audit, default_path
-from cryptoalpha.app.backtest import RANDOM_SIGNAL, BacktestResult, learn_before, run_backtest, run_identity
+from cryptoalpha.app.backtest import RANDOM_SIGNAL, BacktestResult, decisive_settings, learn_before, run_backtest, run_identity
 from cryptoalpha.app.book import build_fusion
 from cryptoalpha.app.demo import for_simulation
 from cryptoalpha.app.explain import explain
@@ -115,6 +115,18 @@ def test_the_identity_names_what_decides_a_run(market: Dataset) -> None:
     for settings in changed:
         assert run_identity(settings, market, period, names)["config"] != usual["config"]
     assert run_identity(Settings(data={"simulated": {"bars": 999}}), market, period, names) == usual  # it is in the data's fingerprint
+
+
+def test_another_model_in_the_same_folder_makes_another_run(tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    settings = Settings(signals={"sources": ["momentum", "forecast"], "forecast": {"model": str(folder)}})
+    named = Settings(signals={"sources": ["momentum"], "forecast": {"model": str(folder)}})
+    (folder / "model.json").write_text("{}")
+    before, silent = decisive_settings(settings), decisive_settings(named)
+    (folder / "model.json").write_text("{ }")
+    assert decisive_settings(settings) != before
+    assert decisive_settings(named) == silent  # nobody asks it
 
 
 # ── the account ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -6,6 +6,7 @@ baselines on the same bars and costs, a random signal of equal turnover, interva
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +89,22 @@ def decisive_settings(settings: Settings) -> dict[str, object]:
     count as known."""
     sections = {name: getattr(settings, name) for name in ("signals", "fusion", "agent", "risk", "execution")}
     sections |= {"data.files": settings.data.files, "store.bar_gate": settings.store.bar_gate}
-    return {name: section.model_dump(mode="json") for name, section in sections.items()}
+    decisive: dict[str, object] = {name: section.model_dump(mode="json") for name, section in sections.items()}
+    models = model_hashes(settings)
+    return {**decisive, "models": models} if models else decisive
+
+
+def model_hashes(settings: Settings) -> dict[str, str]:
+    """SHA-256 of what describes each trained model that is asked, by setting: a path may hold another model tomorrow.
+
+    A folder's `model.json` holds the hashes of its folds. A file that is not there is left to whoever opens the model.
+    """
+    signals = settings.signals
+    folders: dict[str, str] = {"forecast": signals.forecast.model, "genome": signals.genome.model}
+    files: dict[str, Path] = {name: Path(folder) / "model.json" for name, folder in folders.items() if name in signals.sources and folder}
+    if signals.text.sentiment_model:
+        files["sentiment"] = Path(signals.text.sentiment_model)
+    return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items() if file.is_file()}
 
 
 def run_backtest(

@@ -109,8 +109,15 @@ def tables(result: BacktestResult) -> list[str | Table]:
         f"{len(result.recorder.fills):,} fills; gross {costs.gross:+,.0f} − fees {costs.fees:,.0f} − spread {costs.spread:,.0f} "
         f"− impact {costs.impact:,.0f} + funding {costs.funding_received:+,.0f} = net {costs.net:+,.0f} {card.quote}; "
         f"mean exposure {gross.mean():.0%}",
+        *_silent_sources(result),
         f"run {result.run}, journal {result.digest[:16]}",
     ]
+
+
+def _silent_sources(result: BacktestResult) -> list[str]:
+    """A source that never spoke took no part in what is printed above; a model's folds may begin later than the period."""
+    silent = [tape.source for tape in result.tape.sources if not np.isfinite(tape.value).any()]
+    return [f"no opinion in the whole period: {', '.join(silent)}"] if silent else []
 
 
 def _row(one: Assessment) -> tuple[str, ...]:

@@ -33,11 +33,11 @@ class TrainConfig(Section):
     train_days: Count = 504
     """Days a fold learns from: 72 weeks. Long enough for a bull and a bear market, short enough for a laptop."""
 
-    validation_share: Fraction = 0.15
-    """Share of the training days (0–1), the newest, on which training is stopped and confidence is calibrated."""
+    validation_share: Annotated[float, Field(gt=0.0, le=0.5)] = 0.15
+    """Share of the training days (above 0 up to 0.5), the newest, on which training is stopped and confidence is calibrated."""
 
-    accept_share: Fraction = 0.1
-    """Share of the training days (0–1), between training and validation, on which an evolved generation must not do worse."""
+    accept_share: Annotated[float, Field(ge=0.0, le=0.4)] = 0.1
+    """Share of the training days (0 up to 0.4), between training and validation, on which an evolved generation must not do worse."""
 
     embargo_days: NonNegative = 1.0
     """Days left out between what teaches and what judges, beyond the labels' own horizon."""

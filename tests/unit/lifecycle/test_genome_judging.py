@@ -108,6 +108,8 @@ def test_shuffled_outcomes_take_the_demands_away():
     shuffled = Happened(**{name: part[order] for name, part in vars(truth).items()})
     spoiled = judge_genome(tally(said, shuffled, usual), horizon=4, resamples=300)
     assert not spoiled.beats("token_log_loss", "usual")
+    assert spoiled.loses("token_log_loss", "usual")  # and what is worse is called worse, not only "not shown"
+    assert "Worse than what is usual" in spoiled.verdict()["words"]
     assert not spoiled.beats("level_pinball", "usual")
 
 

@@ -103,7 +103,7 @@ def train_forecaster(
         KeyboardInterrupt: after Ctrl-C; what was reached is kept.
     """
     shop = Workshop(out)
-    old = shop.finished(KIND)
+    old = shop.finished(KIND, fresh=fresh)
     panel, folds = _folds(plan, dataset, period, instruments)
     texts = None if labelled is None else Labelled.read(labelled)
     encoder = open_encoder(plan.signals.text)

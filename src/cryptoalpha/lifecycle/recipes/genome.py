@@ -70,7 +70,7 @@ def train_genome(
         KeyboardInterrupt: after Ctrl-C; what was reached is kept.
     """
     shop = Workshop(out)
-    old = shop.finished(KIND)
+    old = shop.finished(KIND, fresh=fresh)
     panel, folds, design = _folds(plan, dataset, period, instruments)
     begin = max(0, int(folds[0].train[0]) - design.grid.columns)
     arrays = genome_arrays(Frame(panel, dataset, first=begin), design.config.frames, begin=begin)

@@ -106,6 +106,11 @@ class GenomeJudgement:
         found, better = self.differences[measure][baseline], MEASURES[measure].better
         return bool(found.low > 0.0) if better > 0 else bool(found.high < 0.0)
 
+    def loses(self, measure: str, baseline: str) -> bool:
+        """Worse than the baseline, with the whole interval of the difference."""
+        found, better = self.differences[measure][baseline], MEASURES[measure].better
+        return bool(found.high < 0.0) if better > 0 else bool(found.low > 0.0)
+
     @property
     def gates(self) -> dict[str, bool]:
         """Each demand, and whether it is met."""
@@ -116,10 +121,12 @@ class GenomeJudgement:
         met, missed = ([words for words, yes in self.gates.items() if yes is wanted] for wanted in (True, False))
         shown = f"Shown at {LEVEL:.0%}: {'; '.join(met)}. " if met else ""
         words = f"{NET}: {shown}" + (f"Not shown: {'; '.join(missed)}." if missed else "Every demand is met.")
+        if worse := [MEASURES[measure].title for measure, baseline, _ in GATES if self.loses(measure, baseline)]:
+            words += f" Worse than what is usual, with the whole interval: {'; '.join(worse)}."
         suspects = [name for name in ("trend_accuracy", "movement_accuracy") if self.scores[name][NET].estimate > TOO_GOOD_ACCURACY]
         names = " and ".join(MEASURES[name].title for name in suspects)
         advice = f"{names} above {TOO_GOOD_ACCURACY:.0%}: look for a leak (cryptoalpha audit) before believing it" if suspects else ""
-        return {"promoted": not missed, "reasons": missed, "words": words, "audit_first": advice}
+        return {"promoted": not missed, "reasons": [f"not shown: {one}" for one in missed], "words": words, "audit_first": advice}
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values."""

@@ -10,6 +10,7 @@ put back by whoever comes next.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import threading
@@ -56,11 +57,11 @@ class Workshop:
     def _previous(self) -> Path:
         return self.out.with_name(f"{self.out.name}.previous")
 
-    def finished(self, kind: str) -> Mapping[str, Any] | None:
+    def finished(self, kind: str, *, fresh: bool = False) -> Mapping[str, Any] | None:
         """The lineage of the model that lies at `out`; None if nothing lies there.
 
         Raises:
-            ConfigError: if something else lies there.
+            ConfigError: if something else lies there, or a damaged model that is not to be replaced (`fresh`).
         """
         self._mend()
         if not self.out.exists():
@@ -68,12 +69,22 @@ class Workshop:
         try:
             content = json.loads((self.out / "model.json").read_text(encoding="utf-8"))
             if content["kind"] == kind:
-                return dict(content["lineage"])
+                lineage, is_damaged = dict(content["lineage"]), self._is_damaged(content["folds"])
+                if not is_damaged or fresh:
+                    return lineage
+                raise ConfigError(f"{self.out} holds a damaged {kind}: a fold is missing or was changed", hint="replace it with --fresh")
         except (OSError, ValueError, KeyError, TypeError):
             pass
         if self.out.is_dir() and not any(self.out.iterdir()):
             return None
-        raise ConfigError(f"{self.out} exists and is no {kind}", hint="choose another folder with --out; this one is left as it is")
+        raise ConfigError(
+            f"{self.out} exists and is no {kind}", hint="choose another folder with --out, or remove this one if it is a damaged model"
+        )
+
+    def _is_damaged(self, folds: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether a fold is missing or is not the file that `model.json` speaks of; then the model is no model and may be replaced."""
+        files = [(self.out / str(fold["file"]), fold["sha256"]) for fold in folds]
+        return any(not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != expected for file, expected in files)
 
     def open(self, identity: Mapping[str, Any], *, fresh: bool) -> None:
         """Begin, or go on with what an interrupted training of the same identity (JSON values) left.

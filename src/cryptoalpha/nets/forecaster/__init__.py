@@ -7,3 +7,9 @@
 `values` is what goes in and comes out, `model` the network, `losses` its teachers, `calibration` and `correlation` what is done with its
 answers.
 """
+
+from cryptoalpha.nets.forecaster.losses import forecast_loss
+from cryptoalpha.nets.forecaster.model import Forecaster
+from cryptoalpha.nets.forecaster.values import Forecast, ForecastInputs, ForecastTargets
+
+__all__ = ["Forecast", "ForecastInputs", "ForecastTargets", "Forecaster", "forecast_loss"]

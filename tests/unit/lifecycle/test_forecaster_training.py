@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -251,8 +252,7 @@ def test_what_lies_there_already_is_kept(trained, market, tmp_path):
 
 def test_a_kill_between_the_two_renames_loses_neither_folder(trained, tmp_path):
     shop = Workshop(tmp_path / "model")
-    (tmp_path / "model.previous").mkdir()
-    (tmp_path / "model.previous" / "model.json").write_text((trained / "model.json").read_text())
+    shutil.copytree(trained, tmp_path / "model.previous")
     assert shop.finished(KIND) is not None  # the old one is back in its place
     assert shop.out.exists()
     assert not (tmp_path / "model.previous").exists()

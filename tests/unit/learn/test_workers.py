@@ -200,7 +200,7 @@ def test_what_cannot_be_sent_is_refused_before_anything_runs(tasks):
 
 
 PARENT = """
-import os, sys, time
+import os, signal, sys, time
 from cryptoalpha.learn.workers import LocalProcesses
 
 def begin():
@@ -211,6 +211,7 @@ def sleep(state, item):
     time.sleep(60)
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs the tests in the background has it ignored
     with LocalProcesses(2, begin) as workers:
         workers.map(sleep, [1, 2])
 """

@@ -1,14 +1,19 @@
-"""How far the training of a fold is: told while it runs, and judged once it has ended. Shared by the recipes of all networks."""
+"""How far the training of a fold is: begun once, told while it runs, judged when it has ended. Shared by the recipes of all networks."""
 
 from __future__ import annotations
 
+import multiprocessing
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from cryptoalpha.learn.fit import FitProgress, FitReport
-from cryptoalpha.lifecycle.recipes.workshop import Workshop
+from cryptoalpha.learn.fit import FitInterrupted, FitProgress, FitReport
+from cryptoalpha.lifecycle.recipes.folds import Fold
+from cryptoalpha.lifecycle.recipes.workshop import UNITS, Workshop
 
 FLAT = 1e-3
 """Share by which a look must lower the best validation loss to count as a fall."""
@@ -18,6 +23,31 @@ FLAT_LOOKS = 2
 
 AFTER_FIT = 800
 """Units of progress (of `workshop.UNITS`) at which the gradients are done."""
+
+
+def result_file(shop: Workshop, fold: Fold) -> Path:
+    """Where a fold's result lies once it is done."""
+    return shop.place / f"result_{fold.number:02d}.safetensors"
+
+
+def train_once(shop: Workshop, fold: Fold, train: Callable[[], None]) -> None:
+    """Train a fold whose result does not lie in the workshop yet, on one thread.
+
+    In a worker process a signal ends it with its checkpoint written: the parent was interrupted, too, and says so.
+
+    Raises:
+        FitInterrupted: after Ctrl-C, in this process.
+    """
+    if result_file(shop, fold).exists():
+        shop.tell(fold.number, UNITS, "done")
+        return
+    torch.set_num_threads(1)
+    try:
+        train()
+    except FitInterrupted:
+        if multiprocessing.parent_process() is not None:
+            sys.exit(130)
+        raise
 
 
 def converged(validations: npt.NDArray[np.float64]) -> bool:

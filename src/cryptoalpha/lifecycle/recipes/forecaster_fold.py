@@ -6,8 +6,6 @@ not trained again; one that was interrupted goes on from its checkpoints, to the
 
 from __future__ import annotations
 
-import multiprocessing
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +18,11 @@ from torch import nn
 
 from cryptoalpha.core.time import DAY
 from cryptoalpha.learn.config import EvolutionConfig, FitConfig
-from cryptoalpha.learn.fit import FitInterrupted, fit
+from cryptoalpha.learn.fit import fit
 from cryptoalpha.lifecycle.config import TrainConfig
 from cryptoalpha.lifecycle.recipes.baselines import NAMES, Table, baseline, is_installed, ridge_weights
 from cryptoalpha.lifecycle.recipes.evolving import cached, evolve_moves
-from cryptoalpha.lifecycle.recipes.fold_progress import AFTER_FIT, converged, teller, windows_seen
+from cryptoalpha.lifecycle.recipes.fold_progress import AFTER_FIT, converged, result_file, teller, train_once, windows_seen
 from cryptoalpha.lifecycle.recipes.folds import Fold
 from cryptoalpha.lifecycle.recipes.position_rule import Stretch
 from cryptoalpha.lifecycle.recipes.predictions import Outcomes, Predictions, classes_of
@@ -98,21 +96,7 @@ def train_fold(material: Material, fold: Fold) -> None:
         FitInterrupted: after Ctrl-C, in this process.
     """
     shop = Workshop(material.out)
-    if result_file(shop, fold).exists():
-        shop.tell(fold.number, UNITS, "done")
-        return
-    torch.set_num_threads(1)
-    try:
-        _train(material, fold, shop)
-    except FitInterrupted:
-        if multiprocessing.parent_process() is not None:
-            sys.exit(130)  # the parent was interrupted, too, and says so
-        raise
-
-
-def result_file(shop: Workshop, fold: Fold) -> Path:
-    """Where a fold's result lies once it is done."""
-    return shop.place / f"result_{fold.number:02d}.safetensors"
+    train_once(shop, fold, lambda: _train(material, fold, shop))
 
 
 def read_result(shop: Workshop, fold: Fold) -> tuple[list[Predictions], dict[str, Any]]:

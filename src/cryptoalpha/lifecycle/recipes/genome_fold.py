@@ -10,8 +10,6 @@ not trained again; one that was interrupted goes on from its checkpoint, to the 
 
 from __future__ import annotations
 
-import multiprocessing
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -25,9 +23,9 @@ from torch import nn
 
 from cryptoalpha.core.time import DAY
 from cryptoalpha.learn.config import FitConfig
-from cryptoalpha.learn.fit import FitInterrupted, FitReport, fit
+from cryptoalpha.learn.fit import FitReport, fit
 from cryptoalpha.lifecycle.config import TrainConfig
-from cryptoalpha.lifecycle.recipes.fold_progress import AFTER_FIT, converged, teller, windows_seen
+from cryptoalpha.lifecycle.recipes.fold_progress import AFTER_FIT, converged, result_file, teller, train_once, windows_seen
 from cryptoalpha.lifecycle.recipes.folds import Fold
 from cryptoalpha.lifecycle.recipes.genome_answers import Record, answers, happened, record
 from cryptoalpha.lifecycle.recipes.genome_tallies import tally
@@ -113,26 +111,12 @@ def train_genome_fold(material: GenomeMaterial, fold: Fold) -> None:
         FitInterrupted: after Ctrl-C, in this process.
     """
     shop = Workshop(material.out)
-    if genome_result_file(shop, fold).exists():
-        shop.tell(fold.number, UNITS, "done")
-        return
-    torch.set_num_threads(1)
-    try:
-        _train(material, fold, shop)
-    except FitInterrupted:
-        if multiprocessing.parent_process() is not None:
-            sys.exit(130)  # the parent was interrupted, too, and says so
-        raise
-
-
-def genome_result_file(shop: Workshop, fold: Fold) -> Path:
-    """Where a fold's result lies once it is done."""
-    return shop.place / f"result_{fold.number:02d}.safetensors"
+    train_once(shop, fold, lambda: _train(material, fold, shop))
 
 
 def read_genome_result(shop: Workshop, fold: Fold) -> tuple[Columns, dict[str, Any]]:
     """The per-moment sums of the fold's test bars, and how training went."""
-    arrays, state = read_arrays(genome_result_file(shop, fold), kind=RESULT)
+    arrays, state = read_arrays(result_file(shop, fold), kind=RESULT)
     return {name: array.astype(np.float64) for name, array in arrays.items()}, state
 
 
@@ -170,7 +154,7 @@ def _train(material: GenomeMaterial, fold: Fold, shop: Workshop) -> None:
     lineage = {"fold": fold.as_dict(), "converged": state["converged"]}
     file = GenomeModel(material.design, net, fold.usable_from, temperature, lineage).save(shop.draft, number)
     state["file"] = {"file": file.file, "usable_from": file.usable_from, "sha256": file.sha256}
-    write_arrays(genome_result_file(shop, fold), columns, state, kind=RESULT)
+    write_arrays(result_file(shop, fold), columns, state, kind=RESULT)
     shop.tell(number, UNITS, "done")
 
 

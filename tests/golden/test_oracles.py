@@ -91,7 +91,7 @@ def event_path(panel, units, fill):
         stamp = {"happened_at": step.at, "known_at": step.at, "instrument": INSTRUMENT}
         decision = Decision(**stamp, agent="ema cross", target_weight=wanted, confidence=1.0, reason="")
         states = {INSTRUMENT: MarketState(**stamp, price=step.close[0], volatility=0.6)}
-        (order,) = gate.review(step.at, [decision], events=[t], states=states, portfolio=book)
+        (order,) = gate.review(step.at, [decision], events=[t], states=states, portfolio=book).verdicts
         assert isinstance(order, Order)
         orders.append((t, order.side, order.quantity))
         broker.submit(order, t)

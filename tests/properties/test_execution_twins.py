@@ -81,7 +81,7 @@ def event_path(panel, weights, config, gate_config, rules, funding):
             if step.present[a]
         }
         verdicts = gate.review(step.at, decisions, events=range(len(decisions)), states=states, portfolio=book, pending=broker.pending())
-        for verdict in verdicts:
+        for verdict in verdicts.verdicts:
             if isinstance(verdict, Order):
                 ordered[t, panel.instruments.index(verdict.instrument)] = float(verdict.quantity) * (1 if verdict.side == "buy" else -1)
                 broker.submit(verdict, t)

@@ -151,5 +151,5 @@ def test_a_cap_nobody_considered_closes_the_short_way(monkeypatch):
         **STAMP, cash=Decimal(80_000), positions=(("C/USDT", Decimal(1)),), equity=Decimal(100_000), peak_equity=Decimal(100_000)
     )
     wanted = Decision(**STAMP, instrument="C/USDT", agent="x", target_weight=0.2, confidence=1.0, reason="")
-    (order,) = gate.review(NOW, [wanted], events=[7], states={"C/USDT": state}, portfolio=book)
+    (order,) = gate.review(NOW, [wanted], events=[7], states={"C/USDT": state}, portfolio=book).verdicts
     assert (order.side, order.quantity, order.binding_limit) == ("sell", Decimal(1), "forbid")

@@ -68,7 +68,7 @@ class Case:
         known = {
             n: MarketState(**stamp, instrument=n, price=self.prices[n], volatility=v) for n, v in zip(NAMES, volatilities, strict=True)
         }
-        self.verdicts = gate.review(1, decisions, events=range(len(decisions)), states=known, portfolio=book)
+        self.verdicts = gate.review(1, decisions, events=range(len(decisions)), states=known, portfolio=book).verdicts
         self.orders = {v.instrument: v for v in self.verdicts if isinstance(v, Order)}
         self.after = {
             n: q + (0 if n not in self.orders else self.orders[n].quantity * (1 if self.orders[n].side == "buy" else -1))

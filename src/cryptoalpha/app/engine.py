@@ -13,6 +13,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
 import msgspec
 
@@ -21,6 +22,7 @@ from cryptoalpha.core.errors import LookAheadError
 from cryptoalpha.core.time import DAY, iso
 from cryptoalpha.core.values import (
     ROW_SHIFT,
+    Alarm,
     Decision,
     Fill,
     FundingPayment,
@@ -37,7 +39,7 @@ from cryptoalpha.decisions.fusion import Fusion
 from cryptoalpha.decisions.rule_agent import Agent
 from cryptoalpha.execution.broker import BarStep, Broker
 from cryptoalpha.execution.portfolio import Portfolio
-from cryptoalpha.risk.gate import RiskGate
+from cryptoalpha.risk.gate import Review, RiskGate
 from cryptoalpha.store.journal import Journal
 
 
@@ -57,8 +59,22 @@ class StepOutcome(msgspec.Struct, gc=False):
     portfolio: PortfolioState
     fused: Sequence[FusedSignal]
     decisions: Sequence[Decision]
-    reviewed: Sequence[Order | Refusal]
+    review: Review
     happened: Sequence[Fill | FundingPayment | Refusal]
+
+
+class Watchdog(Protocol):
+    """Looks for drift while the loop runs. It may say something; it changes nothing."""
+
+    def look(
+        self,
+        step: Step,
+        portfolio: PortfolioState,
+        fused: Sequence[FusedSignal],
+        happened: Sequence[Fill | FundingPayment | Refusal],
+    ) -> Sequence[Alarm]:
+        """What is not as it was. The same steps must give the same alarms: they are journaled with the step."""
+        ...
 
 
 class Engine:
@@ -66,6 +82,7 @@ class Engine:
 
     Args:
         auto_trading: where False, decisions are journaled and nothing is sent to the broker.
+        watchdog: looks for drift; None looks for none.
 
     Raises (from `step`):
         LookAheadError: if a state or signal is known after the clock.
@@ -83,10 +100,11 @@ class Engine:
         portfolio: Portfolio,
         journal: Journal,
         auto_trading: bool = True,
+        watchdog: Watchdog | None = None,
     ) -> None:
         self.clock, self.fusion, self.agent, self.gate = clock, fusion, agent, gate
         self.broker, self.portfolio, self.journal = broker, portfolio, journal
-        self.auto_trading = auto_trading
+        self.auto_trading, self.watchdog = auto_trading, watchdog
         self.steps = 0
         self._day = -1
 
@@ -114,16 +132,22 @@ class Engine:
         if happened or now // DAY != self._day:  # between changes it can be recomputed from the bars
             values.append(portfolio)
             self._day = now // DAY
-        fused, decisions, reviewed = self._think(now, row << ROW_SHIFT, step, states, portfolio, values)
-        if reviewed:
-            first_order = (row << ROW_SHIFT) + len(values)
-            values += reviewed
-            self.journal.append(now, values)
-            self._send(reviewed, first_order)
-        else:
-            self.journal.append(now, values)
+        bar = step.bar
+        self.gate.observe(bar.at, bar.interval, bar.instruments, bar.close, bar.volume)
+        fused, decisions, review = self._think(now, row << ROW_SHIFT, step, states, portfolio, values)
+        values += review.sizings
+        values += review.events
+        if review.state is not None:
+            values.append(review.state)
+        if self.watchdog is not None:
+            values += self.watchdog.look(step, portfolio, fused, happened)
+        first_verdict = (row << ROW_SHIFT) + len(values)
+        values += review.verdicts
+        self.journal.append(now, values)
+        if review.verdicts:
+            self._send(review.verdicts, first_verdict)
         self.steps += 1
-        return StepOutcome(row, portfolio, fused, decisions, reviewed, happened)
+        return StepOutcome(row, portfolio, fused, decisions, review, happened)
 
     def _send(self, reviewed: Sequence[Order | Refusal], first: int) -> None:
         """Hand the orders to the broker. `first` is the event id of the first verdict."""
@@ -141,8 +165,8 @@ class Engine:
         states: dict[str, MarketState],
         portfolio: PortfolioState,
         values: list[Travelling],
-    ) -> tuple[list[FusedSignal], list[Decision], list[Order | Refusal]]:
-        """States and signals → fused → decisions → orders and refusals; appends all but the last to the row in the making.
+    ) -> tuple[list[FusedSignal], list[Decision], Review]:
+        """States and signals → fused → decisions → orders and refusals; appends all but what risk says to the row in the making.
 
         `base` is the event id of the row's first value: what is appended at place i has the id `base + i`.
         """
@@ -163,8 +187,8 @@ class Engine:
         values += fused
         values += decisions
         if not self.auto_trading:
-            return fused, decisions, []
-        reviewed = self.gate.review(
+            return fused, decisions, Review([])
+        review = self.gate.review(
             now,
             decisions,
             events=range(first_decision, base + len(values)),
@@ -172,7 +196,7 @@ class Engine:
             portfolio=portfolio,
             pending=self.broker.pending(),
         )
-        return fused, decisions, reviewed
+        return fused, decisions, review
 
 
 @contextmanager

@@ -50,7 +50,7 @@ class Recorder:
         self.last = outcome.portfolio
         if outcome.happened:
             self._note_events(outcome, len(step.references))
-        for verdict in outcome.reviewed:
+        for verdict in outcome.review.verdicts:
             if type(verdict) is Order:
                 self.orders += 1
                 if verdict.binding_limit:

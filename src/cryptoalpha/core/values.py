@@ -196,6 +196,8 @@ class Decision(Value, frozen=True, kw_only=True):
     reason: str
     fused: int | None = None
     """Event id of the fused signal."""
+    expected_return: float | None = None
+    """Expected return per year over cash, a signed fraction, that the size rests on; None where the agent names none."""
 
 
 class Order(Value, frozen=True, kw_only=True):
@@ -230,6 +232,64 @@ class Refusal(Value, frozen=True, kw_only=True):
     rule: str
     message: str
     decision: int | None = None
+
+
+class Sizing(Value, frozen=True, kw_only=True):
+    """How the risk gate came from the size an agent wanted to the one it allowed. Sizes are signed fractions of equity."""
+
+    instrument: str
+    requested: float
+    held: float
+    """What the book held when it was asked."""
+    allowed: float
+    cuts: tuple[tuple[str, float], ...]
+    """Every limit that allowed less than was requested, and the size it allowed (≥ 0); then every multiplier below 1 and the size it left.
+    """
+    binding: str
+    """The limit that decided; empty where nothing was cut."""
+    decision: int | None = None
+
+
+class RiskEvent(Value, frozen=True, kw_only=True):
+    """A limit, a breaker or the kill switch changed its state."""
+
+    rule: str
+    """`kill_switch`, `drawdown_ladder`, `daily_loss` or the name of a breaker."""
+    state: str
+    """Kill switch: `armed`, `tripping`, `tripped`. Breaker: `closed`, `open`, `half_open`. Ladder: its rung. Daily loss: `normal`,
+    `reduce_only`."""
+    message: str
+    instrument: str = ""
+    """Empty where it concerns the whole book."""
+
+
+class RiskState(Value, frozen=True, kw_only=True):
+    """Where the book stands against its limits."""
+
+    limits: tuple[tuple[str, float, float], ...]
+    """Name, what is used of it, how much is allowed; both in the limit's own unit."""
+    exposure: float
+    """Share of the wanted and allowed size that ladder and regime leave, 0–1."""
+    mode: Literal["armed", "reduce_only", "tripping", "tripped"]
+    value_at_risk: float
+    """Of the whole book over the next day at `level`, a positive fraction of equity; NaN where unknown."""
+    expected_shortfall: float
+    level: float
+
+
+class Alarm(Value, frozen=True, kw_only=True):
+    """A detector says that something is not as it was. It proposes; it never trades."""
+
+    detector: str
+    subject: str
+    """What was watched: `prediction`, `calibration`, `returns`, a feature's name …"""
+    tier: Literal["breaker", "retrain", "champion"]
+    """What it is evidence for: stop entering (minutes), train anew (days), question the champion (months)."""
+    statistic: float
+    threshold: float
+    run_length: float
+    """Mean number of observations between false alarms that the threshold was set to."""
+    message: str
 
 
 class Fill(Value, frozen=True, kw_only=True):
@@ -305,5 +365,9 @@ Travelling = (
     | FundingPayment
     | PortfolioState
     | InstrumentRules
+    | Sizing
+    | RiskEvent
+    | RiskState
+    | Alarm
 )
 """Everything the journal can hold."""

@@ -16,9 +16,11 @@ import math
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
+import msgspec
+
 from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.core.time import MINUTE
-from cryptoalpha.core.values import Decision, InstrumentRules, MarketState, Order, PortfolioState, Refusal
+from cryptoalpha.core.values import Decision, InstrumentRules, MarketState, Order, PortfolioState, Refusal, RiskEvent, RiskState, Sizing
 from cryptoalpha.risk import drawdown_stop
 from cryptoalpha.risk.book import Book, Proposal, only_reduces
 from cryptoalpha.risk.caps import CAPS
@@ -30,6 +32,18 @@ from cryptoalpha.risk.standstill import CONSIDERED, Standstill
 Verdict = Order | Refusal
 ZERO = Decimal(0)
 NOTHING: Mapping[str, Decimal] = {}
+
+
+class Review(msgspec.Struct, gc=False):
+    """What one review came to. `verdicts` are acted on; the rest is journaled so that each cut can be explained.
+
+    `state` is given where it should be journaled: with an order, a fill or at the first review of a day.
+    """
+
+    verdicts: list[Verdict]
+    sizings: list[Sizing] = []
+    events: list[RiskEvent] = []
+    state: RiskState | None = None
 
 
 class RiskGate:
@@ -59,6 +73,16 @@ class RiskGate:
         """Lift the drawdown stop and count from present equity."""
         self.stop.resume(portfolio)
 
+    def observe(self, at: int, interval: int, instruments: Sequence[str], close: Sequence[float], volume: Sequence[float]) -> None:
+        """Take in one closed bar of the market, whether anything is decided on it or not. NaN where a bar is absent.
+
+        Args:
+            at: when the bar was known, UTC ns.
+            interval: its length, ns.
+            close: last prices, one per instrument.
+            volume: traded in the bar, base units.
+        """
+
     def review(
         self,
         at: int,
@@ -68,7 +92,7 @@ class RiskGate:
         states: Mapping[str, MarketState],
         portfolio: PortfolioState,
         pending: Mapping[str, Decimal] = NOTHING,
-    ) -> list[Verdict]:
+    ) -> Review:
         """Judge all decisions of one moment together.
 
         Args:
@@ -82,6 +106,17 @@ class RiskGate:
         Raises:
             ConfigError: if there are not as many events as decisions.
         """
+        return Review(self._judge(at, decisions, events, states, portfolio, pending))
+
+    def _judge(
+        self,
+        at: int,
+        decisions: Sequence[Decision],
+        events: Sequence[int],
+        states: Mapping[str, MarketState],
+        portfolio: PortfolioState,
+        pending: Mapping[str, Decimal],
+    ) -> list[Verdict]:
         halted = self.stop.watch(at, portfolio)
         if not decisions and not (halted and (portfolio.positions or pending)):
             return []

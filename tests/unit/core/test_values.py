@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from cryptoalpha.core.errors import ConfigError, DataError
 from cryptoalpha.core.values import (
+    Alarm,
     Bar,
     ChainReading,
     Decision,
@@ -26,7 +27,10 @@ from cryptoalpha.core.values import (
     PortfolioState,
     Post,
     Refusal,
+    RiskEvent,
+    RiskState,
     Signal,
+    Sizing,
     Travelling,
     event_id,
     format_event_id,
@@ -96,6 +100,36 @@ EXAMPLES: list[Travelling] = [
         lot=Decimal("0.00001"),
         tick=Decimal("0.01"),
         min_notional=Decimal(5),
+    ),
+    Sizing(
+        **AT,
+        instrument="BTC/USDT",
+        requested=0.4,
+        held=0.1,
+        allowed=0.125,
+        cuts=(("position_cap", 0.25), ("drawdown_ladder", 0.125)),
+        binding="position_cap",
+        decision=4,
+    ),
+    RiskEvent(**AT, rule="kill_switch", state="tripping", message="by hand"),
+    RiskState(
+        **AT,
+        limits=(("gross_cap", 0.5, 0.98),),
+        exposure=0.75,
+        mode="armed",
+        value_at_risk=0.02,
+        expected_shortfall=0.03,
+        level=0.975,
+    ),
+    Alarm(
+        **AT,
+        detector="cusum",
+        subject="returns",
+        tier="champion",
+        statistic=18.0,
+        threshold=17.34,
+        run_length=730.0,
+        message="returns fell",
     ),
 ]
 DECODER = msgspec.msgpack.Decoder(Travelling)

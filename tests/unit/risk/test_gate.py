@@ -60,7 +60,7 @@ def review(config, decisions, book=None, *, known=None, pending=None, venue=None
         states=states() if known is None else known,
         portfolio=book or portfolio(),
         pending=pending or {},
-    )
+    ).verdicts
 
 
 def test_an_entry_becomes_an_order_of_that_share_of_equity():
@@ -240,7 +240,7 @@ def test_the_same_review_gives_the_same_orders():
 
 def test_two_accounts_never_share_an_order_id():
     one, other = (
-        RiskGate(LOOSE, rules(), account=name).review(NOW, [decide(0.3)], events=[1], states=states(), portfolio=portfolio())
+        RiskGate(LOOSE, rules(), account=name).review(NOW, [decide(0.3)], events=[1], states=states(), portfolio=portfolio()).verdicts
         for name in ("a", "b")
     )
     assert one[0].client_id != other[0].client_id

@@ -115,8 +115,8 @@ def run_loop(panel: Panel, units: Floats, journal: Journal, *, fill: FillRule, f
         if now is not last:  # the very same object while nothing is held: a Decimal becomes a float through text
             last, last_float = now, float(now)
         equity.append(last_float)
-        if outcome.reviewed:
-            orders.extend((engine.steps - 1, order.side, order.quantity) for order in outcome.reviewed if isinstance(order, Order))
+        if outcome.review.verdicts:
+            orders.extend((engine.steps - 1, order.side, order.quantity) for order in outcome.review.verdicts if isinstance(order, Order))
         if outcome.happened:
             fills.extend(event for event in outcome.happened if isinstance(event, Fill))
 

@@ -1,0 +1,346 @@
+"""What the gate remembers of the market: daily returns, their volatility, how instruments move together, and what is traded in a day.
+
+Fed with every closed bar, it works at day boundaries only: the close of a day is the last price known at or before 00:00 UTC. Everything is
+computed from bars already observed, in order, so one pass over the same bars always gives the same numbers, and bars to come change none.
+
+* Volatility: `v' = λ v + (1 − λ) r²` from the mean of the first 20 squares (RiskMetrics, 1996).
+* Scenarios: each past day divided by the volatility that was expected of it, times the present one (filtered historical simulation:
+  Barone-Adesi, Giannopoulos & Vosper, 1999). Rows are days, so what fell together falls together.
+* A day on which nothing was heard of an instrument has no return; the next return spans g days and counts as `r / √g`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryptoalpha.core.seeds import stream
+from cryptoalpha.core.time import DAY, DAYS_PER_YEAR
+from cryptoalpha.risk.config import TailConfig
+
+Floats = NDArray[np.float64]
+
+START_DAYS = 20
+"""Days whose mean square starts the volatility."""
+
+VALUE_DAYS = 30
+"""Days over which the traded value is taken."""
+
+NORMAL_POINTS = 2_000
+"""Scenarios of method `normal`."""
+
+NAN = math.nan
+
+
+class MarketMemory:
+    """See the module header.
+
+    Args:
+        config: method, days remembered and the decay of the volatility.
+    """
+
+    def __init__(self, config: TailConfig) -> None:
+        self.config = config
+        self._place: dict[str, int] = {}
+        self._instruments: Sequence[str] = ()
+        self._places: list[int] = []
+        # the day that is running: last prices stay, the rest begins anew at midnight
+        self._at, self._day = 0, 0
+        self._last: list[float] = []
+        self._value: list[float] = []
+        self._fresh: list[bool] = []
+        # the days that are over
+        self._returns = _Days(config.history_days)
+        self._scores = _Days(config.history_days)  # returns / the volatility expected of their day
+        self._values = _Days(VALUE_DAYS)
+        self._close = np.empty(0)
+        self._close_day = np.empty(0, np.int64)
+        self._variance = np.empty(0)
+        self._first: list[list[tuple[int, float]]] = []  # (row, return) until there are enough to start the variance
+        self._rows = 0
+        self._shapes: dict[tuple[str, ...], _Shape] = {}
+        self._correlations: dict[tuple[str, ...], Floats] = {}
+
+    def observe(self, at: int, interval: int, instruments: Sequence[str], close: Sequence[float], volume: Sequence[float]) -> None:
+        """Take in one closed bar of the market. A price that is NaN, infinite or not positive counts as absent.
+
+        Args:
+            at: when the bar was known, UTC ns, not before the last one.
+            interval: its length, ns.
+            instruments: names, of which new ones may come at any time.
+            close: last prices, one per instrument.
+            volume: traded in the bar, base units.
+        """
+        if at > self._day * DAY:
+            self._end_day()
+            self._day = max(self._day, -(-at // DAY))
+        self._at = at
+        if instruments is not self._instruments:
+            self._places = [self._place_of(name) for name in instruments]
+            self._instruments = instruments
+        days = interval // DAY or 1  # what a bar of several days traded is spread over them
+        last, value, fresh = self._last, self._value, self._fresh
+        for place, price, units in zip(self._places, close, volume, strict=True):
+            if 0.0 < price < math.inf:
+                last[place] = price
+                value[place] += price * units / days
+                fresh[place] = True
+
+    def last_price(self, name: str) -> float:
+        """The last close known; NaN before the first."""
+        place = self._place.get(name)
+        return NAN if place is None else self._last[place]
+
+    def daily_volatility(self, name: str) -> float:
+        """Standard deviation expected of the next day's return; NaN before `START_DAYS` returns are known."""
+        self._settle()
+        place = self._place.get(name)
+        return NAN if place is None else math.sqrt(self._variance[place])
+
+    def days(self, name: str) -> int:
+        """Daily returns remembered of it."""
+        self._settle()
+        place = self._place.get(name)
+        return 0 if place is None else int(np.count_nonzero(~np.isnan(self._returns.window[:, place])))
+
+    def daily_returns(self, name: str) -> Floats:
+        """Its remembered daily returns, oldest first, `[n]`."""
+        self._settle()
+        place = self._place.get(name)
+        if place is None:
+            return np.empty(0)
+        column = self._returns.window[:, place]
+        return column[~np.isnan(column)]
+
+    def daily_value(self, names: Sequence[str]) -> Floats:
+        """What is traded in a day, quote units: the median of the last `VALUE_DAYS` days, `[A]`; NaN where no full day is known."""
+        self._settle()
+        found = np.full(len(names), NAN)
+        for column, name in enumerate(names):
+            place = self._place.get(name)
+            if place is not None:
+                known = self._values.window[:, place]
+                known = known[~np.isnan(known)]
+                if known.size:
+                    found[column] = np.median(known)
+        return found
+
+    def correlation(self, names: Sequence[str]) -> Floats:
+        """Correlation of standardised daily returns, `[A, A]`, over the days that both of a pair have.
+
+        A pair with fewer than `least_days` common days counts as 1: what is not known to be apart is taken to move together. Pairs of
+        unlike length need not make a positive semi-definite matrix.
+        """
+        self._settle()
+        key = tuple(names)
+        found = self._correlations.get(key)
+        if found is None:
+            found = self._correlations[key] = _correlation(self._columns(self._scores, key), max(self.config.least_days, 2))
+        return found.copy()
+
+    def scenarios(self, names: Sequence[str], volatility: Mapping[str, float]) -> Floats:
+        """Possible simple returns of the next day, `[S, A]`: every row is equally likely and holds one day of all instruments.
+
+        Args:
+            names: the columns.
+            volatility: annual volatility that the market state expects of each. The larger of it and the memory's own counts. (With
+                method `historical` only an instrument without own past is scaled.)
+
+        An instrument with fewer than `least_days` days borrows the shape of the others' common move; with nobody to borrow from, all move
+        together along a normal law. A column whose volatility nobody knows is NaN; no return is below −1.
+        """
+        self._settle()
+        key = tuple(names)
+        shape = self._shapes.get(key)
+        if shape is None:
+            shape = self._shapes[key] = self._shape(key)
+        yearly = np.array([volatility.get(name, NAN) for name in names], dtype=np.float64)
+        returns = shape.scaled * np.fmax(shape.own_volatility, yearly / math.sqrt(DAYS_PER_YEAR))
+        if shape.fixed is not None:
+            returns = np.where(np.isnan(shape.fixed), returns, shape.fixed)
+        return np.maximum(returns, -1.0, out=returns)
+
+    # inside
+
+    def _place_of(self, name: str) -> int:
+        place = self._place.get(name)
+        if place is None:
+            place = self._place[name] = len(self._place)
+            self._last.append(NAN)
+            self._value.append(0.0)
+            self._fresh.append(False)
+            self._first.append([])
+            self._close = np.append(self._close, NAN)
+            self._close_day = np.append(self._close_day, 0)
+            self._variance = np.append(self._variance, NAN)
+            for days in (self._returns, self._scores, self._values):
+                days.widen()
+        return place
+
+    def _settle(self) -> None:
+        """End the running day if its midnight has come."""
+        if self._at >= self._day * DAY:
+            self._end_day()
+
+    def _end_day(self) -> None:
+        """Take the running day into the past. Nothing happens for a day without a bar."""
+        if not any(self._fresh):
+            return
+        fresh, price = np.array(self._fresh), np.array(self._last)
+        known = fresh & ~np.isnan(self._close)
+        span = np.maximum(self._day - self._close_day, 1)
+        change = np.where(known, (price / self._close - 1.0) / np.sqrt(span), NAN)
+        self._returns.append(change)
+        self._values.append(np.where(known, self._value, NAN))
+        self._scores.append(change / np.sqrt(self._variance))
+        self._rows += 1
+        decay = self.config.decay
+        started = known & ~np.isnan(self._variance)
+        self._variance = np.where(started, decay * self._variance + (1.0 - decay) * np.square(change), self._variance)
+        for place in np.flatnonzero(known & ~started):
+            self._start(int(place), float(change[place]))
+        self._close, self._close_day = np.where(fresh, price, self._close), np.where(fresh, self._day, self._close_day)
+        self._value, self._fresh = [0.0] * len(self._value), [False] * len(self._fresh)
+        self._shapes.clear()
+        self._correlations.clear()
+        self._day += 1  # a late bar of the day that is over belongs to the next one
+
+    def _start(self, place: int, change: float) -> None:
+        """Collect an instrument's first returns; with enough of them its volatility begins, and their scores are told after the fact."""
+        first = self._first[place]
+        first.append((self._rows - 1, change))
+        if len(first) < START_DAYS:
+            return
+        variance = sum(r * r for _, r in first) / START_DAYS
+        if variance == 0.0:  # a price that never moved says nothing yet
+            del first[0]
+            return
+        for row, r in first:
+            self._scores.set(row - self._rows, place, r / math.sqrt(variance))
+            variance = self.config.decay * variance + (1.0 - self.config.decay) * r * r
+        self._variance[place] = variance
+        first.clear()
+
+    def _columns(self, days: _Days, names: tuple[str, ...]) -> Floats:
+        """`[T, A]`, NaN for a name never seen."""
+        window = days.window
+        chosen = np.full((len(window), len(names)), NAN)
+        for column, name in enumerate(names):
+            place = self._place.get(name)
+            if place is not None:
+                chosen[:, column] = window[:, place]
+        return chosen
+
+    def _shape(self, names: tuple[str, ...]) -> _Shape:
+        """What scenarios are made of until the next day."""
+        config = self.config
+        own_volatility = np.array([self.daily_volatility(name) for name in names])
+        every = self._scores.window
+        able = (~np.isnan(every)).sum(axis=0) >= config.least_days
+        rows = (~np.isnan(every[:, able])).any(axis=1)
+        if config.method == "normal":
+            return _Shape(_normal_scores(self.correlation(names)), None, own_volatility)
+        if not rows.any():
+            return _Shape(np.repeat(_normal_grid(config.history_days)[:, None], len(names), axis=1), None, own_volatility)
+        market = _market(every[rows][:, able])
+        scores = self._columns(self._scores, names)[rows]
+        own = ~np.isnan(scores) & ((~np.isnan(scores)).sum(axis=0) >= config.least_days)
+        scaled = np.where(own, scores, market[:, None])
+        if config.method == "historical":
+            return _Shape(scaled, np.where(own, self._columns(self._returns, names)[rows], NAN), own_volatility)
+        return _Shape(scaled, None, own_volatility)
+
+
+class _Shape(NamedTuple):
+    """Scenarios but for the present volatility: `scaled [S, A]` in units of it, `fixed [S, A]` as fractions where not NaN."""
+
+    scaled: Floats
+    fixed: Floats | None
+    own_volatility: Floats
+
+
+class _Days:
+    """The last `count` rows of a matrix that grows at the bottom, and to the right; NaN where nothing is known."""
+
+    def __init__(self, count: int) -> None:
+        self._count, self._end = count, 0
+        self._cells = np.full((2 * count, 0), NAN)
+
+    @property
+    def window(self) -> Floats:
+        """`[T, A]`, oldest first, a view."""
+        return self._cells[max(0, self._end - self._count) : self._end]
+
+    def widen(self) -> None:
+        self._cells = np.column_stack([self._cells, np.full(len(self._cells), NAN)])
+
+    def append(self, row: Floats) -> None:
+        if self._end == len(self._cells):
+            self._cells[: self._count] = self._cells[self._count :]
+            self._end = self._count
+        self._cells[self._end] = row
+        self._end += 1
+
+    def set(self, back: int, place: int, value: float) -> None:
+        """Write into a row counted from the end (−1 is the last), if it is still remembered."""
+        if -back <= min(self._end, self._count):
+            self._cells[self._end + back, place] = value
+
+
+def _market(scores: Floats) -> Floats:
+    """The common move of each day, `[T]`: the mean of what is known, in units of its own root mean square."""
+    mean: Floats = np.nanmean(scores, axis=1)
+    size = math.sqrt(float(np.mean(np.square(mean))))
+    return mean / size if size > 0.0 else mean
+
+
+def _correlation(scores: Floats, least: int) -> Floats:
+    known = ~np.isnan(scores)
+    k, x = known.astype(np.float64), np.where(known, scores, 0.0)
+    # einsum, not a matrix product: its last bits do not depend on threads
+    count = np.einsum("ti,tj->ij", k, k)
+    n = np.maximum(count, 1.0)
+    total, squares = np.einsum("ti,tj->ij", x, k), np.einsum("ti,tj->ij", x * x, k)
+    covariance = np.einsum("ti,tj->ij", x, x) - total * total.T / n
+    variance = squares - total * total / n
+    scale = np.sqrt(np.maximum(variance, 0.0) * np.maximum(variance.T, 0.0))
+    defined = (count >= least) & (scale > 0.0)
+    result: Floats = np.clip(np.where(defined, covariance / np.where(defined, scale, 1.0), 1.0), -1.0, 1.0)
+    np.fill_diagonal(result, 1.0)
+    return result
+
+
+def _normal_grid(points: int) -> Floats:
+    """Equally likely points of the standard normal law, scaled to unit variance, `[points]`."""
+    law = NormalDist()
+    grid = np.array([law.inv_cdf((i + 0.5) / points) for i in range(points)])
+    size = math.sqrt(float(np.mean(grid * grid)))
+    return grid / size if size > 0.0 else grid
+
+
+def _normal_scores(correlation: Floats) -> Floats:
+    """Correlated normal scores `[NORMAL_POINTS, A]`: every column is the normal grid, in the order of correlated draws.
+
+    Source: Iman & Conover (1982) for the reordering.
+    """
+    draws = stream(0, "market_memory", "normal").standard_normal((NORMAL_POINTS, len(correlation)))
+    moved = np.einsum("sk,ik->si", draws, _lower_root(correlation))
+    order = np.argsort(np.argsort(moved, axis=0, kind="stable"), axis=0, kind="stable")
+    scores: Floats = _normal_grid(NORMAL_POINTS)[order]
+    return scores
+
+
+def _lower_root(correlation: Floats) -> Floats:
+    """Cholesky's triangle, also of a matrix that is not quite positive: what would be the root of a negative number is left out."""
+    size = len(correlation)
+    root = np.zeros((size, size))
+    for j in range(size):  # not LAPACK: the last bits must not depend on threads
+        rest = correlation[j:, j] - (root[j:, :j] * root[j, :j]).sum(axis=1)
+        if rest[0] > 1e-12:
+            root[j:, j] = rest / math.sqrt(rest[0])
+    return root

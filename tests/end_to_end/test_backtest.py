@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -14,7 +14,7 @@ import pytest
 
 from cryptoalpha.app.audit import audit, default_path
 from cryptoalpha.app.backtest import RANDOM_SIGNAL, BacktestResult, decisive_settings, learn_before, run_backtest, run_identity
-from cryptoalpha.app.book import build_fusion
+from cryptoalpha.app.book import build_engine
 from cryptoalpha.app.demo import for_simulation
 from cryptoalpha.app.explain import explain
 from cryptoalpha.app.kept_runs import KeptRun, run_and_keep, stored_content
@@ -22,6 +22,7 @@ from cryptoalpha.app.period import Period, period_of
 from cryptoalpha.app.report.storage import FORMAT, dump_content, load_content
 from cryptoalpha.app.runs import CONFIG, CONTENT, JOURNAL, METRICS, list_runs
 from cryptoalpha.app.settings import Settings
+from cryptoalpha.core.clock import VirtualClock
 from cryptoalpha.core.errors import DataError, DataMissingError, StoreError
 from cryptoalpha.core.time import DAY, HOUR, parse_time
 from cryptoalpha.core.values import (
@@ -39,9 +40,12 @@ from cryptoalpha.core.values import (
 from cryptoalpha.data.config import SimulatedConfig
 from cryptoalpha.data.files import load_directory
 from cryptoalpha.data.simulated import simulate
+from cryptoalpha.risk.config import RiskConfig, TailConfig
+from cryptoalpha.risk.gate import RiskGate
 from cryptoalpha.signals.book import SignalBook
 from cryptoalpha.signals.config import SignalsConfig
 from cryptoalpha.store.bar_gate import BarGate, BarGateConfig
+from cryptoalpha.store.journal import Journal
 from cryptoalpha.store.journal_reader import JournalReader
 from cryptoalpha.store.tables import Dataset
 
@@ -259,8 +263,46 @@ def test_a_fusion_learns_from_the_sources_it_will_be_asked_about() -> None:
             return super().prepare(dataset, since=since, until=until, **options)  # type: ignore[arg-type]
 
     period = last_bars(market, 300)
-    learn_before(PLAIN, market, period, sorted(market.bars), build_fusion(PLAIN.fusion), book=Book(PLAIN.signals))
+    names = sorted(market.bars)
+    with Journal(None, durable=False, header={"run": "test"}) as journal:
+        engine = build_engine(PLAIN, market, names, clock=VirtualClock(), journal=journal, auto_trading=True, account="test")
+        learn_before(PLAIN, market, period, names, engine, book=Book(PLAIN.signals))
     assert asked == [(period.since - 20 * DAY, period.since)]
+
+
+def test_the_gate_has_seen_the_market_before_the_run_as_it_would_have_live(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it is shown before a run, and after, is what it would be shown by a run that began earlier: no bar twice, none left out."""
+    market, seen = market_of(4, bars=1500), []
+
+    def note(gate: RiskGate, at: int, interval: int, names: Sequence[str], close: Sequence[float], volume: Sequence[float]) -> None:
+        seen.append((at, interval, tuple(names), tuple(close), tuple(volume)))
+
+    monkeypatch.setattr(RiskGate, "observe", note)
+    backtest(market, PLAIN, 300)
+    split = seen.copy()
+    seen.clear()
+    backtest(market, PLAIN, 1500)
+    assert len(split) == 1500
+    assert split == seen
+    short = PLAIN.model_copy(update={"risk": RiskConfig(tail=TailConfig(history_days=10))})
+    seen.clear()
+    backtest(market, short, 300)
+    day = seen[0][0] // DAY * DAY
+    assert seen == split[-len(seen) :]
+    assert (split[-300][0] // DAY * DAY - day) == 11 * DAY  # ten returns need eleven closes
+
+
+def test_a_bar_that_comes_after_the_start_was_not_known_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    market, seen = market_of(4, bars=900), []
+    table, first = market.bars["SIM1/USDT"], 600
+    known = table.known_at.copy()
+    known[first - 3] += 5 * HOUR
+    late = replace(market, bars={**market.bars, "SIM1/USDT": replace(table, known_at=known)})
+    monkeypatch.setattr(RiskGate, "observe", lambda gate, at, *rest: seen.append(at))
+    backtest(late, PLAIN, 300)
+    start = int(table.open_time[first])
+    assert len([at for at in seen if at <= start]) == first - 3
+    assert seen == sorted(seen)
 
 
 def test_less_than_a_day_and_a_period_without_bars_are_refused() -> None:

@@ -2,7 +2,8 @@
 
 At each of K moments t the whole path runs three times over the same window: on everything; on the data known at t (`remove`); and
 on data whose later rows are garbage of the same shape (`poison`). Every feature, join, label, scaler, signal and fitted weight known at
-or before t is compared bit for bit, and so is every journal row: market states, fused weights, decisions, orders, refusals, fills, cash.
+or before t is compared bit for bit, and so is every journal row: market states, fused weights, decisions, how risk sized them, what it says
+of the book's tail, orders, refusals, fills, cash.
 On top come rules that need no second run (`audit_rules`): nothing may be known before it is over, no fill may happen before its order or
 at another price than the open it claims.
 
@@ -21,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cryptoalpha.app.audit_rules import data_offences, fill_offences, panel_offences
-from cryptoalpha.app.book import build_engine, tape_steps
+from cryptoalpha.app.book import build_engine, show_the_past, tape_steps
 from cryptoalpha.app.engine import Engine, Step
 from cryptoalpha.app.period import Period
 from cryptoalpha.app.settings import Settings
@@ -29,7 +30,7 @@ from cryptoalpha.core.clock import VirtualClock
 from cryptoalpha.core.errors import ConfigError, CryptoAlphaError
 from cryptoalpha.core.seeds import stream
 from cryptoalpha.core.time import iso
-from cryptoalpha.core.values import Travelling
+from cryptoalpha.core.values import Order, Refusal, RiskEvent, RiskState, Sizing, Travelling
 from cryptoalpha.signals.book import SignalBook
 from cryptoalpha.signals.tape import SignalTape
 from cryptoalpha.store.journal import Journal
@@ -40,6 +41,9 @@ Mode = Literal["remove", "poison", "rule"]
 JournalRows = list[tuple[int, list[Travelling]]]
 FITTED = ("scaler", "weights")
 """Families of traces that change only when something is fitted."""
+
+OF_RISK = Order | Refusal | Sizing | RiskEvent | RiskState
+"""What the risk gate answers. It is compared with its journal row, and counted by itself, so that an audit says whether it saw any."""
 
 
 @dataclass(frozen=True)
@@ -111,13 +115,17 @@ class AuditReport:
 
 
 def default_path(settings: Settings, period: Period, instruments: Sequence[str] | None = None) -> Path:
-    """The path a backtest takes, but for the days its fusion learns on before: here it learns within the window, by the same steps."""
+    """The path a backtest takes, but for the days its fusion learns on before: here it learns within the window, by the same steps. The
+    risk gate is shown the days before, as it is in a backtest."""
 
     def prepare(dataset: Dataset) -> SignalTape:
         return SignalBook(settings.signals).prepare(dataset, since=period.since, until=period.until, instruments=instruments)
 
     def engine(dataset: Dataset, tape: SignalTape, clock: VirtualClock, journal: Journal) -> Engine:
-        return build_engine(settings, dataset, tape.panel.instruments, clock=clock, journal=journal, auto_trading=True, account="audit")
+        names = tape.panel.instruments
+        built = build_engine(settings, dataset, names, clock=clock, journal=journal, auto_trading=True, account="audit")
+        show_the_past(built.gate, dataset, period.since, names)
+        return built
 
     return Path(prepare, engine)
 
@@ -270,6 +278,8 @@ def _compare_journals(whole: JournalRows, cut: JournalRows, moment: int, mode: M
     """The first journal row that differs names the kind of value in it that differs; later rows only follow from it."""
     expected = [row for row in whole if row[0] <= moment]
     report.add("journal", sum(len(values) for _, values in expected))
+    if of_risk := sum(isinstance(value, OF_RISK) for _, values in expected for value in values):
+        report.add("risk", of_risk)
     for (at, old), (found_at, new) in zip(expected, cut, strict=False):
         if at == found_at and _same(old, new):
             continue

@@ -16,8 +16,8 @@ import numpy as np
 
 from cryptoalpha import __version__
 from cryptoalpha.app.baselines import WARMUP_DAYS, baseline_weights, shifted_copies
-from cryptoalpha.app.book import build_engine, tape_steps, warm_up
-from cryptoalpha.app.engine import Step, StepOutcome
+from cryptoalpha.app.book import build_engine, show_the_past, tape_steps, warm_up
+from cryptoalpha.app.engine import Engine, Step, StepOutcome
 from cryptoalpha.app.period import Period
 from cryptoalpha.app.recorder import Recorder
 from cryptoalpha.app.runs import digest_of
@@ -26,7 +26,6 @@ from cryptoalpha.core.clock import VirtualClock
 from cryptoalpha.core.errors import AccountingError
 from cryptoalpha.core.seeds import stream
 from cryptoalpha.core.time import DAY, DAYS_PER_YEAR, interval_name
-from cryptoalpha.decisions.fusion import Fusion
 from cryptoalpha.execution.broker import funding_by_bar
 from cryptoalpha.execution.vectorised import WeightsRun, simulate_weights
 from cryptoalpha.monitoring.comparison import Comparison, EquitySeries, compare
@@ -140,7 +139,7 @@ def run_backtest(
     with Journal(journal_path, durable=False, header=identity) as journal:
         account = digest_of(identity)[:8]  # not the run's name: it enters order ids, and a run by another name is the same run
         engine = build_engine(settings, dataset, panel.instruments, clock=clock, journal=journal, auto_trading=True, account=account)
-        learn_before(settings, dataset, period, panel.instruments, engine.fusion, book=book)
+        learn_before(settings, dataset, period, panel.instruments, engine, book=book)
         steps = engine.run(tape_steps(tape, dataset, clock), _watcher(recorder, advance))
         digest = journal.digest()
     if steps != len(panel):
@@ -182,16 +181,18 @@ def own_series(settings: Settings, recorder: Recorder, panel: Panel) -> EquitySe
 
 
 def learn_before(
-    settings: Settings, dataset: Dataset, period: Period, instruments: Sequence[str], fusion: Fusion, *, book: SignalBook | None = None
+    settings: Settings, dataset: Dataset, period: Period, instruments: Sequence[str], engine: Engine, *, book: SignalBook | None = None
 ) -> None:
-    """Warm a learning fusion up on what the data hold of the days before the period; there may be nothing. `book` as in `run_backtest`."""
+    """Show an engine what the data hold of the days before the period; there may be nothing. The gate remembers the market, a fusion that
+    learns is warmed up. `book` as in `run_backtest`."""
+    show_the_past(engine.gate, dataset, period.since, instruments)
     days = settings.fusion.warmup_days if settings.fusion.method != "equal" else 0.0
     since = period.since - int(days * DAY)
     opened = [dataset.bars[name].open_time for name in instruments]
     first = [int(times[np.searchsorted(times, since)]) for times in opened if len(times) and times[-1] >= since]
     if first and min(first) < period.since:
         book = book or SignalBook(settings.signals)
-        warm_up(fusion, book.prepare(dataset, since=min(first), until=period.since, instruments=instruments))
+        warm_up(engine.fusion, book.prepare(dataset, since=min(first), until=period.since, instruments=instruments))
 
 
 def _watcher(recorder: Recorder, advance: Progress | None) -> Callable[[Step, StepOutcome], None]:

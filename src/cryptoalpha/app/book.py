@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from cryptoalpha.app.engine import Engine, Step
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.core.clock import Clock, VirtualClock
 from cryptoalpha.core.errors import DataMissingError
+from cryptoalpha.core.time import DAY
 from cryptoalpha.decisions.config import FusionConfig
 from cryptoalpha.decisions.fusion import EqualWeights, Fusion
 from cryptoalpha.decisions.hedge import Hedge
@@ -19,7 +22,11 @@ from cryptoalpha.execution.simulated import SimulatedBroker
 from cryptoalpha.risk.gate import RiskGate
 from cryptoalpha.signals.tape import SignalTape
 from cryptoalpha.store.journal import Journal
+from cryptoalpha.store.panel import build_panel
 from cryptoalpha.store.tables import Dataset
+
+CHUNK = 4_096
+"""Bars turned into Python floats at a time: five hundred days of minutes would be a gigabyte of them."""
 
 
 def build_fusion(config: FusionConfig) -> Fusion:
@@ -70,6 +77,31 @@ def warm_up(fusion: Fusion, tape: SignalTape) -> None:
     for t, at in enumerate(tape.panel.known_at.tolist()):
         states, signals = tape.states_at(t), tape.signals_at(t)
         fusion.fuse(at, states, signals, state_events=range(len(states)), signal_events=range(len(signals)))
+
+
+def show_the_past(gate: RiskGate, dataset: Dataset, since: int, instruments: Sequence[str]) -> int:
+    """Let the gate see the market of `risk.tail.history_days` before a run, bar by bar as it would have; returns how many bars it saw.
+
+    Only bars known at `since`: one that came late is left out for good, so the same data always show the same past. Nothing is traded
+    or journaled. Where the data begin with the run, the gate starts without memory and its scenarios borrow or wait.
+    """
+    first = (since // DAY - gate.config.tail.history_days - 1) * DAY  # a day's return needs the close of the day before
+    used = [name for name in instruments if name in dataset.bars]
+    if not any(_opens_between(dataset, name, first, since) for name in used):
+        return 0
+    panel = build_panel(dataset, since=first, until=since, instruments=used)
+    known_at = np.maximum.accumulate(panel.known_at)
+    rows = int(np.searchsorted(known_at, since, side="right"))
+    for start in range(0, rows, CHUNK):
+        part = slice(start, min(start + CHUNK, rows))
+        for at, close, volume in zip(known_at[part].tolist(), panel.close[part].tolist(), panel.volume[part].tolist(), strict=True):
+            gate.observe(at, panel.interval, panel.instruments, close, volume)
+    return rows
+
+
+def _opens_between(dataset: Dataset, name: str, since: int, until: int) -> bool:
+    times = dataset.bars[name].open_time
+    return bool(np.searchsorted(times, since) < np.searchsorted(times, until))
 
 
 def tape_steps(tape: SignalTape, dataset: Dataset, clock: VirtualClock) -> Iterator[Step]:

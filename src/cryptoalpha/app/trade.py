@@ -140,7 +140,7 @@ def replay(
     with Journal(journal_path, durable=True, header=header) as journal:
         clock = VirtualClock()
         engine = _engine(settings, dataset, names, clock, journal, run)
-        learn_before(settings, dataset, period, names, engine.fusion)
+        learn_before(settings, dataset, period, names, engine)
         session = _Session(journal, speed, stop, say)
         recovered = _tell_recovery(journal, say)
         steps = engine.run(session.paced(tape_steps(tape, dataset, clock)), session.watch)
@@ -178,7 +178,7 @@ def live(
     with Journal(journal_path, durable=True, header=header) as journal:
         clock = VirtualClock()
         engine = _engine(settings, dataset, names, clock, journal, run)
-        learn_before(settings, dataset, Period(begun, begun + interval), names, engine.fusion)
+        learn_before(settings, dataset, Period(begun, begun + interval), names, engine)
         session = _Session(journal, 0.0, stop, say)
         recovered = _tell_recovery(journal, say)
         steps = _live_steps(settings, history, dataset, bars, names, venue, period, clock, stop)

@@ -28,6 +28,7 @@ from cryptoalpha.decisions.config import AgentConfig, FusionConfig
 from cryptoalpha.execution.config import ExecutionConfig
 from cryptoalpha.learn.config import LearnConfig
 from cryptoalpha.lifecycle.config import LifecycleConfig
+from cryptoalpha.monitoring.config import MonitoringConfig
 from cryptoalpha.nets.config import NetsConfig
 from cryptoalpha.risk.config import RiskConfig
 from cryptoalpha.signals.config import SignalsConfig
@@ -85,6 +86,9 @@ class Settings(Section):
 
     execution: ExecutionConfig = ExecutionConfig()
     """How orders become fills."""
+
+    monitoring: MonitoringConfig = MonitoringConfig()
+    """What is watched, and when somebody is told."""
 
     nets: NetsConfig = NetsConfig()
     """Sizes of the networks."""

@@ -1,0 +1,65 @@
+"""Settings of the `monitoring` room: what is watched, where it can be read, and when somebody is told."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from cryptoalpha.core.config import Count, Fraction, NonNegative, Positive, Section
+
+Probability = Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
+class MetricsConfig(Section):
+    """[monitoring.metrics] Figures of a running `trade`, for Prometheus."""
+
+    port: Annotated[int, Field(ge=0, le=65_535)] | None = None
+    """TCP port on 127.0.0.1 under which `trade` serves its metrics (0–65535; 0 takes a free one, none = not served). None: a port is
+    opened only when somebody asks for it."""
+
+    window_days: Count = 90
+    """Days over which the rolling Sharpe ratio is taken. 90: a quarter; shorter ones are mostly noise."""
+
+
+class AlertsConfig(Section):
+    """[monitoring.alerts] When a person is told. An alert only speaks; what acts are the limits of `risk`."""
+
+    enabled: bool = True
+    """Whether `trade` judges the rules itself and says on stderr what fires. The rule file for Prometheus is there either way."""
+
+    stale_bars: Positive = 3.0
+    """Bar lengths without a new bar of an instrument, or without a step of the loop (> 0), after which data count as stale."""
+
+    drawdown: Fraction = 0.5
+    """Share of `risk.max_drawdown` used (0–1) from which a drawdown is told. One half: there the ladder has halved the exposure."""
+
+    limit_used: Fraction = 0.9
+    """Share of the cap on expected shortfall used (0–1) from which it is told."""
+
+    exceedance_p: Probability = 0.01
+    """Probability, under a right model, of so many losses beyond value at risk (0–1, Kupiec's test) below which it is told. 0.01: the
+    test is looked at every day, so 0.05 would speak without cause more often than not."""
+
+    alarm_days: Positive = 7.0
+    """Days for which a drift alarm stands (> 0)."""
+
+    step_seconds: Positive = 1.0
+    """99th percentile of the time one step takes, seconds (> 0), from which the loop counts as slow. One second: bars of a minute leave
+    room for it, and a durable row takes milliseconds."""
+
+    memory: Fraction = 0.8
+    """Share of the memory this process may use (0–1) from which it is told, before the system ends it."""
+
+    hold_minutes: NonNegative = 5.0
+    """Minutes a condition that may pass by itself must have held before it fires (≥ 0): slowness and memory."""
+
+
+class MonitoringConfig(Section):
+    """[monitoring] Is it any good, and is it still what it was?"""
+
+    metrics: MetricsConfig = MetricsConfig()
+    """Figures for Prometheus."""
+
+    alerts: AlertsConfig = AlertsConfig()
+    """When a person is told."""

@@ -1,0 +1,157 @@
+"""The figures of a run as Prometheus reads them: every name with its help text and unit, the values now, and their text form.
+
+Names follow Prometheus: base units at the end (`_seconds`, `_bytes`, `_ratio`), `_total` for counters; money ends in `_quote`, for it is
+in the quote currency of the run. Labels are names that a configuration bounds (instruments, rules, detectors), never ids.
+
+`Metrics` is written by one thread and may be read by others at any time: values are replaced, never changed in place, and readers take a
+copy. Two runs in one process do not mix. `metrics_exposition` writes and serves them.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from cryptoalpha.core.errors import ConfigError
+
+Kind = Literal["gauge", "counter", "histogram"]
+Labels = tuple[str, ...]
+"""The values of a metric's labels, in the order of `Metric.labels`."""
+
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Upper edges of the histograms, seconds: from a row in memory to a planner's search."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a name means. `unit` is how its values read; `labels` are the names of its labels."""
+
+    name: str
+    kind: Kind
+    help: str
+    unit: str
+    labels: Labels = ()
+
+
+def _table(*metrics: Metric) -> dict[str, Metric]:
+    return {metric.name: metric for metric in metrics}
+
+
+METRICS: Mapping[str, Metric] = _table(
+    Metric("cryptoalpha_equity_quote", "gauge", "Cash and positions, marked to market, quote currency.", "quote"),
+    Metric("cryptoalpha_cash_quote", "gauge", "Cash, quote currency.", "quote"),
+    Metric("cryptoalpha_position_base", "gauge", "Position in an instrument, base units, negative where short.", "base", ("instrument",)),
+    Metric("cryptoalpha_drawdown_ratio", "gauge", "Loss from the equity peak, fraction of the peak.", "ratio"),
+    Metric("cryptoalpha_rolling_sharpe_ratio", "gauge", "Sharpe ratio per year of the last days' returns (365 days).", "ratio"),
+    Metric("cryptoalpha_exposure_ratio", "gauge", "Share of the wanted and allowed size that ladder and regime leave, 0 to 1.", "ratio"),
+    Metric("cryptoalpha_limit_used", "gauge", "How much of a risk limit is used, in the limit's own unit.", "used", ("limit",)),
+    Metric("cryptoalpha_limit_allowed", "gauge", "How much a risk limit allows, in the limit's own unit.", "allowed", ("limit",)),
+    Metric("cryptoalpha_mode", "gauge", "1 for the mode the risk gate is in, 0 for the others.", "mode", ("mode",)),
+    Metric(
+        "cryptoalpha_risk_state",
+        "gauge",
+        "1 for the state a limit, a breaker or the kill switch is in, 0 for those it was in before.",
+        "state",
+        ("rule", "instrument", "state"),
+    ),
+    Metric("cryptoalpha_value_at_risk_ratio", "gauge", "Value at risk of the book over the next day, fraction of equity.", "ratio"),
+    Metric("cryptoalpha_expected_shortfall_ratio", "gauge", "Expected shortfall of the book over the next day, fraction.", "ratio"),
+    Metric("cryptoalpha_value_at_risk_days_total", "counter", "Days whose loss was compared with the value at risk before.", "total"),
+    Metric("cryptoalpha_value_at_risk_exceedances_total", "counter", "Days that lost more than the value at risk before.", "total"),
+    Metric("cryptoalpha_exceedance_p_ratio", "gauge", "Kupiec's p value of the exceedances where there are too many, else 1.", "ratio"),
+    Metric("cryptoalpha_orders_total", "counter", "Orders sent.", "total", ("side",)),
+    Metric("cryptoalpha_fills_total", "counter", "Fills.", "total", ("side",)),
+    Metric("cryptoalpha_traded_quote_total", "counter", "Value of all fills, quote currency.", "total"),
+    Metric("cryptoalpha_costs_quote_total", "counter", "Costs paid with fills, quote currency.", "total", ("cost",)),
+    Metric("cryptoalpha_funding_received_quote", "gauge", "Funding received less paid since the start, quote currency.", "quote"),
+    Metric("cryptoalpha_refusals_total", "counter", "Decisions and orders refused, by the rule that refused them.", "total", ("rule",)),
+    Metric("cryptoalpha_cuts_total", "counter", "Sizes told as cut, by the limit that decided.", "total", ("limit",)),
+    Metric("cryptoalpha_risk_events_total", "counter", "Changes of a limit, a breaker or the kill switch.", "total", ("rule",)),
+    Metric("cryptoalpha_alarms_total", "counter", "Drift alarms.", "total", ("detector", "tier")),
+    Metric(
+        "cryptoalpha_alarm_age_seconds", "gauge", "Time since the last drift alarm of a tier, on the run's clock.", "seconds", ("tier",)
+    ),
+    Metric("cryptoalpha_retraining_proposed", "gauge", "1 while a drift alarm proposes to train anew, else 0.", "proposed"),
+    Metric("cryptoalpha_bar_timestamp_seconds", "gauge", "When the newest bar was known, seconds since 1970.", "seconds"),
+    Metric("cryptoalpha_bar_interval_seconds", "gauge", "Length of a bar.", "seconds"),
+    Metric("cryptoalpha_bar_age_seconds", "gauge", "Age of an instrument's newest bar on the run's clock.", "seconds", ("instrument",)),
+    Metric("cryptoalpha_journal_rows_total", "counter", "Rows of the journal, one for each step.", "total"),
+    Metric("cryptoalpha_idle_seconds", "gauge", "Time since the last step, on the wall clock.", "seconds"),
+    Metric("cryptoalpha_step_interval_seconds", "gauge", "Time meant between two steps, on the wall clock.", "seconds"),
+    Metric("cryptoalpha_step_seconds", "histogram", "Time from one bar in hand to its row written and its orders sent.", "seconds"),
+    Metric("cryptoalpha_step_p99_seconds", "gauge", "99th percentile of the last thousand steps' time.", "seconds"),
+    Metric("cryptoalpha_memory_bytes", "gauge", "Memory this process has in use.", "bytes"),
+    Metric("cryptoalpha_memory_ratio", "gauge", "The same as a fraction of what it may use.", "ratio"),
+    Metric("cryptoalpha_alerts", "gauge", "Alerts pending or firing in the process itself.", "alerts", ("alert", "state")),
+    Metric("cryptoalpha_alerts_fired_total", "counter", "Alerts that fired in the process itself.", "total", ("alert",)),
+)
+"""All metrics by name, in the order they are written."""
+
+
+class Histogram(NamedTuple):
+    """Observations by bucket (`BUCKETS`, then everything above) and their sum."""
+
+    counts: tuple[int, ...] = (0,) * (len(BUCKETS) + 1)
+    total: float = 0.0
+
+    def plus(self, value: float) -> Histogram:
+        place = bisect_left(BUCKETS, value)
+        counts = self.counts
+        return Histogram((*counts[:place], counts[place] + 1, *counts[place + 1 :]), self.total + value)
+
+
+class Metrics:
+    """The values of one run now. A metric has no value until one is given."""
+
+    def __init__(self) -> None:
+        self._values: dict[tuple[str, Labels], float] = {}
+        self._histograms: dict[str, Histogram] = {}
+
+    def set(self, name: str, value: float, *labels: str) -> None:
+        """Give a gauge its value."""
+        _check(name, "gauge", labels)
+        self._values[name, labels] = float(value)
+
+    def add(self, name: str, amount: float = 1.0, *labels: str) -> None:
+        """Count on.
+
+        Raises:
+            ConfigError: if `amount` is negative or NaN: counters only rise.
+        """
+        _check(name, "counter", labels)
+        if not amount >= 0.0:
+            raise ConfigError(f"the counter {name} cannot rise by {amount}")
+        key = (name, labels)
+        self._values[key] = self._values.get(key, 0.0) + float(amount)
+
+    def observe(self, name: str, value: float) -> None:
+        """Put one observation into a histogram."""
+        _check(name, "histogram", ())
+        self._histograms[name] = self._histograms.get(name, Histogram()).plus(value)
+
+    def value(self, name: str, *labels: str) -> float | None:
+        """The value of a gauge or counter, None where none was given."""
+        return self._values.get((name, labels))
+
+    def labelled(self, name: str) -> Iterator[tuple[Labels, float]]:
+        """All values of a metric by its labels, in order of the labels."""
+        return iter(sorted((labels, value) for (each, labels), value in self._values.copy().items() if each == name))
+
+    def histogram(self, name: str) -> Histogram | None:
+        """The observations of a histogram."""
+        return self._histograms.get(name)
+
+    def copy(self) -> Metrics:
+        """The values as they are now; later changes do not show."""
+        other = Metrics()
+        other._values, other._histograms = self._values.copy(), self._histograms.copy()
+        return other
+
+
+def _check(name: str, kind: Kind, labels: Labels) -> None:
+    metric = METRICS.get(name)
+    if metric is None or metric.kind != kind or len(labels) != len(metric.labels):
+        wanted = "no metric has this name" if metric is None else f"it is a {metric.kind} with the labels {list(metric.labels)}"
+        raise ConfigError(f"{kind} {name}{list(labels)}: {wanted}")

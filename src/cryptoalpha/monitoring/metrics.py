@@ -44,10 +44,12 @@ METRICS: Mapping[str, Metric] = _table(
     Metric("cryptoalpha_cash_quote", "gauge", "Cash, quote currency.", "quote"),
     Metric("cryptoalpha_position_base", "gauge", "Position in an instrument, base units, negative where short.", "base", ("instrument",)),
     Metric("cryptoalpha_drawdown_ratio", "gauge", "Loss from the equity peak, fraction of the peak.", "ratio"),
+    Metric("cryptoalpha_drawdown_allowed_ratio", "gauge", "Drawdown at which everything is closed, fraction of the peak.", "ratio"),
     Metric("cryptoalpha_rolling_sharpe_ratio", "gauge", "Sharpe ratio per year of the last days' returns (365 days).", "ratio"),
     Metric("cryptoalpha_exposure_ratio", "gauge", "Share of the wanted and allowed size that ladder and regime leave, 0 to 1.", "ratio"),
     Metric("cryptoalpha_limit_used", "gauge", "How much of a risk limit is used, in the limit's own unit.", "used", ("limit",)),
     Metric("cryptoalpha_limit_allowed", "gauge", "How much a risk limit allows, in the limit's own unit.", "allowed", ("limit",)),
+    Metric("cryptoalpha_kill_switch", "gauge", "1 while the kill switch stands, else 0.", "switch"),
     Metric("cryptoalpha_mode", "gauge", "1 for the mode the risk gate is in, 0 for the others.", "mode", ("mode",)),
     Metric(
         "cryptoalpha_risk_state",

@@ -430,12 +430,12 @@ def test_an_order_and_an_event_are_explained_alike(kept: KeptRun, journal: Journ
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("nobody", "no fill or order 'nobody'"),
-        ("999999.0", "no fill or order '999999.0'"),
-        ("0.0", "no fill or order '0.0'"),
-        ("1.60000", "no fill or order '1.60000'"),
-        ("1.0", "event 1.0 is not a fill or an order, it is of type ObservationRef"),
-        ("", "no fill or order ''"),
+        ("nobody", "no fill, order or refusal 'nobody'"),
+        ("999999.0", "no fill, order or refusal '999999.0'"),
+        ("0.0", "no fill, order or refusal '0.0'"),
+        ("1.60000", "no fill, order or refusal '1.60000'"),
+        ("1.0", "event 1.0 is not a fill, an order or a refusal, it is of type ObservationRef"),
+        ("", "no fill, order or refusal ''"),
     ],
 )
 def test_what_is_no_trade_is_refused(journal: JournalReader, name: str, words: str) -> None:

@@ -1,10 +1,23 @@
-"""Why this trade? From a fill or an order back to the decision, the weights, the signals and the bars they were read from."""
+"""Why this trade, or why none? From a fill, an order or a refusal back through what each limit allowed to the decision, the weights, the
+signals and the bars they were read from."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import cast
 
+from cryptoalpha.app.sizing_steps import (
+    Units,
+    event_words,
+    events_behind,
+    refusal_words,
+    sizing_lines,
+    sizing_of,
+    sizing_steps,
+    units_line,
+    units_of,
+)
 from cryptoalpha.core.errors import ConfigError, DataMissingError
 from cryptoalpha.core.time import iso
 from cryptoalpha.core.values import (
@@ -14,63 +27,122 @@ from cryptoalpha.core.values import (
     MarketState,
     ObservationRef,
     Order,
+    Refusal,
     Signal,
+    Sizing,
     Travelling,
+    event_id,
     format_event_id,
     parse_event_id,
     split_event_id,
 )
 from cryptoalpha.store.journal_reader import JournalReader
 
+Verdict = Order | Refusal
+STATEFUL = frozenset({"drawdown_stop", "drawdown_ladder", "daily_loss", "kill_switch"})
+"""Limits that stand or not by what happened before: their last change is part of the explanation. Breakers are, too."""
+HINT = "`cryptoalpha report` lists the fills of a run by their ids"
+
 
 @dataclass(frozen=True)
 class Link:
-    """One value of the chain, where it stands in the journal and what it says in a sentence."""
+    """One value of the chain, where it stands in the journal and what it says: in a sentence, and line by line where one is not enough."""
 
     event: str
     value: Travelling
     words: str
+    details: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """The chain of one trade, from what happened back to what was observed."""
+    """The chain of one trade or refusal, from what happened back to what was observed.
+
+    `sizing` and `units`: how the gate came to the size; None where the journal does not hold it (journals of earlier versions, orders that
+    no decision asked for).
+    """
 
     links: tuple[Link, ...]
+    sizing: Sizing | None = None
+    units: Units | None = None
 
     def as_dict(self) -> dict[str, object]:
         return {
             "chain": [
                 {"event": link.event, "kind": type(link.value).__name__, "words": link.words, "value": link.value} for link in self.links
-            ]
+            ],
+            "sizing": None if self.sizing is None else _sizing_dict(self.sizing, self.units),
         }
+
+    def lines(self) -> list[str]:
+        """The chain for people, each link with the id of its event."""
+        found = []
+        for link in self.links:
+            found.append(f"{link.event:>10}  {link.words}")
+            found += [f"{'':>10}    {detail}" for detail in link.details]
+        return found
+
+
+def _sizing_dict(sizing: Sizing, units: Units | None) -> dict[str, object]:
+    return {
+        "requested": sizing.requested,
+        "held": sizing.held,
+        "steps": [dataclasses.asdict(step) for step in sizing_steps(sizing)],
+        "allowed": sizing.allowed,
+        "binding": sizing.binding,
+        "units": None if units is None else dataclasses.asdict(units),
+    }
 
 
 def explain(journal: JournalReader, name: str) -> Explanation:
-    """The chain behind a fill or an order.
+    """The chain behind a fill, an order or a refusal.
 
     Args:
-        name: a trade id, a client order id, or an event id `row.place` of a fill or an order.
+        name: a trade id, a client order id, or an event id `row.place` of a fill, an order or a refusal.
 
     Raises:
-        DataMissingError: if the journal has no such fill or order.
+        DataMissingError: if the journal has no such fill, order or refusal.
     """
     event, found = _look_up(journal, name)
     links: list[Link] = []
+    verdict: Verdict
     if isinstance(found, Fill):
         links.append(Link(format_event_id(event), found, _fill_words(found)))
         if found.order is None:
             return Explanation(tuple(links))
-        event, order = found.order, cast(Order, journal.get(found.order))
+        event, verdict = found.order, cast(Order, journal.get(found.order))
     else:
-        order = found
-    links.append(Link(format_event_id(event), order, _order_words(order)))
-    if order.decision is not None:
-        links += _decision_links(journal, order.decision)
-    return Explanation(tuple(links))
+        verdict = found
+    words = _order_words(verdict) if isinstance(verdict, Order) else refusal_words(verdict)
+    links.append(Link(format_event_id(event), verdict, words))
+    sizing, units = _add_sizing(journal, event, verdict, links)
+    if verdict.decision is not None:
+        links += _decision_links(journal, verdict.decision)
+    return Explanation(tuple(links), sizing, units)
 
 
-def _look_up(journal: JournalReader, name: str) -> tuple[int, Fill | Order]:
+def _add_sizing(journal: JournalReader, event: int, verdict: Verdict, links: list[Link]) -> tuple[Sizing | None, Units | None]:
+    """How the gate came to the size, and the changes of state that stood behind it."""
+    sizing, units = None, None
+    rule = verdict.binding_limit if isinstance(verdict, Order) else verdict.rule
+    asked = {rule} if rule else set()
+    if verdict.decision is not None:
+        row, _ = split_event_id(verdict.decision)
+        values = journal.read(row)[1]
+        if (found := sizing_of(values, verdict.decision)) is not None:
+            place, sizing = found
+            asked |= {limit for limit, _ in sizing.cuts}
+            details = sizing_lines(sizing)
+            if isinstance(verdict, Order) and (units := units_of(journal, row, values, sizing, verdict)) is not None:
+                details.append(units_line(units, verdict))
+            words = f"sized by risk: {sizing.binding or 'nothing'} cut it" if sizing.binding else "sized by risk: not cut"
+            links.append(Link(format_event_id(event_id(row, place)), sizing, words, tuple(details)))
+    for at, change in events_behind(journal, event, sorted(asked & STATEFUL), verdict.instrument):
+        links.append(Link(format_event_id(at), change, event_words(change)))
+    return sizing, units
+
+
+def _look_up(journal: JournalReader, name: str) -> tuple[int, Fill | Verdict]:
     fills = list(journal.find(Fill, trade_id=name))
     if fills:
         return fills[0]
@@ -84,11 +156,11 @@ def _look_up(journal: JournalReader, name: str) -> tuple[int, Fill | Order]:
     row, place = (0, 0) if event is None else split_event_id(event)
     if event is not None and 1 <= row <= len(journal) and place < len(journal.read(row)[1]):
         value = journal.get(event)
-        if isinstance(value, Fill | Order):
+        if isinstance(value, Fill | Order | Refusal):
             return event, value
         kind = type(value).__name__
-        raise DataMissingError(f"event {name} is not a fill or an order, it is of type {kind}", hint="`cryptoalpha report` lists fills")
-    raise DataMissingError(f"no fill or order {name!r} in this journal", hint="`cryptoalpha report` lists the fills of a run by their ids")
+        raise DataMissingError(f"event {name} is not a fill, an order or a refusal, it is of type {kind}", hint=HINT)
+    raise DataMissingError(f"no fill, order or refusal {name!r} in this journal", hint=HINT)
 
 
 def _decision_links(journal: JournalReader, event: int) -> list[Link]:

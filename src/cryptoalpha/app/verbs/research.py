@@ -128,10 +128,12 @@ def report(
 
 def explain(
     frame: Frame,
-    name: Annotated[str, typer.Argument(metavar="FILL_ID|ORDER_ID", help="A trade id, a client order id, or an event id such as 1842.7.")],
+    name: Annotated[
+        str, typer.Argument(metavar="FILL_ID|ORDER_ID|EVENT_ID", help="A trade id, a client order id, or an event id such as 1842.7.")
+    ],
     run: Run = None,
 ) -> None:
-    """Print why a trade was made: fill → order → decision → fused signal → signals → bars."""
+    """Print why a trade was made, or refused: fill → order → what each limit allowed → decision → fused signal → signals → bars."""
     from cryptoalpha.app.explain import explain as explain_trade
     from cryptoalpha.app.runs import JOURNAL, find_run
     from cryptoalpha.store.journal_reader import JournalReader
@@ -139,9 +141,7 @@ def explain(
     place = find_run(frame.home, run)
     with JournalReader(place / JOURNAL) as journal:
         found = explain_trade(journal, name)
-    frame.out.result(
-        {"run": place.name, **found.as_dict()}, [f"run {place.name}", *(f"{one.event:>10}  {one.words}" for one in found.links)]
-    )
+    frame.out.result({"run": place.name, **found.as_dict()}, [f"run {place.name}", *found.lines()])
 
 
 def bench(

@@ -61,6 +61,8 @@ class StepOutcome(msgspec.Struct, gc=False):
     decisions: Sequence[Decision]
     review: Review
     happened: Sequence[Fill | FundingPayment | Refusal]
+    values: Sequence[Travelling] = ()
+    """Everything the row holds, in its order."""
 
 
 class Watchdog(Protocol):
@@ -147,7 +149,7 @@ class Engine:
         if review.verdicts:
             self._send(review.verdicts, first_verdict)
         self.steps += 1
-        return StepOutcome(row, portfolio, fused, decisions, review, happened)
+        return StepOutcome(row, portfolio, fused, decisions, review, happened, values)
 
     def _send(self, reviewed: Sequence[Order | Refusal], first: int) -> None:
         """Hand the orders to the broker. `first` is the event id of the first verdict."""

@@ -141,10 +141,8 @@ class Engine:
         values += review.events
         if review.state is not None:
             values.append(review.state)
-        alarms: Sequence[Alarm] = ()
         if self.watchdog is not None:
-            alarms = self.watchdog.look(step, portfolio, fused, happened)
-            values += alarms
+            values += self.watchdog.look(step, portfolio, fused, happened)
         first_verdict = (row << ROW_SHIFT) + len(values)
         values += review.verdicts
         self.journal.append(now, values)

@@ -7,19 +7,25 @@ Replay-verify: a journal that already holds rows is resumed by running again fro
 instead of written; the first difference stops the run. So a run continued after a crash has the journal of a run that never crashed.
 
 An order's client id and a fill's trade id (per instrument) name one value for ever: a second, different one is refused.
+
+A durable journal also carries what people ask of its run (`store.controls`). `controls` and `turn` give it to the engine, in a replay at
+the places where it came; what a turn decides and the row that says so are one transaction with it, so no row that was written after a
+kill holds an order that enters.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
-from cryptoalpha.core.errors import JournalDivergenceError, StoreError
+from cryptoalpha.core.errors import JournalDivergenceError, RiskHaltError, StoreError
 from cryptoalpha.core.time import iso
 from cryptoalpha.core.values import ROW_SHIFT, Fill, Order, Travelling, event_id, format_event_id, split_event_id
+from cryptoalpha.store.controls import Control, RunControls
 from cryptoalpha.store.journal_reader import FRAME, SCHEMA, TRAVELLING, JournalReader
 from cryptoalpha.store.sqlite import open_database, sqlite_errors
 
@@ -58,11 +64,13 @@ class Journal(JournalReader):
         try:
             self._stored = super().__len__()
             self._claim(header)
+            self._controls = RunControls(self._connection, path, self._stored) if durable and path is not None else None
         except StoreError:
             self._connection.close()
             raise
         self._next_row = 1
         self._last_at: int | None = None
+        self._in_turn = False
         self._replay: Iterator[tuple[int, int, bytes]] = self.raw(1, self._stored + 1)
 
     def _claim(self, header: Mapping[str, str]) -> None:
@@ -102,6 +110,7 @@ class Journal(JournalReader):
             JournalDivergenceError: if a replayed row differs from the stored one.
             StoreError: if time runs backwards, an id is taken by a different order or fill, the row holds more than 65,536 values, or a
                 value is of a kind that does not travel. Nothing is changed then.
+            RiskHaltError: if the run is killed and an order would enter. Nothing is changed then.
         """
         row = self._next_row
         body = self._encode(values)
@@ -116,7 +125,7 @@ class Journal(JournalReader):
                 self._admit(row, values)
             size = len(body)
             self._pending += (_pack(row, at, size), body)
-            if row - self._stored >= self._block_rows or size > BLOCK_AT_ONCE:
+            if (row - self._stored >= self._block_rows or size > BLOCK_AT_ONCE) and not self._in_turn:
                 self._next_row, self._last_at = row + 1, at
                 self.commit()
                 return row
@@ -124,14 +133,77 @@ class Journal(JournalReader):
         self._last_at = at
         return row
 
+    @property
+    def takes_controls(self) -> bool:
+        """Whether people can ask something of this run through its journal; if not, `controls` and `turn` need not be called."""
+        return self._controls is not None
+
+    def controls(self) -> tuple[Control, ...]:
+        """What was asked of the run up to now, to be taken before the next row's bar reaches the broker."""
+        if self._controls is None:
+            return ()
+        return self._controls.replayed(self._next_row, early=True) if self.is_replaying else self._controls.take_early()
+
+    @contextmanager
+    def turn(self) -> Iterator[tuple[Control, ...]]:
+        """One transaction around a decision about risk and the `append` of its row; gives what was asked since `controls`.
+
+        Until it ends nobody else can ask anything. If it ends with an error, or cannot be committed, the row was never appended.
+        """
+        if self._controls is None or self.is_replaying:
+            yield () if self._controls is None else self._controls.replayed(self._next_row, early=False)
+            return
+        self.commit()
+        before = self._next_row, self._last_at
+        try:
+            with sqlite_errors(self._path, "journal"):
+                self._connection.execute("BEGIN IMMEDIATE")
+                late = self._controls.take_late()
+            self._in_turn = True
+            yield late
+            frames = self._write()
+        except BaseException:
+            self._drop(*before)
+            raise
+        finally:
+            self._in_turn = False
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        self._note_written(frames)
+
+    def record_trip(self, at: int, reason: str, *, flatten: bool) -> None:
+        """With the next row: the run's own limits killed it. Nothing happens in a replay, where that is recorded already."""
+        if self._controls is not None and not self.is_replaying:
+            self._controls.trip(at, reason, flatten=flatten)
+
+    def record_settled(self) -> None:
+        """With the next row: every kill taken up to it is carried out."""
+        if self._controls is not None and not self.is_replaying:
+            self._controls.settle()
+
     def commit(self) -> None:
         """Make everything appended so far part of the file.
 
         Raises:
             StoreError: if the disk refuses; the rows are kept and the next commit tries again.
+            RiskHaltError: if the run is killed and an order would enter; the rows are dropped.
         """
-        if not self._pending:
+        if not self._pending or self._in_turn:
             return
+        try:
+            with sqlite_errors(self._path, "journal"):
+                self._connection.execute("BEGIN IMMEDIATE")
+            frames = self._write()
+        except RiskHaltError:
+            self._drop(self._stored + 1, None)
+            raise
+        finally:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        self._note_written(frames)
+
+    def _write(self) -> bytes:
+        """Write what is pending and commit; the transaction has begun. Returns the frames."""
         first, last = self._stored + 1, self._next_row - 1
         frames = b"".join(self._pending)
         packed = len(frames) > COMPRESS_ABOVE * (last - first + 1)
@@ -140,19 +212,32 @@ class Journal(JournalReader):
             (*key, value.client_id, event) for key, (value, event) in self._pending_idents.items()
         ]  # in the same transaction, so that the index never lags
         with sqlite_errors(self._path, "journal"):
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
+            if frames:
                 self._connection.execute("INSERT INTO block VALUES (?, ?, ?, ?)", block)
                 self._connection.executemany("INSERT INTO ident VALUES (?, ?, ?, ?, ?)", idents)
-                self._connection.execute("COMMIT")
-            finally:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-        if self._hashed == self._stored:
+                if self._controls is not None:
+                    self._controls.write(last, [value for value, _ in self._pending_idents.values()])
+            self._connection.execute("COMMIT")
+        return frames
+
+    def _note_written(self, frames: bytes) -> None:
+        """What was pending is on the disk now."""
+        last = self._next_row - 1
+        if self._hashed == self._stored and frames:
             self._absorb(last, frames)
         self._stored = last
         self._pending.clear()
         self._pending_idents.clear()
+        if self._controls is not None:
+            self._controls.written()
+
+    def _drop(self, next_row: int, last_at: int | None) -> None:
+        """Forget what is pending: it was never appended."""
+        self._next_row, self._last_at = next_row, last_at
+        self._pending.clear()
+        self._pending_idents.clear()
+        if self._controls is not None:
+            self._controls.forget()
 
     def close(self) -> None:
         """Commit and close. A journal left without `close` loses what `append` had not committed, nothing else."""
@@ -168,20 +253,12 @@ class Journal(JournalReader):
         _, stored_at, stored = next(self._replay)
         if stored_at == at and stored == body:
             return
-        difference = self._difference(row, stored_at, stored, at, body)
+        same_time = stored_at == at
+        difference = _difference(row, self._decode(row, stored), self._decode(row, body)) if same_time else f"the replay is at {iso(at)}"
         raise JournalDivergenceError(
             f"replaying the journal {self._path} differs at row {row} ({iso(stored_at)}): {difference}",
             hint="the same code, configuration and data reproduce a run; find what changed, or start a new run under another id",
         )
-
-    def _difference(self, row: int, stored_at: int, stored: bytes, at: int, body: bytes) -> str:
-        if stored_at != at:
-            return f"the replay is at {iso(at)}"
-        before, now = self._decode(row, stored), self._decode(row, body)
-        for index, (old, new) in enumerate(zip(before, now, strict=False)):
-            if self._encode(old) != self._encode(new):
-                return f"event {format_event_id(event_id(row, index))} was {old}, the replay says {new}"
-        return f"it held {len(before)} values, the replay has {len(now)}"
 
     def _admit(self, row: int, values: Sequence[Travelling]) -> None:
         """Check kinds and ids of a row before it is accepted, and remember its ids."""
@@ -214,3 +291,12 @@ class Journal(JournalReader):
         """A committed value, read without committing what is pending."""
         row, index = split_event_id(event)
         return self._decode(row, self._row(row)[1])[index]
+
+
+def _difference(row: int, before: Sequence[Travelling], now: Sequence[Travelling]) -> str:
+    """Where a replayed row first differs from the stored one."""
+    encode = msgspec.msgpack.encode
+    for index, (old, new) in enumerate(zip(before, now, strict=False)):
+        if encode(old) != encode(new):
+            return f"event {format_event_id(event_id(row, index))} was {old}, the replay says {new}"
+    return f"it held {len(before)} values, the replay has {len(now)}"

@@ -40,8 +40,10 @@ def sqlite_errors(path: Path | None, name: str) -> Iterator[None]:
         raise StoreError(f"{name} {path} is corrupt: {error}", hint="move it away and run again, or restore it from a backup") from error
 
 
-def open_database(path: Path | None, schema: Schema, *, durable: bool = False, read_only: bool = False) -> sqlite3.Connection:
-    """Open or create the file; `None` keeps it in memory.
+def open_database(
+    path: Path | None, schema: Schema, *, durable: bool = False, read_only: bool = False, patience_seconds: float = 5.0
+) -> sqlite3.Connection:
+    """Open or create the file; `None` keeps it in memory. While another process writes, statements wait as long as `patience_seconds`.
 
     Raises:
         StoreError: if it cannot be written, is not an SQLite file, belongs to something else or has another schema version.
@@ -54,7 +56,7 @@ def open_database(path: Path | None, schema: Schema, *, durable: bool = False, r
         except OSError as error:
             raise StoreError(f"{schema.name} {path} cannot be created: {error.strerror}", hint="choose a writable folder") from error
         try:
-            connection.execute("PRAGMA busy_timeout = 5000")
+            connection.execute(f"PRAGMA busy_timeout = {round(1000 * patience_seconds)}")
             if not read_only:
                 # takes effect in a new file only: bulk rows are written a third faster in 16 KiB pages, single commits touch less in 4 KiB
                 connection.execute(f"PRAGMA page_size = {4096 if durable else 16384}")

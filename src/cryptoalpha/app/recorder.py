@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from decimal import Decimal
 
@@ -10,7 +10,19 @@ import numpy as np
 
 from cryptoalpha.app.engine import Step, StepOutcome
 from cryptoalpha.core.time import DAY
-from cryptoalpha.core.values import ROW_SHIFT, Fill, FundingPayment, Order, PortfolioState, Refusal
+from cryptoalpha.core.values import (
+    ROW_SHIFT,
+    Alarm,
+    Fill,
+    FundingPayment,
+    Order,
+    PortfolioState,
+    Refusal,
+    RiskEvent,
+    RiskState,
+    Sizing,
+    event_id,
+)
 from cryptoalpha.store.tables import Floats, Times
 
 
@@ -31,6 +43,11 @@ class Recorder:
         self.binding: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
         self.refusal_examples: dict[str, str] = {}
+        self.cuts: Counter[str] = Counter()
+        self.cut_sizes: defaultdict[str, float] = defaultdict(float)
+        self.risk_events: list[tuple[int, RiskEvent]] = []
+        self.risk_states: list[RiskState] = []
+        self.alarms: list[tuple[int, Alarm]] = []
         self.source_weights: list[tuple[int, dict[str, float]]] = []
         self.last: PortfolioState | None = None
         self._directions: list[list[float]] = []
@@ -50,7 +67,14 @@ class Recorder:
         self.last = outcome.portfolio
         if outcome.happened:
             self._note_events(outcome, len(step.references))
-        for verdict in outcome.review.verdicts:
+        review = outcome.review
+        for sizing in review.sizings:
+            self._note_cut(sizing)
+        if review.events or _ends_with_alarm(outcome):
+            self._note_changes(outcome)
+        if review.state is not None:
+            self.risk_states.append(review.state)
+        for verdict in review.verdicts:
             if type(verdict) is Order:
                 self.orders += 1
                 if verdict.binding_limit:
@@ -71,6 +95,20 @@ class Recorder:
                 self.funding.append(event)
             elif type(event) is Refusal:
                 self._note_refusal(event)
+
+    def _note_cut(self, sizing: Sizing) -> None:
+        """How often a limit decided, and how much of what was wanted it took: fractions of equity, summed."""
+        if sizing.binding:
+            self.cuts[sizing.binding] += 1
+            self.cut_sizes[sizing.binding] += abs(sizing.requested) - abs(sizing.allowed)
+
+    def _note_changes(self, outcome: StepOutcome) -> None:
+        """Changes of state and alarms, each with its event id."""
+        for place, value in enumerate(outcome.values):
+            if type(value) is RiskEvent:
+                self.risk_events.append((event_id(outcome.row, place), value))
+            elif type(value) is Alarm:
+                self.alarms.append((event_id(outcome.row, place), value))
 
     def _note_refusal(self, refusal: Refusal) -> None:
         self.refusals[refusal.rule] += 1
@@ -117,3 +155,9 @@ def _mean_weights(outcome: StepOutcome) -> dict[str, float]:
         for source, weight in fused.weights:
             total[source] = total.get(source, 0.0) + weight
     return {source: value / len(outcome.fused) for source, value in total.items()}
+
+
+def _ends_with_alarm(outcome: StepOutcome) -> bool:
+    """Whether the watchdog said something: alarms stand in the row right before the verdicts."""
+    before = len(outcome.values) - len(outcome.review.verdicts) - 1
+    return before >= 0 and type(outcome.values[before]) is Alarm

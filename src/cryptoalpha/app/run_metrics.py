@@ -1,0 +1,214 @@
+"""Turns journal rows into metrics: the same figures from a loop at work and from a journal read afterwards.
+
+Everything counted is counted from the run's first row. A `trade` that is started again takes its old steps once more, so its counters go
+on from where they were instead of from zero.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from math import erfc, log, nan, sqrt
+from typing import Any
+
+from cryptoalpha.core.time import DAY, DAYS_PER_YEAR, SECOND, parse_interval
+from cryptoalpha.core.values import (
+    Alarm,
+    Fill,
+    FundingPayment,
+    ObservationRef,
+    Order,
+    PortfolioState,
+    Refusal,
+    RiskEvent,
+    RiskState,
+    Sizing,
+    Travelling,
+)
+from cryptoalpha.monitoring.config import MonitoringConfig
+from cryptoalpha.monitoring.metrics import Metrics
+from cryptoalpha.monitoring.ratios import sharpe_ratio
+from cryptoalpha.risk.kill_switch import NAME as KILL_SWITCH
+from cryptoalpha.store.journal_reader import JournalReader
+
+MODES = ("armed", "reduce_only", "tripping", "tripped")
+
+
+class RunMeter:
+    """Feed it every row of a run, in order.
+
+    Args:
+        instruments: the book; references to other observations are passed over.
+        interval: length of a bar, ns.
+        max_drawdown: drawdown at which everything is closed.
+    """
+
+    def __init__(self, config: MonitoringConfig, instruments: Sequence[str], interval: int, *, max_drawdown: float) -> None:
+        self.metrics = Metrics()
+        self._alarm_days = config.alerts.alarm_days
+        self._newest = dict.fromkeys(instruments, 0)
+        self._held: set[str] = set()
+        self._states: dict[tuple[str, str], str] = {}
+        self._alarms: dict[str, int] = {}
+        self._days = _Days(self.metrics, config.metrics.window_days)
+        self._funding = 0.0
+        self._takers: dict[type, Callable[[Any], None]] = {
+            ObservationRef: self._observation, PortfolioState: self._portfolio, Fill: self._fill, FundingPayment: self._funded,
+            Order: self._order, Refusal: self._refusal, Sizing: self._sizing, RiskEvent: self._risk_event, RiskState: self._risk_state,
+            Alarm: self._alarm,
+        }  # fmt: skip
+        self.metrics.set("cryptoalpha_bar_interval_seconds", interval / SECOND)
+        self.metrics.set("cryptoalpha_drawdown_allowed_ratio", max_drawdown)
+        self.metrics.set("cryptoalpha_kill_switch", 0.0)
+
+    def take(self, at: int, values: Sequence[Travelling]) -> None:
+        """One row: its time and what it holds."""
+        takers = self._takers
+        for value in values:
+            taker = takers.get(type(value))
+            if taker is not None:
+                taker(value)
+        self.metrics.add("cryptoalpha_journal_rows_total")
+
+    def mark(self, portfolio: PortfolioState) -> None:
+        """The book between the rows that hold it."""
+        metrics = self.metrics
+        metrics.set("cryptoalpha_equity_quote", float(portfolio.equity))
+        metrics.set("cryptoalpha_cash_quote", float(portfolio.cash))
+        metrics.set("cryptoalpha_drawdown_ratio", portfolio.drawdown)
+
+    def refresh(self, at: int) -> None:
+        """Bring what ages up to the run's clock: bars and alarms."""
+        metrics = self.metrics
+        for name, known in self._newest.items():
+            if known:
+                metrics.set("cryptoalpha_bar_age_seconds", max(at - known, 0) / SECOND, name)
+        metrics.set("cryptoalpha_bar_timestamp_seconds", max(self._newest.values(), default=0) / SECOND)
+        for tier, raised in self._alarms.items():
+            metrics.set("cryptoalpha_alarm_age_seconds", max(at - raised, 0) / SECOND, tier)
+        proposed = at - self._alarms.get("retrain", at - DAY * DAYS_PER_YEAR) < self._alarm_days * DAY
+        metrics.set("cryptoalpha_retraining_proposed", float(proposed))
+
+    def _observation(self, reference: ObservationRef) -> None:
+        if self._newest.get(reference.subject, reference.known_at) < reference.known_at:
+            self._newest[reference.subject] = reference.known_at
+
+    def _portfolio(self, portfolio: PortfolioState) -> None:
+        self.mark(portfolio)
+        self._days.close(portfolio.known_at, float(portfolio.equity))
+        held = {name for name, _ in portfolio.positions}
+        for name, quantity in portfolio.positions:
+            self.metrics.set("cryptoalpha_position_base", float(quantity), name)
+        for name in self._held - held:
+            self.metrics.set("cryptoalpha_position_base", 0.0, name)
+        self._held |= held
+
+    def _fill(self, fill: Fill) -> None:
+        metrics = self.metrics
+        metrics.add("cryptoalpha_fills_total", 1.0, fill.side)
+        metrics.add("cryptoalpha_traded_quote_total", float(fill.quantity * fill.price))
+        for cost, paid in (("fee", fill.fee), ("spread", fill.spread_cost), ("impact", fill.impact_cost)):
+            metrics.add("cryptoalpha_costs_quote_total", max(float(paid), 0.0), cost)  # a rebate is no cost, and counters only rise
+
+    def _funded(self, payment: FundingPayment) -> None:
+        self._funding += float(payment.amount)
+        self.metrics.set("cryptoalpha_funding_received_quote", self._funding)
+
+    def _order(self, order: Order) -> None:
+        self.metrics.add("cryptoalpha_orders_total", 1.0, order.side)
+
+    def _refusal(self, refusal: Refusal) -> None:
+        self.metrics.add("cryptoalpha_refusals_total", 1.0, refusal.rule)
+
+    def _sizing(self, sizing: Sizing) -> None:
+        if sizing.binding:
+            self.metrics.add("cryptoalpha_cuts_total", 1.0, sizing.binding)
+
+    def _risk_event(self, event: RiskEvent) -> None:
+        metrics, key = self.metrics, (event.rule, event.instrument)
+        metrics.add("cryptoalpha_risk_events_total", 1.0, event.rule)
+        before = self._states.get(key)
+        if before is not None:
+            metrics.set("cryptoalpha_risk_state", 0.0, *key, before)
+        metrics.set("cryptoalpha_risk_state", 1.0, *key, event.state)
+        self._states[key] = event.state
+        if event.rule == KILL_SWITCH:
+            metrics.set("cryptoalpha_kill_switch", float(event.state != "armed"))
+
+    def _risk_state(self, state: RiskState) -> None:
+        metrics = self.metrics
+        for name, used, allowed in state.limits:
+            metrics.set("cryptoalpha_limit_used", used, name)
+            metrics.set("cryptoalpha_limit_allowed", allowed, name)
+        for mode in MODES:
+            metrics.set("cryptoalpha_mode", float(mode == state.mode), mode)
+        metrics.set("cryptoalpha_exposure_ratio", state.exposure)
+        metrics.set("cryptoalpha_value_at_risk_ratio", state.value_at_risk)
+        metrics.set("cryptoalpha_expected_shortfall_ratio", state.expected_shortfall)
+        self._days.expect(state)
+
+    def _alarm(self, alarm: Alarm) -> None:
+        self.metrics.add("cryptoalpha_alarms_total", 1.0, alarm.detector, alarm.tier)
+        self._alarms[alarm.tier] = alarm.known_at
+
+
+class _Days:
+    """What is judged once a day (UTC): returns, and losses against the value at risk that was said at the day's start."""
+
+    def __init__(self, metrics: Metrics, window_days: int) -> None:
+        self._metrics = metrics
+        self._returns: deque[float] = deque(maxlen=window_days)
+        self._day, self._equity = -1, nan
+        self._expected: RiskState | None = None
+        self._judged = self._exceeded = 0
+
+    def expect(self, state: RiskState) -> None:
+        if self._expected is None:
+            self._expected = state
+
+    def close(self, at: int, equity: float) -> None:
+        """The book as it is; the first of a day ends the day before."""
+        if at // DAY == self._day:
+            return
+        if self._equity > 0.0:
+            gain = equity / self._equity - 1.0
+            self._returns.append(gain)
+            self._metrics.set("cryptoalpha_rolling_sharpe_ratio", sharpe_ratio(list(self._returns), periods_per_year=DAYS_PER_YEAR))
+            self._judge(-gain)
+        self._day, self._equity, self._expected = at // DAY, equity, None
+
+    def _judge(self, loss: float) -> None:
+        said = self._expected
+        if said is None or not said.value_at_risk > 0.0:  # unknown, or nothing was held
+            return
+        self._judged += 1
+        self._exceeded += loss > said.value_at_risk
+        self._metrics.add("cryptoalpha_value_at_risk_days_total")
+        self._metrics.add("cryptoalpha_value_at_risk_exceedances_total", float(loss > said.value_at_risk))
+        self._metrics.set("cryptoalpha_exceedance_p_ratio", too_many(self._exceeded, self._judged, 1.0 - said.level))
+
+
+def too_many(exceeded: int, days: int, expected: float) -> float:
+    """Kupiec's p value of that many exceedances in so many days, 1 where there are not more than expected.
+
+    Source: Kupiec (1995), proportion of failures; the statistic follows chi-square with one degree of freedom.
+    """
+    share = exceeded / days
+    if share <= expected:
+        return 1.0
+    rest = (days - exceeded) * log((1.0 - share) / (1.0 - expected)) if exceeded < days else 0.0
+    return erfc(sqrt(exceeded * log(share / expected) + rest))
+
+
+def metrics_of_journal(journal: JournalReader, config: MonitoringConfig, *, max_drawdown: float) -> Metrics:
+    """The figures of a run as its journal tells them; those of a process (time per step, memory) are not among them."""
+    header = journal.header
+    intervals = [parse_interval(text) for text in header.get("interval", "").split(",") if text]
+    names = [name for name in header.get("instruments", "").split(",") if name]
+    meter = RunMeter(config, names, min(intervals, default=DAY), max_drawdown=max_drawdown)
+    newest = 0
+    for _, at, values in journal.rows():
+        meter.take(at, values)
+        newest = at
+    meter.refresh(newest)
+    return meter.metrics

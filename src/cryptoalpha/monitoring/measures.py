@@ -26,6 +26,13 @@ from cryptoalpha.monitoring.ratios import (
     sortino_ratio,
     win_rate,
 )
+from cryptoalpha.monitoring.rolling import (
+    rolling_drawdown,
+    rolling_sharpe,
+    rolling_sortino,
+    rolling_volatility,
+    rolling_win_rate,
+)
 from cryptoalpha.monitoring.significance import (
     deflated_sharpe_ratio,
     expected_max_sharpe,
@@ -65,6 +72,11 @@ __all__ = [
     "omega_ratio",
     "probabilistic_sharpe_ratio",
     "profit_factor",
+    "rolling_drawdown",
+    "rolling_sharpe",
+    "rolling_sortino",
+    "rolling_volatility",
+    "rolling_win_rate",
     "sharpe_ratio",
     "sortino_ratio",
     "turnover",

@@ -26,6 +26,7 @@ from cryptoalpha.risk.book import Book, Proposal, only_reduces
 from cryptoalpha.risk.caps import CAPS
 from cryptoalpha.risk.config import RiskConfig
 from cryptoalpha.risk.drawdown_stop import DrawdownStop
+from cryptoalpha.risk.kill_switch import KillSwitch
 from cryptoalpha.risk.rounding import client_order_id, round_to_lot
 from cryptoalpha.risk.standstill import CONSIDERED, Standstill
 
@@ -58,6 +59,7 @@ class RiskGate:
     def __init__(self, config: RiskConfig, rules: Mapping[str, InstrumentRules], *, account: str = "main") -> None:
         self.config = config
         self.stop = DrawdownStop(config.max_drawdown)
+        self.kill_switch = KillSwitch()
         self._rules = rules
         self._account = account
         self._max_age = int(config.max_state_age_minutes * MINUTE)

@@ -11,6 +11,7 @@ Pure: no clock, no I/O, so the same calls give the same events, byte for byte. W
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Literal
 
 from cryptoalpha.core.errors import RiskHaltError
@@ -105,3 +106,8 @@ class KillSwitch:
 
     def _event(self, at: int, message: str) -> RiskEvent:
         return RiskEvent(happened_at=at, known_at=at, rule=NAME, state=self.state, message=message)
+
+
+def may_enter(pending: Decimal, held: Decimal) -> bool:
+    """Whether what is left of an order, signed (buys positive), could enlarge a position or turn it round; if not, it is a way out."""
+    return pending * held >= 0 or abs(pending) > abs(held)

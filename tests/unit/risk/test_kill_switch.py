@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from itertools import pairwise
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from cryptoalpha.core.errors import RiskHaltError
 from cryptoalpha.core.values import RiskEvent
-from cryptoalpha.risk.kill_switch import NAME, KillSwitch
+from cryptoalpha.risk.kill_switch import NAME, KillSwitch, may_enter
 
 
 def tripped() -> KillSwitch:
@@ -134,3 +135,21 @@ def test_states_follow_only_the_arrows_and_the_same_calls_give_the_same_events(c
     allowed = {("armed", "tripping"), ("tripping", "tripped"), ("tripped", "armed"), ("tripped", "tripping")}
     assert {pair for pair in pairwise(["armed", *(state for state, _ in first)]) if pair[0] != pair[1]} <= allowed
     assert play() == first
+
+
+@pytest.mark.parametrize(
+    ("pending", "held", "enters"),
+    [
+        (1, 0, True),
+        (-1, 0, True),
+        (1, 2, True),
+        (-1, -2, True),
+        (-1, 2, False),
+        (-2, 2, False),
+        (2, -2, False),
+        (-3, 2, True),
+        (3, -2, True),
+    ],
+)
+def test_an_order_is_a_way_out_only_if_it_cannot_pass_zero(pending, held, enters):
+    assert may_enter(Decimal(pending), Decimal(held)) is enters

@@ -27,9 +27,9 @@ def checked_square(matrix: ArrayLike, *, name: str = "covariance") -> Floats:
         raise DataError(f"{name} has shape {c.shape}, expected [assets, assets] with at least one asset")
     if not np.isfinite(c).all():
         raise DataError(f"{name} holds NaN or infinity", hint="leave out assets without history, or give them an assumed correlation")
-    asymmetry = float(np.max(np.abs(c - c.T)))
-    if asymmetry == 0.0:
+    if np.array_equal(c, c.T):
         return c
+    asymmetry = float(np.max(np.abs(c - c.T)))
     if asymmetry > ROUNDING * float(np.max(np.abs(c))):
         raise DataError(f"{name} is not symmetric: two entries that should be equal differ by {asymmetry:.3g}")
     return np.asarray((c + c.T) / 2.0)

@@ -18,9 +18,10 @@ from pathlib import Path
 from cryptoalpha.app.backtest import learn_before, run_identity
 from cryptoalpha.app.book import build_engine, tape_steps
 from cryptoalpha.app.engine import Engine, Step, StepOutcome
+from cryptoalpha.app.live_monitor import LiveMonitor
 from cryptoalpha.app.period import Period
 from cryptoalpha.app.settings import Settings
-from cryptoalpha.core.clock import VirtualClock
+from cryptoalpha.core.clock import SystemClock, VirtualClock
 from cryptoalpha.core.time import SECOND, iso
 from cryptoalpha.core.values import Fill, ObservationRef, PortfolioState, Refusal
 from cryptoalpha.data.live import LiveBars, LiveBatch, extended
@@ -82,8 +83,8 @@ class SessionStoppedError(Exception):
 class _Session:
     """Watches the loop: tells fills, paces a replay, stops when asked."""
 
-    def __init__(self, journal: Journal, speed: float, stop: threading.Event, say: Say) -> None:
-        self._journal, self._speed, self._stop, self._say = journal, speed, stop, say
+    def __init__(self, journal: Journal, speed: float, stop: threading.Event, say: Say, monitor: LiveMonitor | None) -> None:
+        self._journal, self._speed, self._stop, self._say, self._monitor = journal, speed, stop, say, monitor
         self._stored = len(journal)
         self.fills = 0
         self.portfolio: PortfolioState | None = None
@@ -97,10 +98,14 @@ class _Session:
                 self._stop.wait(step.bar.interval / SECOND / self._speed)
                 if self._stop.is_set():
                     return
+            if self._monitor is not None:
+                self._monitor.begin()
             yield step
 
     def watch(self, step: Step, outcome: StepOutcome) -> None:
         self.portfolio = outcome.portfolio
+        if self._monitor is not None:
+            self._monitor.watch(step, outcome, recovering=outcome.row <= self._stored)
         if outcome.row <= self._stored:
             return
         for event in outcome.happened:
@@ -122,6 +127,7 @@ def replay(
     stop: threading.Event,
     say: Say,
     instruments: Sequence[str] | None = None,
+    monitor: LiveMonitor | None = None,
 ) -> TradeReport:
     """Paper trade stored history.
 
@@ -129,6 +135,7 @@ def replay(
         speed: how many times faster than it happened; 0 does not wait at all.
         stop: set it to end the session after the step in hand.
         say: told of recovery and of every new fill.
+        monitor: keeps the metrics of the run.
 
     Raises:
         StoreError: if the journal belongs to another run, or is corrupt.
@@ -141,7 +148,10 @@ def replay(
         clock = VirtualClock()
         engine = _engine(settings, dataset, names, clock, journal, run)
         learn_before(settings, dataset, period, names, engine)
-        session = _Session(journal, speed, stop, say)
+        if monitor is not None:
+            interval = tape.panel.interval
+            monitor.follow(names, interval, step_seconds=interval / SECOND / speed if speed > 0.0 else None)
+        session = _Session(journal, speed, stop, say, monitor)
         recovered = _tell_recovery(journal, say)
         steps = engine.run(session.paced(tape_steps(tape, dataset, clock)), session.watch)
         return TradeReport(run, recovered, len(journal), session.fills, journal.digest(), steps == len(tape.panel), session.portfolio)
@@ -158,6 +168,7 @@ def live(
     venue: str,
     stop: threading.Event,
     say: Say,
+    monitor: LiveMonitor | None = None,
 ) -> TradeReport:
     """Paper trade a venue's closed bars as they come.
 
@@ -179,7 +190,9 @@ def live(
         clock = VirtualClock()
         engine = _engine(settings, dataset, names, clock, journal, run)
         learn_before(settings, dataset, Period(begun, begun + interval), names, engine)
-        session = _Session(journal, 0.0, stop, say)
+        if monitor is not None:
+            monitor.follow(names, interval, step_seconds=interval / SECOND, wall=SystemClock())
+        session = _Session(journal, 0.0, stop, say, monitor)
         recovered = _tell_recovery(journal, say)
         steps = _live_steps(settings, history, dataset, bars, names, venue, period, clock, stop)
         engine.run(session.paced(steps), session.watch)

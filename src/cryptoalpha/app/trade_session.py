@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from cryptoalpha.app.live_monitor import LiveMonitor
 from cryptoalpha.app.output import plain
 from cryptoalpha.app.period import period_of
 from cryptoalpha.app.runs import JOURNAL, METRICS, run_directory
@@ -48,12 +49,13 @@ def run_session(settings: Settings, home: Path, request: TradeRequest, *, say: C
 
     Raises:
         StoreLockedError: if another process holds the store.
+        ConfigError: if the port for metrics is taken.
     """
     store = Home(home)
     journal = run_directory(home, request.run) / JOURNAL
-    with StoreLock(store) as lock, stopping() as stop:
+    with StoreLock(store) as lock, LiveMonitor(settings, say) as monitor, stopping() as stop:
         if request.feed is not None:
-            return _live(settings, store, lock, request, journal, stop, say)
+            return _live(settings, store, lock, request, journal, stop, say, monitor)
         dataset = open_dataset(
             settings, home, data=request.data, simulated=request.simulated, interval=request.interval, instruments=request.instruments
         )
@@ -61,7 +63,7 @@ def run_session(settings: Settings, home: Path, request: TradeRequest, *, say: C
         _make_room(journal)
         report = replay(
             settings, dataset, period, journal, run=request.run, speed=request.speed, stop=stop.event, say=say,
-            instruments=request.instruments,
+            instruments=request.instruments, monitor=monitor,
         )  # fmt: skip
         if report.is_complete:  # what `status` calls a finished run
             write_whole(journal.parent / METRICS, json.dumps(plain(report.as_dict()), indent=2))
@@ -83,6 +85,7 @@ def _live(
     journal: Path,
     stop: Stop,
     say: Callable[[str], None],
+    monitor: LiveMonitor,
 ) -> TradeReport:
     assert request.feed is not None
     dataset = open_store(store.root, interval=request.interval, instruments=request.instruments)
@@ -90,15 +93,18 @@ def _live(
     client = Venues(settings.data.exchange).client(request.feed)
     gate = BarGate(settings.store.bar_gate)
     with History(store, lock=lock) as history:
-        bars = LiveBars(client, dataset.bars, gate=gate, config=settings.data.exchange, wait=_wait(stop.event), notice=say)
-        report = live(settings, history, dataset, bars, journal, run=request.run, venue=request.feed, stop=stop.event, say=say)
+        bars = LiveBars(client, dataset.bars, gate=gate, config=settings.data.exchange, wait=_wait(stop.event, monitor.idle), notice=say)
+        report = live(
+            settings, history, dataset, bars, journal, run=request.run, venue=request.feed, stop=stop.event, say=say, monitor=monitor
+        )
         return dataclasses.replace(report, interrupted=stop.by_keyboard)
 
 
-def _wait(stop: threading.Event) -> Callable[[float], None]:
-    """Sleep that ends, and the feed with it, when the session is told to stop."""
+def _wait(stop: threading.Event, idle: Callable[[], None]) -> Callable[[float], None]:
+    """Sleep that ends, and the feed with it, when the session is told to stop. `idle` is told of every sleep."""
 
     def wait(seconds: float) -> None:
+        idle()
         if stop.wait(seconds):
             raise SessionStoppedError
 

@@ -1,0 +1,137 @@
+"""Watches a `trade` while it runs: keeps its metrics, serves them where a port is set, and says when an alert fires or is over.
+
+It is a listener of the loop and of its waits. The loop never waits for it: scrapes are answered from copies in threads of their own, and
+alerts are judged between steps. On a replay they are judged by the run's clock, on live bars by the wall clock, so that silence counts too.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from time import monotonic, perf_counter
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from cryptoalpha.app.engine import Step, StepOutcome
+from cryptoalpha.app.run_metrics import RunMeter
+from cryptoalpha.app.settings import Settings
+from cryptoalpha.core.clock import Clock
+from cryptoalpha.core.time import iso
+from cryptoalpha.monitoring.alerts import AlertBoard, alert_rules
+from cryptoalpha.monitoring.metrics import Metrics
+from cryptoalpha.monitoring.metrics_exposition import MetricsEndpoint
+from cryptoalpha.monitoring.process import memory_allowed, memory_used
+
+_REMEMBERED_STEPS = 1000
+_MEASURE_SECONDS = 1.0
+"""Time and memory of the process are measured this often at most: it takes as long as the rest of the work here."""
+
+
+class LiveMonitor:
+    """One for each session of `trade`; a context manager that stops the endpoint.
+
+    Args:
+        say: told in words what fires and what is over.
+
+    Raises:
+        ConfigError: if the port that was set cannot be had; nothing else has begun by then.
+    """
+
+    def __init__(self, settings: Settings, say: Callable[[str], None]) -> None:
+        self._settings, self._say = settings, say
+        self._config = settings.monitoring
+        self._board = AlertBoard(alert_rules(self._config.alerts) if self._config.alerts.enabled else ())
+        self._meter: RunMeter | None = None
+        self._wall: Clock | None = None
+        self._begun = perf_counter()
+        self._stepped: float | None = None
+        self._measured = -_MEASURE_SECONDS
+        self._steps: deque[float] = deque(maxlen=_REMEMBERED_STEPS)
+        self._memory_allowed = memory_allowed()
+        port = self._config.metrics.port
+        self.endpoint = MetricsEndpoint(port, self.now) if port is not None else None
+        if self.endpoint is not None:
+            say(f"metrics at {self.endpoint.url}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.endpoint is not None:
+            self.endpoint.close()
+
+    def follow(self, instruments: Sequence[str], interval: int, *, step_seconds: float | None, wall: Clock | None = None) -> None:
+        """Say which run this is, before its first step.
+
+        Args:
+            interval: length of a bar, ns.
+            step_seconds: time meant between two steps; None where they come as fast as they can.
+            wall: the clock alerts are judged by; None takes the run's own.
+        """
+        self._wall = wall
+        self._meter = RunMeter(self._config, instruments, interval, max_drawdown=self._settings.risk.max_drawdown)
+        if step_seconds is not None:
+            self._meter.metrics.set("cryptoalpha_step_interval_seconds", step_seconds)
+
+    def begin(self) -> None:
+        """A step is about to be taken."""
+        self._begun = perf_counter()
+
+    def watch(self, step: Step, outcome: StepOutcome, *, recovering: bool) -> None:
+        """A step was taken. While old steps are taken again nothing is said."""
+        meter = self._meter
+        if meter is None:
+            return
+        seconds = perf_counter() - self._begun
+        meter.take(step.bar.at, outcome.values)
+        meter.mark(outcome.portfolio)
+        if not recovering:
+            self._steps.append(seconds)
+            self._stepped = monotonic()
+            meter.metrics.observe("cryptoalpha_step_seconds", seconds)
+        self._judge(meter, step.bar.at if recovering or self._wall is None else self._wall.now(), aloud=not recovering)
+
+    def idle(self) -> None:
+        """The loop is waiting for bars: silence ages what is known."""
+        if self._meter is not None and self._wall is not None and self._stepped is not None:
+            self._judge(self._meter, self._wall.now(), aloud=True)
+
+    def now(self) -> Metrics:
+        """The metrics as they are, for a reader in another thread."""
+        if self._meter is None:
+            return Metrics()
+        metrics = self._meter.metrics.copy()
+        self._of_the_process(metrics)
+        return metrics
+
+    def _judge(self, meter: RunMeter, at: int, *, aloud: bool) -> None:
+        meter.refresh(at)
+        metrics = meter.metrics
+        if not self._board.rules:
+            return
+        if monotonic() - self._measured >= _MEASURE_SECONDS:
+            self._measured = monotonic()
+            self._of_the_process(metrics)
+        for change in self._board.judge(at, metrics):
+            if change.state == "firing":
+                metrics.add("cryptoalpha_alerts_fired_total", 1.0, change.rule.name)
+            if aloud:
+                self._say(f"{iso(change.at)}  {change.text}")
+        standing = list(self._board.standing.items())
+        for rule in self._board.rules:
+            firing = [each.is_firing for (name, _), each in standing if name == rule.name]
+            metrics.set("cryptoalpha_alerts", float(sum(firing)), rule.name, "firing")
+            metrics.set("cryptoalpha_alerts", float(len(firing) - sum(firing)), rule.name, "pending")
+
+    def _of_the_process(self, metrics: Metrics) -> None:
+        if self._stepped is not None:
+            metrics.set("cryptoalpha_idle_seconds", monotonic() - self._stepped)
+        if self._steps:
+            metrics.set("cryptoalpha_step_p99_seconds", float(np.quantile(self._steps.copy(), 0.99)))
+        used = memory_used()
+        if used is not None:
+            metrics.set("cryptoalpha_memory_bytes", used)
+            if self._memory_allowed:
+                metrics.set("cryptoalpha_memory_ratio", used / self._memory_allowed)

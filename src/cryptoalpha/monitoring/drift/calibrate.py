@@ -1,0 +1,183 @@
+"""The threshold at which false alarms come as rarely as stated, found by simulating that nothing happens.
+
+Runs are drawn from a reference by the stationary block bootstrap, or from a generator. Each run gets its own simulated reference too, of
+the same length, from which the detector takes its baseline: so the threshold pays for a mean that is known from so many values only.
+The detector's statistic does not depend on the threshold before the first alarm, so one pass over the runs serves all thresholds. Runs end
+after four run lengths; with A alarms in a total time of T the mean run length is T / A, its error A^(−1/2) of it.
+
+What a finite reference costs stays visible: `Calibration.if_mean_is_low` and `if_mean_is_high` are the run lengths of the same threshold
+when the true mean lies one standard error off the reference's.
+
+Sources: Politis & Romano (1994) for the bootstrap; the estimate is that of an exponential tail with censoring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cryptoalpha.core.errors import ConfigError, DataError
+from cryptoalpha.core.seeds import stream
+from cryptoalpha.monitoring.bootstrap import block_length as automatic_block_length
+from cryptoalpha.monitoring.daily import Floats, checked_returns
+from cryptoalpha.monitoring.ratios import deviation
+
+HORIZON = 4.0
+"""Length of a simulated run, in run lengths: 98 % of runs see an alarm."""
+MOST_VALUES = 40_000_000
+"""Values simulated at most; beyond, runs end sooner and the tail is extrapolated as exponential."""
+
+Generator = Callable[[np.random.Generator, int], Floats]
+"""Draws a series of a given length under the null."""
+
+
+class Scored(Protocol):
+    """What is asked of a detector here."""
+
+    def statistics(self, values: Floats) -> Floats:
+        """The statistic after each value, from a fresh start."""
+        ...
+
+
+DetectorFactory = Callable[[Floats], Scored]
+"""Builds a fresh detector from a reference `[n]` (empty where none is simulated); its threshold is not looked at."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A threshold, and what is known of it."""
+
+    threshold: float
+    run_length: float
+    """Mean observations between false alarms that was asked for."""
+    error: float
+    """Relative standard error of that by the number of simulated alarms."""
+    if_mean_is_low: float
+    """Run length of this threshold where the true mean lies one standard error below the reference's."""
+    if_mean_is_high: float
+    """The same, above."""
+    reference_length: int
+    block_length: float
+    runs: int
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The rising records of one run: places `[k]` (from 1) and heights `[k]`, and where it ended."""
+
+    places: NDArray[np.int64]
+    heights: Floats
+    length: int
+
+    def until(self, threshold: float) -> tuple[int, bool]:
+        """Observations until the statistic exceeds the threshold, and whether it did."""
+        at = int(np.searchsorted(self.heights, threshold, side="right"))
+        return (int(self.places[at]), True) if at < self.places.size else (self.length, False)
+
+
+def calibrate_threshold(
+    detector_factory: DetectorFactory,
+    reference: ArrayLike | Generator,
+    run_length: float,
+    *,
+    seed: int,
+    block_length: float | None = None,
+    reference_length: int | None = None,
+    runs: int = 400,
+) -> Calibration:
+    """Find the threshold with this mean run length under the null.
+
+    Args:
+        detector_factory: builds a fresh detector from a (simulated) reference.
+        reference: values `[n]` as the detector will see them, best whitened (`Baseline.of_reference`); or a generator of such values.
+        run_length: mean observations between false alarms, at least 10.
+        seed: same seed, same threshold.
+        block_length: mean length of bootstrap blocks [by the rule of Politis & White].
+        reference_length: length of the simulated references [n; 0 with a generator: the baseline is exact].
+        runs: simulated runs.
+
+    Raises:
+        ConfigError: for a run length below 10 or fewer than 20 runs.
+        DataError: for a reference of fewer than 30 values, NaN or infinity.
+    """
+    if run_length < 10.0 or runs < 20:
+        raise ConfigError(f"run_length {run_length}, runs {runs}: expected at least 10 and at least 20")
+    draw, size, block = _source(reference, block_length)
+    size = size if reference_length is None else reference_length
+    length = int(max(min(HORIZON * run_length, MOST_VALUES / runs), 2.0))
+    simulated = [_one(detector_factory, draw, size, length, stream(seed, "drift", "run", i), 0.0) for i in range(runs)]
+    threshold = _threshold(simulated, run_length)
+    off = []
+    for side in (-1.0, 1.0):
+        some = [_one(detector_factory, draw, size, length, stream(seed, "drift", "run", i), side) for i in range(max(runs // 4, 20))]
+        off.append(mean_run_length(some, threshold)[0] if size > 1 else run_length)
+    _, alarms = mean_run_length(simulated, threshold)
+    return Calibration(threshold, run_length, max(alarms, 1) ** -0.5, off[0], off[1], size, block, runs)
+
+
+def measured_run_length(detector: DetectorFactory, draw: Generator, threshold: float, *, length: int, runs: int, seed: int,
+                        reference_length: int = 0) -> tuple[float, int]:  # fmt: skip
+    """Mean run length of this threshold on fresh runs of at most `length`, and the alarms seen; infinite where there were none."""
+    return mean_run_length(
+        [_one(detector, draw, reference_length, length, stream(seed, "drift", "measure", i), 0.0) for i in range(runs)], threshold
+    )
+
+
+def mean_run_length(simulated: list[_Run], threshold: float) -> tuple[float, int]:
+    """Total time over alarms, and the alarms."""
+    ends = [run.until(threshold) for run in simulated]
+    alarms = sum(alarmed for _, alarmed in ends)
+    return (sum(end for end, _ in ends) / alarms if alarms else float("inf")), alarms
+
+
+def bootstrap_draw(reference: Floats, mean_block: float) -> Generator:
+    """Draws series of any length from a reference by the stationary block bootstrap."""
+    n = reference.size
+
+    def draw(rng: np.random.Generator, length: int) -> Floats:
+        starts = rng.random(length) < 1.0 / mean_block
+        starts[:1] = True
+        origin = rng.integers(0, n, length)
+        place = np.arange(length)
+        opened = np.maximum.accumulate(np.where(starts, place, 0))
+        return np.asarray(reference[(origin[opened] + (place - opened)) % n])
+
+    return draw
+
+
+def _source(reference: ArrayLike | Generator, block_length: float | None) -> tuple[Generator, int, float]:
+    if callable(reference):
+        return reference, 0, 0.0
+    x = checked_returns(reference, name="reference")
+    if x.size < 30 or deviation(x) == 0.0:
+        raise DataError(f"a reference of {x.size} values that {'do' if x.size else 'cannot'} vary too little cannot say what is normal")
+    block = automatic_block_length(x) if block_length is None else block_length
+    if not block >= 1.0:
+        raise ConfigError(f"block_length is {block}, expected at least 1")
+    return bootstrap_draw(x, block), x.size, block
+
+
+def _one(factory: DetectorFactory, draw: Generator, size: int, length: int, rng: np.random.Generator, side: float) -> _Run:
+    """One run; `side` moves its mean by so many standard errors of the reference's mean, and then the reference is exact."""
+    reference = draw(rng, size) if size else np.empty(0)
+    values = draw(rng, length)
+    if side and size > 1:
+        values = values + side * deviation(reference) / np.sqrt(size)
+        reference = draw(rng, 20 * size)
+    found = factory(reference).statistics(values)
+    highest = np.maximum.accumulate(found)
+    rises = np.flatnonzero(np.diff(highest, prepend=-np.inf) > 0.0)
+    return _Run(rises + 1, highest[rises], length)
+
+
+def _threshold(simulated: list[_Run], run_length: float) -> float:
+    low = min(float(run.heights[0]) for run in simulated)
+    high = max(float(run.heights[-1]) for run in simulated)
+    for _ in range(80):
+        middle = (low + high) / 2.0
+        low, high = (middle, high) if mean_run_length(simulated, middle)[0] < run_length else (low, middle)
+    return high

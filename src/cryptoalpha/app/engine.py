@@ -4,6 +4,9 @@ One step per bar for the whole book: what the broker did with the bar → cash a
 → decision → risk → orders. Everything a step saw and did becomes one journal row, written before an order leaves (write-ahead): with
 a durable journal a killed process finds its intents on restart. A value known after the clock stops the run with `LookAheadError`.
 
+A durable journal also carries kill and resume from other processes. They are taken twice a step: before the bar reaches the broker, so
+that it fills no entry any more, and in one transaction with risk's review and the row, so that no entry is written after a kill.
+
 The loop is deterministic: the same steps give the same journal, byte for byte. That is how a killed run is recovered (`Journal` compares
 each replayed row with what is stored) and how backtests are compared (`Journal.digest`).
 """
@@ -13,6 +16,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
 from typing import Protocol
 
 import msgspec
@@ -32,6 +36,7 @@ from cryptoalpha.core.values import (
     Order,
     PortfolioState,
     Refusal,
+    RiskEvent,
     Signal,
     Travelling,
 )
@@ -40,7 +45,12 @@ from cryptoalpha.decisions.rule_agent import Agent
 from cryptoalpha.execution.broker import BarStep, Broker
 from cryptoalpha.execution.portfolio import Portfolio
 from cryptoalpha.risk.gate import Review, RiskGate
+from cryptoalpha.risk.kill_switch import NAME as KILL_SWITCH
+from cryptoalpha.risk.kill_switch import may_enter
+from cryptoalpha.store.controls import Control
 from cryptoalpha.store.journal import Journal
+
+ZERO = Decimal(0)
 
 
 class Step(msgspec.Struct, gc=False):
@@ -89,6 +99,7 @@ class Engine:
     Raises (from `step`):
         LookAheadError: if a state or signal is known after the clock.
         AccountingError: if cash or positions stop adding up.
+        RiskHaltError: if risk let an entry through although the run is killed; the journal does not take it.
     """
 
     def __init__(
@@ -109,6 +120,8 @@ class Engine:
         self.auto_trading, self.watchdog = auto_trading, watchdog
         self.steps = 0
         self._day = -1
+        self._kill_switch = gate.kill_switch
+        self._is_asked = journal.takes_controls
 
     def run(self, steps: Iterable[Step], watch: Callable[[Step, StepOutcome], None] | None = None) -> int:
         """Take every step and commit the journal; returns how many were taken. Nothing is ever skipped or truncated."""
@@ -125,10 +138,14 @@ class Engine:
         now = self.clock.now()
         states = _known_by(now, step)
         row = self.journal.next_row
-        happened = self.broker.on_bar(step.bar)
+        told = self._obey(now, self.journal.controls()) if self._is_asked else []
+        cancelled = [] if self._kill_switch.tripped_at is None else self._cancel_entries(now)
+        happened: Sequence[Fill | FundingPayment | Refusal] = self.broker.on_bar(step.bar)
         for event in happened:
             if not isinstance(event, Refusal):
                 self.portfolio.apply(event)
+        if cancelled:
+            happened = [*cancelled, *happened]
         portfolio = self.portfolio.mark(now, step.bar.close)
         values: list[Travelling] = [*step.references, *happened]
         if happened or now // DAY != self._day:  # between changes it can be recomputed from the bars
@@ -136,20 +153,58 @@ class Engine:
             self._day = now // DAY
         bar = step.bar
         self.gate.observe(bar.at, bar.interval, bar.instruments, bar.close, bar.volume)
-        fused, decisions, review = self._think(now, row << ROW_SHIFT, step, states, portfolio, values)
-        values += review.sizings
-        values += review.events
-        if review.state is not None:
-            values.append(review.state)
-        if self.watchdog is not None:
-            values += self.watchdog.look(step, portfolio, fused, happened)
-        first_verdict = (row << ROW_SHIFT) + len(values)
-        values += review.verdicts
-        self.journal.append(now, values)
+        fused, decisions, events = self._think(now, row << ROW_SHIFT, step, portfolio, values)
+        alarms = () if self.watchdog is None else self.watchdog.look(step, portfolio, fused, happened)
+        if self._is_asked:
+            with self.journal.turn() as late:
+                told += self._obey(now, late)
+                review = self._review(now, decisions, events, states, portfolio)
+                self._record(now, told, review, values, alarms)
+        else:
+            review = self._review(now, decisions, events, states, portfolio)
+            self._record(now, told, review, values, alarms)
         if review.verdicts:
-            self._send(review.verdicts, first_verdict)
+            self._send(review.verdicts, (row << ROW_SHIFT) + len(values) - len(review.verdicts))
         self.steps += 1
         return StepOutcome(row, portfolio, fused, decisions, review, happened, values)
+
+    def _obey(self, now: int, asked: Sequence[Control]) -> list[RiskEvent]:
+        """Do what people asked of the run, in their order; what changed by it."""
+        changes = []
+        for control in asked:
+            if control.kind == "resume":
+                changes.append(self._kill_switch.resume(now, by=control.by, reason=control.reason))
+            else:
+                change = self._kill_switch.trip(now, by=control.by, reason=control.reason, flatten=control.flatten)
+                changes += [] if change is None else [change]
+        return changes
+
+    def _cancel_entries(self, now: int) -> list[Refusal]:
+        """While killed: take back what is left of orders that could enlarge a position, before a bar can fill them."""
+        held = dict(self.portfolio.positions)
+        cancelled = []
+        for name, quantity in self.broker.pending().items():
+            if may_enter(quantity, held.get(name, ZERO)):
+                self.broker.cancel(name)
+                why = f"{name}: {quantity} still to be filled is cancelled, {self._kill_switch.message}"
+                cancelled.append(Refusal(happened_at=now, known_at=now, instrument=name, rule=KILL_SWITCH, message=why))
+        return cancelled
+
+    def _record(self, now: int, told: list[RiskEvent], review: Review, values: list[Travelling], alarms: Sequence[Alarm]) -> None:
+        """Complete the row and write it: what people and risk changed, where the book stands, what is alarming, the verdicts last."""
+        values += review.sizings
+        values += told
+        values += review.events
+        for event in review.events:
+            if event.rule == KILL_SWITCH and event.state == "tripping":
+                self.journal.record_trip(now, event.message, flatten=self._kill_switch.flatten)
+        if self._is_asked and self._kill_switch.state == "tripped":
+            self.journal.record_settled()
+        if review.state is not None:
+            values.append(review.state)
+        values += alarms
+        values += review.verdicts
+        self.journal.append(now, values)
 
     def _send(self, reviewed: Sequence[Order | Refusal], first: int) -> None:
         """Hand the orders to the broker. `first` is the event id of the first verdict."""
@@ -164,11 +219,10 @@ class Engine:
         now: int,
         base: int,
         step: Step,
-        states: dict[str, MarketState],
         portfolio: PortfolioState,
         values: list[Travelling],
-    ) -> tuple[list[FusedSignal], list[Decision], Review]:
-        """States and signals → fused → decisions → orders and refusals; appends all but what risk says to the row in the making.
+    ) -> tuple[list[FusedSignal], list[Decision], range]:
+        """States and signals → fused → decisions and their event ids; appends all to the row in the making.
 
         `base` is the event id of the row's first value: what is appended at place i has the id `base + i`.
         """
@@ -188,17 +242,17 @@ class Engine:
         values += step.signals
         values += fused
         values += decisions
-        if not self.auto_trading:
-            return fused, decisions, Review([])
-        review = self.gate.review(
-            now,
-            decisions,
-            events=range(first_decision, base + len(values)),
-            states=states,
-            portfolio=portfolio,
-            pending=self.broker.pending(),
-        )
-        return fused, decisions, review
+        return fused, decisions, range(first_decision, base + len(values))
+
+    def _review(
+        self, now: int, decisions: Sequence[Decision], events: range, states: dict[str, MarketState], portfolio: PortfolioState
+    ) -> Review:
+        """Decisions → orders and refusals."""
+        if self.auto_trading:
+            pending = self.broker.pending()
+            return self.gate.review(now, decisions, events=events, states=states, portfolio=portfolio, pending=pending)
+        settled = self._kill_switch.settle(now, pending=False, flat=not portfolio.positions)
+        return Review([], events=[] if settled is None else [settled])
 
 
 @contextmanager

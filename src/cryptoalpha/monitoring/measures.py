@@ -39,6 +39,7 @@ from cryptoalpha.monitoring.significance import (
     min_track_record_length,
     probabilistic_sharpe_ratio,
 )
+from cryptoalpha.monitoring.streaming import StreamingMetrics
 from cryptoalpha.monitoring.undefined import explain_undefined
 
 SHARPE_DEFINITION = f"mean(r - rf) / sd(r, ddof 1) × √365; rf 0; r = daily returns of {SAMPLING}"
@@ -52,6 +53,7 @@ __all__ = [
     "Drawdown",
     "InformationCoefficient",
     "MonthReturn",
+    "StreamingMetrics",
     "annual_volatility",
     "cagr",
     "calmar_ratio",

@@ -17,6 +17,12 @@ from cryptoalpha.monitoring.daily import Floats, checked_returns
 
 NAN = float("nan")
 
+NOISE = 8.0 * float(np.finfo(np.float64).eps)
+"""Differences up to this share of the largest value are rounding."""
+
+FLOOR = 1e-150
+"""Differences up to this vanish when squared."""
+
 
 def checked_periods(periods_per_year: float) -> float:
     """`periods_per_year` itself.
@@ -33,7 +39,7 @@ def checked_periods(periods_per_year: float) -> float:
 
 def rounding_noise(values: Floats) -> float:
     """Differences no larger than this carry no information; the floor keeps squares from vanishing below the smallest float."""
-    return max(8.0 * float(np.finfo(np.float64).eps) * float(np.max(np.abs(values))), 1e-150)
+    return max(NOISE * float(np.max(np.abs(values))), FLOOR)
 
 
 def shortfalls(returns: Floats, threshold: float) -> Floats:

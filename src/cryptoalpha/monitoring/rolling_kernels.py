@@ -16,7 +16,8 @@ import numpy as np
 from numba import njit
 
 from cryptoalpha.monitoring.daily import Floats
-from cryptoalpha.monitoring.rolling_plain import FALL, FLOOR, NOISE
+from cryptoalpha.monitoring.ratios import FLOOR, NOISE
+from cryptoalpha.monitoring.rolling_plain import FALL
 
 
 @njit(cache=True, error_model="numpy")

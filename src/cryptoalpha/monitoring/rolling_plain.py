@@ -9,18 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryptoalpha.monitoring.daily import Floats
+from cryptoalpha.monitoring.ratios import FLOOR, NOISE
 
 FALL = 1e-4
 """Share of its peak below which a sliding sum of squares is computed anew: at least nine digits are left wherever it is kept."""
 
 BLOCK = 8192
 """Places per block, at least; four windows if that is more, so that starting afresh costs at most half a window's work per window."""
-
-NOISE = 8.0 * float(np.finfo(np.float64).eps)
-"""Deviations up to this share of the largest value are rounding (`ratios.rounding_noise`)."""
-
-FLOOR = 1e-150
-"""Deviations up to this vanish when squared."""
 
 Places = NDArray[np.int64]
 

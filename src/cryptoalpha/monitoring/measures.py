@@ -17,6 +17,7 @@ from cryptoalpha.monitoring.accuracy import (
 from cryptoalpha.monitoring.daily import SAMPLING, DailyReturns, MonthReturn, daily_returns, monthly_returns
 from cryptoalpha.monitoring.drawdown import Drawdown, calmar_ratio, drawdown_curve, max_drawdown
 from cryptoalpha.monitoring.exposure import drifted_weights, gross_exposure, net_exposure, turnover
+from cryptoalpha.monitoring.overfitting import BacktestOverfitting, probability_of_backtest_overfitting
 from cryptoalpha.monitoring.ratios import (
     annual_volatility,
     cagr,
@@ -48,6 +49,7 @@ SHARPE_DEFINITION = f"mean(r - rf) / sd(r, ddof 1) × √365; rf 0; r = daily re
 __all__ = [
     "SAMPLING",
     "SHARPE_DEFINITION",
+    "BacktestOverfitting",
     "DailyReturns",
     "DirectionalAccuracy",
     "Drawdown",
@@ -73,6 +75,7 @@ __all__ = [
     "newey_west_t",
     "omega_ratio",
     "probabilistic_sharpe_ratio",
+    "probability_of_backtest_overfitting",
     "profit_factor",
     "rolling_drawdown",
     "rolling_sharpe",

@@ -14,6 +14,13 @@ from cryptoalpha.monitoring.accuracy import (
     newey_west_t,
     wilson_interval,
 )
+from cryptoalpha.monitoring.calibration import (
+    ReliabilityCurve,
+    brier_score,
+    classwise_calibration_error,
+    expected_calibration_error,
+    reliability_curve,
+)
 from cryptoalpha.monitoring.daily import SAMPLING, DailyReturns, MonthReturn, daily_returns, monthly_returns
 from cryptoalpha.monitoring.drawdown import Drawdown, calmar_ratio, drawdown_curve, max_drawdown
 from cryptoalpha.monitoring.exposure import drifted_weights, gross_exposure, net_exposure, turnover
@@ -55,15 +62,19 @@ __all__ = [
     "Drawdown",
     "InformationCoefficient",
     "MonthReturn",
+    "ReliabilityCurve",
     "StreamingMetrics",
     "annual_volatility",
+    "brier_score",
     "cagr",
     "calmar_ratio",
+    "classwise_calibration_error",
     "daily_returns",
     "deflated_sharpe_ratio",
     "directional_accuracy",
     "drawdown_curve",
     "drifted_weights",
+    "expected_calibration_error",
     "expected_max_sharpe",
     "explain_undefined",
     "gross_exposure",
@@ -77,6 +88,7 @@ __all__ = [
     "probabilistic_sharpe_ratio",
     "probability_of_backtest_overfitting",
     "profit_factor",
+    "reliability_curve",
     "rolling_drawdown",
     "rolling_sharpe",
     "rolling_sortino",

@@ -111,9 +111,10 @@ def fit_garch(returns: Floats, *, shocks: Shocks = "student", start: GarchFit | 
         h = _variances(residuals, omega, alpha, beta, backcast)[:-1]
         if not np.all(h > 0.0):
             return 1e10
-        return -_log_likelihood(residuals, h, float(parameters[4]) if student else math.inf) / len(scaled)
+        return -_log_likelihood(residuals, h, 1.0 / float(parameters[4]) if student else math.inf) / len(scaled)
 
-    bounds = [(-1.0, 1.0), (1e-8, 10.0), (0.0, 1.0), (0.0, 1.0)] + ([(LEAST_DEGREES, MOST_DEGREES)] if student else [])
+    # 1 / degrees: near the normal law the likelihood is flat in the degrees themselves, and the optimiser stops too early
+    bounds = [(-1.0, 1.0), (1e-8, 10.0), (0.0, 1.0), (0.0, 1.0)] + ([(1.0 / MOST_DEGREES, 1.0 / LEAST_DEGREES)] if student else [])
     stationary = {"type": "ineq", "fun": lambda x: LARGEST_PERSISTENCE - x[2] - x[3]}
     begin = _beginning(scaled, student, cost) if start is None or start.reason else _rescaled(start, unit, student)
     found = optimise.minimize(cost, begin, method="SLSQP", bounds=bounds, constraints=[stationary], options={"maxiter": 500, "ftol": 1e-10})
@@ -121,7 +122,7 @@ def fit_garch(returns: Floats, *, shocks: Shocks = "student", start: GarchFit | 
         return _failed(f"the optimiser gave up: {found.message}")
     mean, omega, alpha, beta = (float(x) for x in found.x[:4])
     square = unit * unit
-    degrees = float(found.x[4]) if student else math.inf
+    degrees = 1.0 / float(found.x[4]) if student else math.inf
     following = float(_variances(scaled - mean, omega, alpha, beta, backcast)[-1])
     likelihood = -float(found.fun) * len(scaled) - len(scaled) * math.log(unit)
     return GarchFit(mean * unit, omega * square, alpha, beta, degrees, likelihood, backcast * square, following * square)
@@ -166,7 +167,7 @@ def _beginning(scaled: Floats, student: bool, cost: Callable[[Floats], float]) -
     """The best of a few usual parameters with the sample's mean and variance."""
     mean = float(scaled.mean())
     grid = [
-        np.array([mean, 1.0 - persistence, alpha, persistence - alpha, *([8.0] if student else [])])
+        np.array([mean, 1.0 - persistence, alpha, persistence - alpha, *([1.0 / 8.0] if student else [])])
         for alpha in (0.02, 0.05, 0.1, 0.2)
         for persistence in (0.7, 0.9, 0.95, 0.98, 0.995)
     ]
@@ -174,8 +175,8 @@ def _beginning(scaled: Floats, student: bool, cost: Callable[[Floats], float]) -
 
 
 def _rescaled(start: GarchFit, unit: float, student: bool) -> Floats:
-    degrees = [min(max(start.degrees, LEAST_DEGREES), MOST_DEGREES)] if student else []
-    return np.array([start.mean / unit, max(start.omega / unit**2, 1e-8), start.alpha, start.beta, *degrees])
+    inverse = [1.0 / min(max(start.degrees, LEAST_DEGREES), MOST_DEGREES)] if student else []
+    return np.array([start.mean / unit, max(start.omega / unit**2, 1e-8), start.alpha, start.beta, *inverse])
 
 
 def _failed(reason: str) -> GarchFit:

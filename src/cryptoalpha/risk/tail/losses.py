@@ -53,10 +53,10 @@ def tail_of_losses(losses: Floats, level: float) -> tuple[float, float]:
 
 
 def tails_of_rows(losses: Floats, level: float) -> tuple[Floats, Floats]:
-    """`tail_of_losses` of every row of `[m, n]`: two arrays `[m]`."""
+    """`tail_of_losses` of every row of `[m, n]`: two arrays `[m]`; NaN for a row with NaN."""
     checked_level(level)
     place = order_statistic(losses.shape[1], level)
     ordered = np.partition(losses, place, axis=1)
     var: Floats = ordered[:, place]
     es: Floats = var + np.sum(ordered[:, place + 1 :] - var[:, None], axis=1) / (losses.shape[1] * (1.0 - level))
-    return var, es
+    return np.where(np.isnan(es), math.nan, var), es  # NaN sorts last: the order statistic itself may not show it

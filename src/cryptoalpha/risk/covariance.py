@@ -171,7 +171,7 @@ def nearest_psd(covariance: ArrayLike, *, floor: float = 1e-8) -> Floats:
         raise ConfigError(f"floor is {floor}, expected between 0 and 1")
     c = checked_square(covariance)
     sd = np.sqrt(checked_variances(c))
-    values, vectors = np.linalg.eigh(c / sd[:, None] / sd[None, :])
+    values, vectors = np.linalg.eigh(c / (sd[:, None] * sd[None, :]))
     if values[0] >= floor:
         return c
     lifted = np.maximum(values, floor * (2.0 - values[0]))  # more than the floor: rescaling the diagonal takes some of it back

@@ -60,7 +60,7 @@ def refuse_indefinite(c: Floats, *, name: str = "covariance") -> None:
         DataError: with the smallest eigenvalue.
     """
     sd = np.sqrt(np.diagonal(c))
-    unit = c / sd[:, None] / sd[None, :]
+    unit = c / (sd[:, None] * sd[None, :])
     lifted = unit + len(c) * ROUNDING * np.eye(len(c))
     try:
         np.linalg.cholesky(lifted)
@@ -80,6 +80,6 @@ def correlation_of(covariance: ArrayLike) -> Floats:
     """
     c = checked_square(covariance)
     sd = np.sqrt(checked_variances(c))
-    rho = np.clip(c / sd[:, None] / sd[None, :], -1.0, 1.0)
+    rho = np.clip(c / (sd[:, None] * sd[None, :]), -1.0, 1.0)
     np.fill_diagonal(rho, 1.0)
     return rho

@@ -48,7 +48,7 @@ def kelly_binary(
         raise ConfigError(f"p {p}, win {win}, loss {loss}: expected a probability and two positive amounts")
     if not calibration_error <= allowed_error:
         raise ModelError(
-            f"the model behind this probability has a calibration error of {calibration_error:.4g}, more than {allowed_error:.4g} or unknown",
+            f"the model behind this probability has a calibration error of {calibration_error:.4g}, allowed is {allowed_error:.4g}",
             hint="calibrate it on out-of-fold predictions first; softmax confidence is not a probability of winning",
         )
     return p / loss - (1.0 - p) / win
@@ -96,7 +96,7 @@ def kelly_continuous(
         raise DataError(f"mu of shape {excess.shape} must be {len(c)} finite numbers, one for each asset of the covariance")
     if standard_errors is not None:
         excess = shrunk_towards_zero(excess, standard_errors, prior_deviation)
-    unit = c / sd[:, None] / sd[None, :]
+    unit = c / (sd[:, None] * sd[None, :])
     if np.linalg.eigvalsh(unit)[0] < 1e-10:
         raise DataError("the covariance is singular: some portfolio seems to be without risk", hint="shrink it (ledoit_wolf)")
     return np.asarray(scale * np.linalg.solve(unit, excess / sd) / sd)

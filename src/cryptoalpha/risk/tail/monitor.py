@@ -55,7 +55,7 @@ class TailMonitor:
 
     def expect(self, at: int, value_at_risk: Mapping[str, float]) -> None:
         """Tell the value at risk of the next day by method (positive losses; NaN = none), known at `at` (UTC ns). The latest counts."""
-        self._told_at, self._forecasts = at, dict(value_at_risk)
+        self._told_at, self._forecasts = at, {method: float(var) for method, var in value_at_risk.items()}
 
     def realise(self, at: int, simple_return: float) -> dict[str, bool]:
         """What came, known at `at`: whether each method's value at risk was exceeded. Methods that forecast nothing are left out.
@@ -71,7 +71,7 @@ class TailMonitor:
         if self._told_at >= at:
             raise LookAheadError(f"a value at risk told at {iso(self._told_at)} cannot forecast what was known at {iso(at)}")
         loss = -simple_return
-        outcome = {method: loss > var for method, var in self._forecasts.items() if var == var}
+        outcome = {method: bool(loss > var) for method, var in self._forecasts.items() if var == var}
         for method, hit in outcome.items():
             self._recent.setdefault(method, deque(maxlen=self.window)).append(hit)
             observations, hits = self._counts.get(method, (0, 0))

@@ -23,9 +23,10 @@ from cryptoalpha.app.period import Period
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.core.clock import SystemClock, VirtualClock
 from cryptoalpha.core.time import SECOND, iso
-from cryptoalpha.core.values import Fill, ObservationRef, PortfolioState, Refusal
+from cryptoalpha.core.values import Fill, ObservationRef, PortfolioState, Refusal, RiskEvent
 from cryptoalpha.data.live import LiveBars, LiveBatch, extended
 from cryptoalpha.signals.book import SignalBook
+from cryptoalpha.store.controls import ARMED, ControlState
 from cryptoalpha.store.history import History
 from cryptoalpha.store.journal import Journal
 from cryptoalpha.store.tables import Dataset
@@ -52,6 +53,8 @@ class TradeReport:
     portfolio: PortfolioState | None
     interrupted: bool = False
     """Whether a person stopped it at the keyboard."""
+    control: ControlState = ARMED
+    """Whether it is killed."""
 
     def as_dict(self) -> dict[str, object]:
         last = self.portfolio
@@ -66,6 +69,7 @@ class TradeReport:
             "cash": last.cash if last else None,
             "positions": dict(last.positions) if last else {},
             "at": iso(last.known_at) if last else None,
+            "kill_switch": self.control.mode,
         }
 
     def lines(self) -> list[str]:
@@ -114,6 +118,9 @@ class _Session:
                 self._say(f"{iso(event.happened_at)}  {event.side} {event.quantity} {event.instrument} at {event.price}, fee {event.fee}")
             elif isinstance(event, Refusal):
                 self._say(f"{iso(event.happened_at)}  {event.instrument} {event.rule}: {event.message}")
+        for value in outcome.values:
+            if isinstance(value, RiskEvent):
+                self._say(f"{iso(value.happened_at)}  {value.rule} is {value.state}: {value.message}")
 
 
 def replay(

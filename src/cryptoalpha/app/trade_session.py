@@ -23,6 +23,7 @@ from cryptoalpha.app.venues import Venues
 from cryptoalpha.core.errors import StoreError
 from cryptoalpha.data.live import LiveBars
 from cryptoalpha.store.bar_gate import BarGate
+from cryptoalpha.store.controls import control_state
 from cryptoalpha.store.history import History
 from cryptoalpha.store.home import Home
 from cryptoalpha.store.lock import StoreLock
@@ -65,6 +66,7 @@ def run_session(settings: Settings, home: Path, request: TradeRequest, *, say: C
             settings, dataset, period, journal, run=request.run, speed=request.speed, stop=stop.event, say=say,
             instruments=request.instruments, monitor=monitor,
         )  # fmt: skip
+        report = dataclasses.replace(report, control=control_state(journal))
         if report.is_complete:  # what `status` calls a finished run
             write_whole(journal.parent / METRICS, json.dumps(plain(report.as_dict()), indent=2))
         return dataclasses.replace(report, interrupted=stop.by_keyboard)
@@ -97,7 +99,7 @@ def _live(
         report = live(
             settings, history, dataset, bars, journal, run=request.run, venue=request.feed, stop=stop.event, say=say, monitor=monitor
         )
-        return dataclasses.replace(report, interrupted=stop.by_keyboard)
+        return dataclasses.replace(report, interrupted=stop.by_keyboard, control=control_state(journal))
 
 
 def _wait(stop: threading.Event, idle: Callable[[], None]) -> Callable[[float], None]:

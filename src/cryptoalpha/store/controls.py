@@ -91,6 +91,9 @@ class ControlState:
         return self.mode != "armed"
 
 
+ARMED = ControlState("armed")
+
+
 class _FlagFile(msgspec.Struct):
     """What is in a file that stands for a kill."""
 
@@ -197,7 +200,7 @@ def _state(connection: sqlite3.Connection, flags: Sequence[tuple[str, Control]])
         known = {token for (token,) in connection.execute("SELECT token FROM control WHERE token IS NOT NULL")}
     kills += [(kill.at, kill.by, kill.reason, kill.flatten, None, None) for token, kill in flags if token not in known]
     if not kills:
-        return ControlState("armed")
+        return ARMED
     mode: Mode = "tripped"
     if any(settled is None for *_, settled in kills):
         mode = "requested" if all(taken is None for *_, taken, _ in kills) else "tripping"

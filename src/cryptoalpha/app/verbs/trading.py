@@ -30,6 +30,8 @@ def trade(
     live: Annotated[bool, typer.Option("--live", help="Send real orders. Not available yet.")] = False,
 ) -> None:
     """Paper trade: the same engine, one bar at a time, every step durable before an order leaves; killed, it goes on where it was."""
+    from cryptoalpha.app.runs import JOURNAL, run_directory
+    from cryptoalpha.app.safety import halt, told_at_start
     from cryptoalpha.app.trade_session import TradeRequest, run_session
     from cryptoalpha.core.errors import ConfigError
 
@@ -39,11 +41,16 @@ def trade(
         )
     if not frame.settings.engine.auto_trading:
         frame.out.warn("engine.auto_trading is off: decisions are journaled, nothing is sent; --set engine.auto_trading=true lets it trade")
+    killed = told_at_start(run_directory(frame.home, run) / JOURNAL)
+    if killed is not None:
+        frame.out.warn(killed)
     request = TradeRequest(
         data=data, since=since, until=until, interval=interval, instruments=chosen(instruments), simulated=simulated, speed=speed,
         feed=feed, run=run,
     )  # fmt: skip
     found = run_session(frame.settings, frame.home, request, say=frame.out.note)
     frame.out.result(found.as_dict(), found.lines())
+    if found.control.stands:
+        raise halt(run, found.control)
     if found.interrupted:
         raise KeyboardInterrupt

@@ -52,12 +52,28 @@ def turnover(weights: ArrayLike, returns: ArrayLike, *, periods_per_year: float,
     Cash is what the weights leave of 1 and takes part in the sum, so going from cash to fully invested is a turnover of 1, not ½.
     NaN if empty.
     """
+    change = _trades(weights, returns, from_cash)
+    if change.shape[0] == 0:
+        return NAN
+    moved = 0.5 * (np.abs(change).sum(axis=1) + np.abs(change.sum(axis=1)))
+    return float(moved.mean()) * checked_periods(periods_per_year)
+
+
+def turnover_by_asset(weights: ArrayLike, returns: ArrayLike, *, periods_per_year: float, from_cash: bool = True) -> Floats:
+    """The part each asset has in `turnover`, `[A + 1]`, cash last; they sum to it. NaN if empty."""
+    change = _trades(weights, returns, from_cash)
+    if change.shape[0] == 0:
+        return np.full(change.shape[1] + 1, NAN)
+    moved = 0.5 * np.abs(np.column_stack((change, change.sum(axis=1))))
+    return np.asarray(moved.mean(axis=0) * checked_periods(periods_per_year), dtype=np.float64)
+
+
+def _trades(weights: ArrayLike, returns: ArrayLike, from_cash: bool) -> Floats:
+    """Signed change of each weight by trading, `[T, A]`."""
     w = _matrix(weights, "weights")
     if w.shape[0] == 0:
-        return NAN
-    before = np.vstack((np.zeros((1, w.shape[1])), drifted_weights(w, returns)[:-1]))
-    change = w - before
-    moved = 0.5 * (np.abs(change).sum(axis=1) + np.abs(change.sum(axis=1)))
+        return w
+    change = w - np.vstack((np.zeros((1, w.shape[1])), drifted_weights(w, returns)[:-1]))
     if not from_cash:
-        moved[0] = 0.0
-    return float(moved.mean()) * checked_periods(periods_per_year)
+        change[0] = 0.0
+    return change

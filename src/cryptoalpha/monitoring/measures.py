@@ -14,6 +14,7 @@ from cryptoalpha.monitoring.accuracy import (
     newey_west_t,
     wilson_interval,
 )
+from cryptoalpha.monitoring.attribution import CostEntries, CostLine, CostTable, calendar_labels
 from cryptoalpha.monitoring.calibration import (
     ReliabilityCurve,
     brier_score,
@@ -23,7 +24,7 @@ from cryptoalpha.monitoring.calibration import (
 )
 from cryptoalpha.monitoring.daily import SAMPLING, DailyReturns, MonthReturn, daily_returns, monthly_returns
 from cryptoalpha.monitoring.drawdown import Drawdown, calmar_ratio, drawdown_curve, max_drawdown
-from cryptoalpha.monitoring.exposure import drifted_weights, gross_exposure, net_exposure, turnover
+from cryptoalpha.monitoring.exposure import drifted_weights, gross_exposure, net_exposure, turnover, turnover_by_asset
 from cryptoalpha.monitoring.overfitting import BacktestOverfitting, probability_of_backtest_overfitting
 from cryptoalpha.monitoring.ratios import (
     annual_volatility,
@@ -57,6 +58,9 @@ __all__ = [
     "SAMPLING",
     "SHARPE_DEFINITION",
     "BacktestOverfitting",
+    "CostEntries",
+    "CostLine",
+    "CostTable",
     "DailyReturns",
     "DirectionalAccuracy",
     "Drawdown",
@@ -67,6 +71,7 @@ __all__ = [
     "annual_volatility",
     "brier_score",
     "cagr",
+    "calendar_labels",
     "calmar_ratio",
     "classwise_calibration_error",
     "daily_returns",
@@ -97,6 +102,7 @@ __all__ = [
     "sharpe_ratio",
     "sortino_ratio",
     "turnover",
+    "turnover_by_asset",
     "wilson_interval",
     "win_rate",
 ]

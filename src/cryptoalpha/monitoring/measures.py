@@ -26,6 +26,7 @@ from cryptoalpha.monitoring.daily import SAMPLING, DailyReturns, MonthReturn, da
 from cryptoalpha.monitoring.drawdown import Drawdown, calmar_ratio, drawdown_curve, max_drawdown
 from cryptoalpha.monitoring.exposure import drifted_weights, gross_exposure, net_exposure, turnover, turnover_by_asset
 from cryptoalpha.monitoring.overfitting import BacktestOverfitting, probability_of_backtest_overfitting
+from cryptoalpha.monitoring.period_tables import PeriodRow, period_table, regime_table, year_table
 from cryptoalpha.monitoring.ratios import (
     annual_volatility,
     cagr,
@@ -66,6 +67,7 @@ __all__ = [
     "Drawdown",
     "InformationCoefficient",
     "MonthReturn",
+    "PeriodRow",
     "ReliabilityCurve",
     "StreamingMetrics",
     "annual_volatility",
@@ -90,9 +92,11 @@ __all__ = [
     "net_exposure",
     "newey_west_t",
     "omega_ratio",
+    "period_table",
     "probabilistic_sharpe_ratio",
     "probability_of_backtest_overfitting",
     "profit_factor",
+    "regime_table",
     "reliability_curve",
     "rolling_drawdown",
     "rolling_sharpe",
@@ -105,4 +109,5 @@ __all__ = [
     "turnover_by_asset",
     "wilson_interval",
     "win_rate",
+    "year_table",
 ]

@@ -1,7 +1,7 @@
 """What is normal: a series turned into standardised surprises, so that one detector fits all.
 
 Three things make a threshold mean something else for each series, and each is taken out: its dependence (a first-order autoregression),
-its changing volatility (an exponentially weighted one, known before the value), its level and scale. Whitening costs nothing that was
+its changing volatility (that of a small GARCH, known before the value), its level and scale. Whitening costs nothing that was
 there: a shift of δ standard deviations in an AR(φ) series becomes one of δ √((1 − φ) / (1 + φ)) in its surprises, which is exactly the
 share of independent observations it had.
 """
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import Self
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from cryptoalpha.core.errors import DataError
@@ -19,6 +20,8 @@ from cryptoalpha.monitoring.daily import Floats, checked_returns
 from cryptoalpha.monitoring.drift.detector import Detector, State, checked_value
 from cryptoalpha.monitoring.ratios import deviation
 
+VOLATILITIES = ((0.0, 0.0), *((reaction, total - reaction) for reaction in (0.02, 0.05, 0.1, 0.2) for total in (0.9, 0.97, 0.99, 0.999)))
+"""Reaction and memory of the running variance that a reference chooses from by likelihood; the first is constant volatility."""
 LEAST = 30
 """Values below which nothing is called normal."""
 
@@ -30,8 +33,12 @@ class Baseline:
     slope: float
     """φ of the autoregression."""
     centre: float
-    decay: float
-    """Weight of the past in the running variance of surprises; 1 keeps it constant."""
+    usual: float
+    """Long-run variance of surprises."""
+    reaction: float
+    """Weight of the latest squared surprise in the running variance; 0 keeps it constant."""
+    memory: float
+    """Weight of the running variance in the next; the rest is the long-run one's."""
     clip: float
     """Standard deviations beyond which a surprise counts as just that: one bad print is not a drift."""
     mean: float
@@ -45,13 +52,13 @@ class Baseline:
     """Length of the reference."""
 
     @classmethod
-    def fit(cls, reference: ArrayLike, *, decay: float = 0.97, clip: float = 4.0) -> Self:
+    def fit(cls, reference: ArrayLike, *, clip: float = 4.0) -> Self:
         """Learn from a reference `[n]` what is normal.
 
         Raises:
             DataError: for fewer than 30 values, NaN or infinity, or a series that does not vary.
         """
-        from cryptoalpha.monitoring.drift.kernels import whitened
+        from cryptoalpha.monitoring.drift.kernels import volatility_misfit, whitened
 
         x = checked_returns(reference, name="reference")
         if x.size < LEAST or deviation(x) == 0.0:
@@ -60,11 +67,12 @@ class Baseline:
         d = x - centre
         slope = min(max(float((d[1:] * d[:-1]).sum() / (d * d).sum()), -0.999), 0.999)
         surprises = d[1:] - slope * d[:-1]
-        variance = float((surprises * surprises).mean())
-        if not variance > 0.0:
+        usual = float((surprises * surprises).mean())
+        if not usual > 0.0:
             raise DataError("the reference is a straight decay without surprises: nothing can be told from it")
-        z = whitened(x, slope, centre, decay, variance, clip)
-        made = cls(slope, centre, decay, clip, 0.0, 1.0, variance, float(x[0]), x.size)
+        reaction, memory = min(VOLATILITIES, key=lambda pair: float(volatility_misfit(surprises, usual, *pair)))
+        z = whitened(x, slope, centre, usual, reaction, memory, usual, clip)
+        made = cls(slope, centre, usual, reaction, memory, clip, 0.0, 1.0, usual, float(x[0]), x.size)
         for value in x[1:]:
             made.update(float(value))
         made.mean, made.spread = float(z.mean()), deviation(z)
@@ -75,30 +83,26 @@ class Baseline:
         x = checked_value(value, "Baseline")
         surprise = x - self.centre - self.slope * (self.last - self.centre)
         z = min(max(surprise / sqrt(self.variance), -self.clip), self.clip)
-        if self.decay < 1.0:
-            self.variance = self.decay * self.variance + (1.0 - self.decay) * surprise * surprise
+        rest = (1.0 - self.reaction - self.memory) * self.usual
+        self.variance = rest + self.reaction * (surprise * surprise) + self.memory * self.variance
         self.last = x
         return (z - self.mean) / self.spread
 
     def surprises(self, values: ArrayLike) -> Floats:
         """The standardised surprises of the next values, `[n]` → `[n]`; the object does not change."""
-        import numpy as np
-
-        from cryptoalpha.monitoring.drift.kernels import whitened
-
         x = np.concatenate(([self.last], checked_returns(values, name="values")))
-        found: Floats = (whitened(x, self.slope, self.centre, self.decay, self.variance, self.clip) - self.mean) / self.spread
-        return found
+        return self._whitened(x, self.variance)
 
     def of_reference(self, reference: ArrayLike) -> Floats:
         """The standardised surprises of the reference it was fitted to, `[n]` → `[n − 1]`."""
+        x = checked_returns(reference, name="reference")
+        return self._whitened(x, self.usual)
+
+    def _whitened(self, x: Floats, variance: float) -> Floats:
         from cryptoalpha.monitoring.drift.kernels import whitened
 
-        x = checked_returns(reference, name="reference")
-        d = x - self.centre
-        surprises = d[1:] - self.slope * d[:-1]
-        start = float((surprises * surprises).mean())
-        found: Floats = (whitened(x, self.slope, self.centre, self.decay, start, self.clip) - self.mean) / self.spread
+        z = whitened(x, self.slope, self.centre, self.usual, self.reaction, self.memory, variance, self.clip)
+        found: Floats = (z - self.mean) / self.spread
         return found
 
     def state(self) -> State:

@@ -109,21 +109,24 @@ def calibrate_threshold(
     draw, size, block = _source(reference, block_length)
     size = size if reference_length is None else reference_length
     length = int(max(min(HORIZON * run_length, MOST_VALUES / runs), 2.0))
-    simulated = [_one(detector_factory, draw, size, length, stream(seed, "drift", "run", i), 0.0) for i in range(runs)]
+    simulated = [_one(detector_factory, draw, size, length, stream(seed, "drift", "run", i)) for i in range(runs)]
     threshold = _threshold(simulated, run_length)
-    off = []
-    for side in (-1.0, 1.0):
-        some = [_one(detector_factory, draw, size, length, stream(seed, "drift", "run", i), side) for i in range(max(runs // 4, 20))]
-        off.append(mean_run_length(some, threshold)[0] if size > 1 else run_length)
+    low, high = run_length, run_length
+    if size > 1:
+        exact = draw(stream(seed, "drift", "reference"), 20 * size) if callable(reference) else checked_returns(reference)
+        error = deviation(exact) / np.sqrt(size)
+        low, high = (
+            _with_wrong_mean(detector_factory, draw, exact, length, shift, max(runs // 4, 20), seed, threshold) for shift in (-error, error)
+        )
     _, alarms = mean_run_length(simulated, threshold)
-    return Calibration(threshold, run_length, max(alarms, 1) ** -0.5, off[0], off[1], size, block, runs)
+    return Calibration(threshold, run_length, max(alarms, 1) ** -0.5, low, high, size, block, runs)
 
 
 def measured_run_length(detector: DetectorFactory, draw: Generator, threshold: float, *, length: int, runs: int, seed: int,
                         reference_length: int = 0) -> tuple[float, int]:  # fmt: skip
     """Mean run length of this threshold on fresh runs of at most `length`, and the alarms seen; infinite where there were none."""
     return mean_run_length(
-        [_one(detector, draw, reference_length, length, stream(seed, "drift", "measure", i), 0.0) for i in range(runs)], threshold
+        [_one(detector, draw, reference_length, length, stream(seed, "drift", "measure", i)) for i in range(runs)], threshold
     )
 
 
@@ -161,17 +164,25 @@ def _source(reference: ArrayLike | Generator, block_length: float | None) -> tup
     return bootstrap_draw(x, block), x.size, block
 
 
-def _one(factory: DetectorFactory, draw: Generator, size: int, length: int, rng: np.random.Generator, side: float) -> _Run:
-    """One run; `side` moves its mean by so many standard errors of the reference's mean, and then the reference is exact."""
+def _one(factory: DetectorFactory, draw: Generator, size: int, length: int, rng: np.random.Generator) -> _Run:
+    """One run, with a reference of its own."""
     reference = draw(rng, size) if size else np.empty(0)
-    values = draw(rng, length)
-    if side and size > 1:
-        values = values + side * deviation(reference) / np.sqrt(size)
-        reference = draw(rng, 20 * size)
-    found = factory(reference).statistics(values)
-    highest = np.maximum.accumulate(found)
+    return _records(factory(reference).statistics(draw(rng, length)))
+
+
+def _records(statistics: Floats) -> _Run:
+    highest = np.maximum.accumulate(statistics)
     rises = np.flatnonzero(np.diff(highest, prepend=-np.inf) > 0.0)
-    return _Run(rises + 1, highest[rises], length)
+    return _Run(rises + 1, highest[rises], statistics.size)
+
+
+def _with_wrong_mean(
+    factory: DetectorFactory, draw: Generator, exact: Floats, length: int, shift: float, runs: int, seed: int, threshold: float
+) -> float:
+    """Mean run length where the baseline is that of `exact`, but every value lies off by `shift`."""
+    detector = factory(exact)
+    simulated = [_records(detector.statistics(draw(stream(seed, "drift", "off", i), length) + shift)) for i in range(runs)]
+    return mean_run_length(simulated, threshold)[0]
 
 
 def _threshold(simulated: list[_Run], run_length: float) -> float:

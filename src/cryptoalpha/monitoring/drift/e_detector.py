@@ -2,7 +2,7 @@
 
 `M = (M + 1)(1 + λ (p₀ − x))`: a gambler who bets against the promise and is given one coin each time. If the mean of each
 outcome, given all before it, is at least p₀, then M − t is a supermartingale, so M reaches A after A outcomes on average **or later**,
-whatever else the outcomes do. The promise may change from one outcome to the next (a claimed probability), if it was made before the outcome.
+whatever else the outcomes do. The promise may change from one outcome to the next (a claimed probability), if it was made before.
 
 It does not hold for overlapping labels: feed one label per horizon.
 

@@ -117,13 +117,26 @@ def adwin_statistics(values: Floats, clock: int, most: int, least: int, grace: i
 
 
 @njit(cache=True)
-def whitened(values: Floats, slope: float, centre: float, decay: float, variance: float, clip: float) -> Floats:
+def whitened(
+    values: Floats, slope: float, centre: float, usual: float, reaction: float, memory: float, variance: float, clip: float
+) -> Floats:
     """Twin of `Baseline.update`: `[n]` values → `[n − 1]` standardised surprises, before their own mean and spread are taken out."""
     out = np.empty(max(values.size - 1, 0))
     for i in range(1, values.size):
         surprise = values[i] - centre - slope * (values[i - 1] - centre)
         z = surprise / math.sqrt(variance)
         out[i - 1] = min(max(z, -clip), clip)
-        if decay < 1.0:
-            variance = decay * variance + (1.0 - decay) * surprise * surprise
+        variance = (1.0 - reaction - memory) * usual + reaction * (surprise * surprise) + memory * variance
     return out
+
+
+@njit(cache=True)
+def volatility_misfit(surprises: Floats, usual: float, reaction: float, memory: float) -> float:
+    """Mean of ln v + s² / v, the Gaussian likelihood of a running variance: the smaller the better it foresees the surprises `[n]`."""
+    variance = usual
+    total = 0.0
+    for i in range(surprises.size):
+        square = surprises[i] * surprises[i]
+        total += math.log(variance) + square / variance
+        variance = (1.0 - reaction - memory) * usual + reaction * square + memory * variance
+    return total / surprises.size

@@ -47,24 +47,45 @@ def psi(reference: ArrayLike, sample: ArrayLike, *, bins: int = 10, effective: t
         DataError: for an empty sample, NaN or infinity.
     """
     e, a = _two(reference, sample)
-    edges = np.unique(np.quantile(e, np.arange(1, bins) / bins))
-    edges = edges[(edges > e.min()) | (edges < e.max())]
-    expected = np.bincount(np.searchsorted(edges, e, side="left"), minlength=edges.size + 1) / e.size
-    actual = np.bincount(np.searchsorted(edges, a, side="left"), minlength=edges.size + 1) / a.size
-    expected, actual = np.maximum(expected, 0.5 / e.size), np.maximum(actual, 0.5 / a.size)
-    if expected.size < 2:
-        return Shift(float("nan"), float("nan"))
-    index = float(np.sum((actual - expected) * np.log(actual / expected)))
+    table = Bins.of(e, bins)
     n, m = effective if effective is not None else (float(e.size), float(a.size))
-    return Shift(index, chi_square_tail(index / (1.0 / n + 1.0 / m), expected.size - 1))
+    if table.expected.size < 2:
+        return Shift(float("nan"), float("nan"))
+    index = table.index(a)
+    return Shift(index, chi_square_tail(index / (1.0 / n + 1.0 / m), table.expected.size - 1))
+
+
+@dataclass(frozen=True)
+class Bins:
+    """Quantile bins of a reference, and the share of it in each."""
+
+    edges: Floats
+    expected: Floats
+
+    @classmethod
+    def of(cls, reference: Floats, bins: int = 10) -> Bins:
+        """At most so many bins; equal values stay together, so repeated quantiles make fewer."""
+        edges = np.unique(np.quantile(reference, np.arange(1, bins) / bins))
+        edges = edges[edges < reference.max()]
+        share = np.bincount(np.searchsorted(edges, reference, side="left"), minlength=edges.size + 1) / reference.size
+        return cls(edges, np.maximum(share, 0.5 / reference.size))
+
+    def index(self, sample: Floats) -> float:
+        """Population stability index of a sample `[m]`."""
+        share = np.bincount(np.searchsorted(self.edges, sample, side="left"), minlength=self.edges.size + 1) / sample.size
+        actual = np.maximum(share, 0.5 / sample.size)
+        return float(np.sum((actual - self.expected) * np.log(actual / self.expected)))
 
 
 def ks_statistic(ordered: Floats, sample: Floats) -> float:
-    """Largest distance between the two distribution functions; the first sample sorted."""
+    """Largest distance between the two distribution functions; the first sample sorted.
+
+    Between two values of the sample only the first function moves, and in one direction: looking at both sides of each is enough.
+    """
     other = np.sort(sample)
-    places = np.concatenate((ordered, other))
-    below = np.searchsorted(ordered, places, side="right") / ordered.size
-    return float(np.max(np.abs(below - np.searchsorted(other, places, side="right") / other.size)))
+    after = np.searchsorted(other, other, side="right") / other.size - np.searchsorted(ordered, other, side="right") / ordered.size
+    before = np.searchsorted(ordered, other, side="left") / ordered.size - np.searchsorted(other, other, side="left") / other.size
+    return float(max(np.max(np.abs(after)), np.max(np.abs(before))))
 
 
 def ks_test(reference: ArrayLike, sample: ArrayLike, *, effective: tuple[float, float] | None = None) -> Shift:

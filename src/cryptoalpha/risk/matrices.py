@@ -80,6 +80,6 @@ def correlation_of(covariance: ArrayLike) -> Floats:
     """
     c = checked_square(covariance)
     sd = np.sqrt(checked_variances(c))
-    rho = np.clip(c / (sd[:, None] * sd[None, :]), -1.0, 1.0)
+    rho: Floats = np.clip(c / (sd[:, None] * sd[None, :]), -1.0, 1.0)
     np.fill_diagonal(rho, 1.0)
     return rho

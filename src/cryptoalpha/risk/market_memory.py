@@ -50,7 +50,7 @@ class MarketMemory:
         self._instruments: Sequence[str] = ()
         self._places: list[int] = []
         # the day that is running: last prices stay, the rest begins anew at midnight
-        self._at, self._day = 0, 0
+        self._at, self._day, self._ended = 0, 0, 0
         self._last: list[float] = []
         self._value: list[float] = []
         self._fresh: list[bool] = []
@@ -104,18 +104,27 @@ class MarketMemory:
 
     def days(self, name: str) -> int:
         """Daily returns remembered of it."""
-        self._settle()
-        place = self._place.get(name)
-        return 0 if place is None else int(np.count_nonzero(~np.isnan(self._returns.window[:, place])))
+        return len(self.daily_returns(name))
 
     def daily_returns(self, name: str) -> Floats:
         """Its remembered daily returns, oldest first, `[n]`."""
+        return self._remembered(self._returns, name)
+
+    def daily_scores(self, name: str) -> Floats:
+        """The same, each in units of the volatility that was expected of its day; none before `START_DAYS` returns are known."""
+        return self._remembered(self._scores, name)
+
+    @property
+    def last_midnight(self) -> int:
+        """The one that ended the last day with a bar, UTC ns; 0 before the first."""
         self._settle()
-        place = self._place.get(name)
-        if place is None:
-            return np.empty(0)
-        column = self._returns.window[:, place]
-        return column[~np.isnan(column)]
+        return self._ended * DAY
+
+    def last_day(self) -> tuple[int, dict[str, float]]:
+        """The last midnight, and the returns of the day that it ended."""
+        midnight = self.last_midnight
+        latest = self._returns.window[-1].tolist() if midnight else [NAN] * len(self._place)
+        return midnight, {name: latest[place] for name, place in self._place.items() if latest[place] == latest[place]}
 
     def daily_value(self, names: Sequence[str]) -> Floats:
         """What is traded in a day, quote units: the median of the last `VALUE_DAYS` days, `[A]`; NaN where no full day is known."""
@@ -208,6 +217,7 @@ class MarketMemory:
         self._value, self._fresh = [0.0] * len(self._value), [False] * len(self._fresh)
         self._shapes.clear()
         self._correlations.clear()
+        self._ended = self._day
         self._day += 1  # a late bar of the day that is over belongs to the next one
 
     def _start(self, place: int, change: float) -> None:
@@ -225,6 +235,14 @@ class MarketMemory:
             variance = self.config.decay * variance + (1.0 - self.config.decay) * r * r
         self._variance[place] = variance
         first.clear()
+
+    def _remembered(self, days: _Days, name: str) -> Floats:
+        self._settle()
+        place = self._place.get(name)
+        if place is None:
+            return np.empty(0)
+        column = days.window[:, place]
+        return column[~np.isnan(column)]
 
     def _columns(self, days: _Days, names: tuple[str, ...]) -> Floats:
         """`[T, A]`, NaN for a name never seen."""

@@ -64,19 +64,30 @@ def information_coefficient(
     """
     if method not in ("spearman", "pearson") or horizon < 1:
         raise ConfigError(f"method {method!r}, horizon {horizon}: expected 'spearman' or 'pearson' and a horizon of at least 1")
+    p, r, seen = paired(predictions, realised, observed)
+    every = coefficients(p, r, seen, method)
+    series, across = every[~np.isnan(every)], p.shape[1] >= CROSS_SECTION
+    n = series.size
+    lags = min(max(horizon - 1, int(4.0 * (n / 100.0) ** (2.0 / 9.0))), max(n - 1, 0))
+    mean = float(series.mean()) if n else NAN
+    spread = deviation(series)
+    return InformationCoefficient(mean, newey_west_t(series, lags), mean / spread if spread > 0.0 else NAN, n, lags, across)
+
+
+def paired(predictions: ArrayLike, realised: ArrayLike, observed: ArrayLike | None) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+    """Predictions, outcomes and where both are known, each `[T, A]`, checked as `information_coefficient` says."""
     p, r = _columns(predictions, "predictions"), _columns(realised, "realised")
     seen = np.ones(p.shape, dtype=bool) if observed is None else _columns(observed, "observed").astype(bool)
     if not p.shape == r.shape == seen.shape:
         raise DataError(f"predictions {p.shape}, realised {r.shape} and observed {seen.shape} differ in shape")
     if not (np.isfinite(p[seen]).all() and np.isfinite(r[seen]).all()):
         raise DataError("predictions or realised hold NaN or infinity", hint="mark unobserved pairs in `observed`")
-    across = p.shape[1] >= CROSS_SECTION
-    series = _across_assets(p, r, seen, method) if across else _along_time(p, r, seen, method)
-    n = series.size
-    lags = min(max(horizon - 1, int(4.0 * (n / 100.0) ** (2.0 / 9.0))), max(n - 1, 0))
-    mean = float(series.mean()) if n else NAN
-    spread = deviation(series)
-    return InformationCoefficient(mean, newey_west_t(series, lags), mean / spread if spread > 0.0 else NAN, n, lags, across)
+    return p, r, seen
+
+
+def coefficients(p: Floats, r: Floats, seen: NDArray[np.bool_], method: str = "spearman") -> Floats:
+    """The coefficient of each period, `[T]`, NaN where it has none; their mean is the information coefficient."""
+    return _across_assets(p, r, seen, method) if p.shape[1] >= CROSS_SECTION else _along_time(p, r, seen, method)
 
 
 def newey_west_t(values: ArrayLike, lags: int) -> float:
@@ -179,7 +190,9 @@ def _across_assets(p: Floats, r: Floats, seen: NDArray[np.bool_], method: str) -
     y = np.where(seen, y - y.sum(axis=1, keepdims=True) / count, 0.0)
     scale = np.sqrt((x * x).sum(axis=1) * (y * y).sum(axis=1))
     varied = scale > 0.0  # a moment at which all predictions agree says nothing about the ranking
-    return np.asarray((x * y).sum(axis=1)[varied] / scale[varied], dtype=np.float64)
+    out = np.full(enough.size, NAN)
+    out[np.flatnonzero(enough)[varied]] = (x * y).sum(axis=1)[varied] / scale[varied]
+    return out
 
 
 def _along_time(p: Floats, r: Floats, seen: NDArray[np.bool_], method: str) -> Floats:
@@ -194,4 +207,6 @@ def _along_time(p: Floats, r: Floats, seen: NDArray[np.bool_], method: str) -> F
         total[at] += (x - x.mean()) / x.std() * ((y - y.mean()) / y.std())
         count[at] += 1
     used = count > 0
-    return np.asarray(total[used] / count[used], dtype=np.float64)
+    out = np.full(p.shape[0], NAN)
+    out[used] = total[used] / count[used]
+    return out

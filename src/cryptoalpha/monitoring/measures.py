@@ -43,6 +43,7 @@ from cryptoalpha.monitoring.rolling import (
     rolling_volatility,
     rolling_win_rate,
 )
+from cryptoalpha.monitoring.signal_quality import SignalQuality, SourceRecord, rolling_signal_quality, signal_quality
 from cryptoalpha.monitoring.significance import (
     deflated_sharpe_ratio,
     expected_max_sharpe,
@@ -69,6 +70,8 @@ __all__ = [
     "MonthReturn",
     "PeriodRow",
     "ReliabilityCurve",
+    "SignalQuality",
+    "SourceRecord",
     "StreamingMetrics",
     "annual_volatility",
     "brier_score",
@@ -100,10 +103,12 @@ __all__ = [
     "reliability_curve",
     "rolling_drawdown",
     "rolling_sharpe",
+    "rolling_signal_quality",
     "rolling_sortino",
     "rolling_volatility",
     "rolling_win_rate",
     "sharpe_ratio",
+    "signal_quality",
     "sortino_ratio",
     "turnover",
     "turnover_by_asset",

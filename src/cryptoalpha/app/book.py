@@ -8,6 +8,7 @@ import numpy as np
 
 from cryptoalpha.app.engine import Engine, Step
 from cryptoalpha.app.settings import Settings
+from cryptoalpha.app.watchdog import DriftWatchdog
 from cryptoalpha.core.clock import Clock, VirtualClock
 from cryptoalpha.core.errors import DataMissingError
 from cryptoalpha.core.time import DAY
@@ -50,7 +51,7 @@ def build_engine(
     auto_trading: bool,
     account: str,
 ) -> Engine:
-    """An engine with fresh fusion, agent, risk gate, simulated broker and portfolio.
+    """An engine with fresh fusion, agent, risk gate, simulated broker, portfolio and watch over drift.
 
     Raises:
         DataMissingError: if an instrument has no trading rules.
@@ -60,6 +61,7 @@ def build_engine(
         raise DataMissingError(f"no lot and tick known for {', '.join(missing)}", hint="import the instruments together with their rules")
     rules = {name: dataset.rules[name] for name in instruments}
     perpetual = [name for name, rule in rules.items() if rule.perpetual]
+    drift = settings.monitoring.drift
     return Engine(
         clock=clock,
         fusion=build_fusion(settings.fusion),
@@ -69,6 +71,7 @@ def build_engine(
         portfolio=Portfolio(settings.execution.initial_cash, instruments, perpetual),
         journal=journal,
         auto_trading=auto_trading,
+        watchdog=DriftWatchdog(drift, instruments, seed=settings.engine.seed) if drift.enabled else None,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from cryptoalpha.core.config import Count, Fraction, NonNegative, Positive, Section
+from cryptoalpha.monitoring.drift.config import DriftConfig
 
 Probability = Annotated[float, Field(gt=0.0, lt=1.0)]
 
@@ -57,6 +58,9 @@ class AlertsConfig(Section):
 
 class MonitoringConfig(Section):
     """[monitoring] Is it any good, and is it still what it was?"""
+
+    drift: DriftConfig = DriftConfig()
+    """When something counts as no longer what it was."""
 
     metrics: MetricsConfig = MetricsConfig()
     """Figures for Prometheus."""

@@ -9,16 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cryptoalpha.core.time import MINUTE
+from cryptoalpha.core.time import DAY, MINUTE
 from cryptoalpha.core.values import Decision, InstrumentRules, MarketState, PortfolioState
 from cryptoalpha.risk import gate as gate_module
 from cryptoalpha.risk.caps import CAPS
-from cryptoalpha.risk.config import RiskConfig
+from cryptoalpha.risk.config import RiskConfig, TailConfig
 from cryptoalpha.risk.gate import RiskGate
+from cryptoalpha.risk.market_memory import MarketMemory
 from cryptoalpha.risk.standstill import CONSIDERED, Standstill
 
 NAMES = ("A/USDT", "B/USDT", "C/USDT")
-NOW = 1_000 * MINUTE
+NOW = 10 * DAY + 1_000 * MINUTE
 STAMP = {"happened_at": NOW, "known_at": NOW}
 RULES = {
     name: InstrumentRules(
@@ -85,38 +86,56 @@ def reviews(draw):
         equity=equity,
         peak_equity=Decimal(100_000),
     )
+    regime = draw(mostly((), st.sampled_from([(1.0, 0.0, 0.0), (0.5, 0.5, 0.0), (0.5, 0.5), (math.nan, 0.5, 0.5)])))
     states = {
-        name: MarketState(happened_at=NOW - age, known_at=NOW - age, instrument=name, price=price, volatility=volatility)
+        name: MarketState(happened_at=NOW - age, known_at=NOW - age, instrument=name, price=price, volatility=volatility, regime=regime)
         for name, (_, _, price, volatility, age) in rows.items()
         if draw(st.integers(0, 19)) < 19
     }
-    decisions = [Decision(**STAMP, instrument=name, agent="x", target_weight=rows[name][1], confidence=1.0, reason="") for name in decided]
+    mu = draw(mostly(None, st.sampled_from([0.01, 5.0, -1.0])))
+    decisions = [
+        Decision(**STAMP, instrument=name, agent="x", target_weight=rows[name][1], confidence=1.0, reason="", expected_return=mu)
+        for name in decided
+    ]
     pending = draw(mostly({}, st.just({"A/USDT": Decimal("0.1")})))
     return config, {"decisions": decisions, "events": range(len(decisions)), "states": states, "portfolio": book, "pending": pending}
 
 
 @settings(max_examples=400, deadline=None)
-@given(case=reviews())
-def test_the_short_way_gives_what_the_long_way_gives(case):
+@given(case=reviews(), traded=mostly(1e9, st.floats(0.0, 10_000.0)))
+def test_the_short_way_gives_what_the_long_way_gives(case, traded):
     config, asked = case
     short, long = RiskGate(config, RULES), RiskGate(config, RULES)
     long._knows_every_cap = False
+    for gate in (short, long):
+        for day in range(-3, 1):  # what is traded in a day becomes known
+            gate.observe(NOW // DAY * DAY + day * DAY, DAY, NAMES, [100.0, 100.0, 100.0], [traded] * 3)
+        gate.review(NOW - MINUTE, [], events=[], states={}, portfolio=asked["portfolio"])  # the first review of a day takes the long way
     assert short.review(NOW, **asked) == long.review(NOW, **asked)
 
 
 def held(**limits):
     """Whether one unit held at a price of 20,000 and an equity of 100,000 stands still."""
-    state = {"price": 20_000.0, "volatility": 0.5, "wanted": 1.0, "age": 0} | {k: limits.pop(k) for k in list(limits) if k in STATE}
+    state = {"price": 20_000.0, "volatility": 0.5, "wanted": 1.0, "age": 0, "traded": 1e6, "regime": (), "mu": None} | {
+        k: limits.pop(k) for k in list(limits) if k in STATE
+    }
     known = NOW - state["age"]
-    wanted = Decision(**STAMP, instrument="C/USDT", agent="x", target_weight=state["wanted"], confidence=1.0, reason="")
-    market = MarketState(happened_at=0, known_at=known, instrument="C/USDT", price=state["price"], volatility=state["volatility"])
+    wanted = Decision(
+        **STAMP, instrument="C/USDT", agent="x", target_weight=state["wanted"], confidence=1.0, reason="", expected_return=state["mu"]
+    )
+    market = MarketState(
+        happened_at=0, known_at=known, instrument="C/USDT", price=state["price"], volatility=state["volatility"], regime=state["regime"]
+    )
     book = PortfolioState(
         **STAMP, cash=Decimal(80_000), positions=(("C/USDT", Decimal(1)),), equity=Decimal(100_000), peak_equity=Decimal(100_000)
     )
-    return Standstill(RiskConfig(sizing="units", **limits), RULES, 180 * MINUTE).holds(NOW, [wanted], {"C/USDT": market}, book)
+    memory = MarketMemory(TailConfig())
+    for day in range(-3, 1):
+        memory.observe(NOW // DAY * DAY + day * DAY, DAY, ("C/USDT",), [20_000.0], [state["traded"]])
+    return Standstill(RiskConfig(sizing="units", **limits), RULES, 180 * MINUTE, memory).holds(NOW, [wanted], {"C/USDT": market}, book)
 
 
-STATE = frozenset({"price", "volatility", "wanted", "age"})
+STATE = frozenset({"price", "volatility", "wanted", "age", "traded", "regime", "mu"})
 
 
 def test_a_unit_that_is_held_and_wanted_takes_the_short_way():
@@ -134,6 +153,9 @@ def test_a_unit_that_is_held_and_wanted_takes_the_short_way():
         {"wanted": 0.0},
         {"wanted": math.nan},
         {"wanted": 0.9, "no_trade_band": 0.02},  # 0.02 of equity less: as large as the band
+        {"traded": 19.0},  # 1 unit needs 20 a day: a twentieth of a day's volume
+        {"regime": (0.5, 0.5, 0.0)},
+        {"mu": 9.0},
     ],
     ids=lambda change: ",".join(change),
 )
@@ -151,5 +173,6 @@ def test_a_cap_nobody_considered_closes_the_short_way(monkeypatch):
         **STAMP, cash=Decimal(80_000), positions=(("C/USDT", Decimal(1)),), equity=Decimal(100_000), peak_equity=Decimal(100_000)
     )
     wanted = Decision(**STAMP, instrument="C/USDT", agent="x", target_weight=0.2, confidence=1.0, reason="")
+    gate.review(NOW - MINUTE, [], events=[], states={}, portfolio=book)
     (order,) = gate.review(NOW, [wanted], events=[7], states={"C/USDT": state}, portfolio=book).verdicts
     assert (order.side, order.quantity, order.binding_limit) == ("sell", Decimal(1), "forbid")

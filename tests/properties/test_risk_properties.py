@@ -155,7 +155,7 @@ def test_a_reduction_always_passes_also_while_halted(config, wanted, weights, pr
 def test_a_halted_book_only_shrinks(config, wanted, weights, prices, volatilities):
     case = Case(config, wanted, weights, prices, volatilities, halted=True)
     assert all(quantity == 0 for quantity in case.after.values())
-    assert {v.rule for v in case.verdicts if isinstance(v, Refusal)} <= {"drawdown_stop"}
+    assert {v.rule for v in case.verdicts if isinstance(v, Refusal)} <= {"kill_switch"}
 
 
 @settings(max_examples=50, deadline=None)

@@ -2,12 +2,15 @@
 
 Promises:
 * A size is within every cap, keeps its sign, and is rounded down to the lot, never up; an added cap never makes it larger.
-* A change that only makes a position smaller is never refused by a limit, also while halted; only the venue's own minimum can stop it.
+* Whatever part of the orders fills, in whatever order, no limit of the book is exceeded that was not exceeded before, and none that was is
+  made worse. Hence a rotation's entry waits: what is sold frees room only when it *is* sold, at the next review.
+* A change that only makes a position smaller is never refused by a limit, also while killed; only the venue's own minimum can stop it.
 * Nothing is entered on a market state that is missing, stale or NaN, nor on a decision that is not a finite number.
-* The same decisions and states give the same orders, ids included.
+* The same bars, decisions and states give the same orders, ids included, and the same account of how they came about.
 
-Rules by name: `duplicate_decision`, `unknown_instrument`, `not_finite`, `no_market_state`, `drawdown_stop`, those of `risk.caps`, `lot`,
-`min_notional`, and `superseded` (nothing to trade, but the rest of an earlier order is wanted no longer).
+Rules by name: `duplicate_decision`, `unknown_instrument`, `not_finite`, `no_market_state`, `kill_switch`, `daily_loss`, those of
+`risk.breakers` and `risk.caps`, `drawdown_ladder`, `regime`, `price_collar`, `order_rate`, `lot`, `min_notional`, and `superseded` (nothing
+to trade, but the rest of an earlier order is wanted no longer).
 """
 
 from __future__ import annotations
@@ -19,26 +22,29 @@ from decimal import Decimal
 import msgspec
 
 from cryptoalpha.core.errors import ConfigError
-from cryptoalpha.core.time import MINUTE
 from cryptoalpha.core.values import Decision, InstrumentRules, MarketState, Order, PortfolioState, Refusal, RiskEvent, RiskState, Sizing
-from cryptoalpha.risk import drawdown_stop
-from cryptoalpha.risk.book import Book, Proposal, only_reduces
+from cryptoalpha.risk import daily_loss, kill_switch, ladder
+from cryptoalpha.risk.admission import Admission
+from cryptoalpha.risk.book import Book, Proposal
+from cryptoalpha.risk.breakers import Breakers
 from cryptoalpha.risk.caps import CAPS
 from cryptoalpha.risk.config import RiskConfig
-from cryptoalpha.risk.drawdown_stop import DrawdownStop
-from cryptoalpha.risk.kill_switch import KillSwitch
-from cryptoalpha.risk.rounding import client_order_id, round_to_lot
+from cryptoalpha.risk.equity_guard import EquityGuard
+from cryptoalpha.risk.kill_switch import KillSwitch, may_enter
+from cryptoalpha.risk.market_memory import MarketMemory
+from cryptoalpha.risk.order_limits import EntryRate
+from cryptoalpha.risk.orders import ZERO, OrderMaker, Verdict, refuse
+from cryptoalpha.risk.risk_state import Observer
 from cryptoalpha.risk.standstill import CONSIDERED, Standstill
 
-Verdict = Order | Refusal
-ZERO = Decimal(0)
 NOTHING: Mapping[str, Decimal] = {}
 
 
 class Review(msgspec.Struct, gc=False):
     """What one review came to. `verdicts` are acted on; the rest is journaled so that each cut can be explained.
 
-    `state` is given where it should be journaled: with an order, a fill or at the first review of a day.
+    `sizings` are given for decisions that led to an order or refusal, and where another limit binds than the last time one was given for
+    the instrument. `state` is given with an order or refusal, when positions have changed, and at the first review of a day.
     """
 
     verdicts: list[Verdict]
@@ -58,22 +64,25 @@ class RiskGate:
 
     def __init__(self, config: RiskConfig, rules: Mapping[str, InstrumentRules], *, account: str = "main") -> None:
         self.config = config
-        self.stop = DrawdownStop(config.max_drawdown)
         self.kill_switch = KillSwitch()
+        """Whoever trips or resumes it journals the event. After a resumption drawdown and day count from the equity of the next review."""
+        self.memory = MarketMemory(config.tail)
+        self.guard = EquityGuard(config, self.kill_switch)
+        self.breakers = Breakers(config.breakers)
         self._rules = rules
-        self._account = account
-        self._max_age = int(config.max_state_age_minutes * MINUTE)
-        self._standstill = Standstill(config, rules, self._max_age)
+        self._universe = tuple(rules)
+        self._orders = OrderMaker(config, rules, account)
+        self._rate = EntryRate(config.orders.max_entries_per_hour)
+        self._admission = Admission(config, rules, guard=self.guard, breakers=self.breakers, memory=self.memory, rate=self._rate)
+        self._observer = Observer(config, self.guard, self._rate)
+        self._standstill = Standstill(config, rules, self._admission.max_age, self.memory)
+        self._resumed_at: int | None = None
         self._knows_every_cap = {name for name, _ in CAPS} <= CONSIDERED
 
     @property
     def is_halted(self) -> bool:
-        """Whether the drawdown stop stands."""
-        return self.stop.tripped_at is not None
-
-    def resume(self, portfolio: PortfolioState) -> None:
-        """Lift the drawdown stop and count from present equity."""
-        self.stop.resume(portfolio)
+        """Whether the kill switch stands."""
+        return self.kill_switch.stands
 
     def observe(self, at: int, interval: int, instruments: Sequence[str], close: Sequence[float], volume: Sequence[float]) -> None:
         """Take in one closed bar of the market, whether anything is decided on it or not. NaN where a bar is absent.
@@ -84,6 +93,15 @@ class RiskGate:
             close: last prices, one per instrument.
             volume: traded in the bar, base units.
         """
+        self.memory.observe(at, interval, instruments, self.breakers.observe(at, instruments, close), volume)
+
+    def note_fill(self, at: int, *, realised: float, modelled: float) -> None:
+        """What a fill cost and what the cost model expected, both as fractions of its value."""
+        self.breakers.note_fill(at, realised, modelled)
+
+    def note_reject(self, at: int) -> None:
+        """The venue refused an order (not: cash or bars were missing)."""
+        self.breakers.note_reject(at)
 
     def review(
         self,
@@ -108,151 +126,100 @@ class RiskGate:
         Raises:
             ConfigError: if there are not as many events as decisions.
         """
-        return Review(self._judge(at, decisions, events, states, portfolio, pending))
-
-    def _judge(
-        self,
-        at: int,
-        decisions: Sequence[Decision],
-        events: Sequence[int],
-        states: Mapping[str, MarketState],
-        portfolio: PortfolioState,
-        pending: Mapping[str, Decimal],
-    ) -> list[Verdict]:
-        halted = self.stop.watch(at, portfolio)
-        if not decisions and not (halted and (portfolio.positions or pending)):
-            return []
         if len(decisions) != len(events):
             raise ConfigError(f"{len(decisions)} decisions came with {len(events)} event ids")
-        if self._knows_every_cap and not (halted or pending) and self._standstill.holds(at, decisions, states, portfolio):
-            return []
+        changed = self._watch(at, portfolio)
+        news = self._observer.is_new(at, portfolio)
+        if not (pending or changed or news or self.kill_switch.stands) and self.guard.is_calm and self.breakers.is_quiet:
+            if not decisions:
+                return Review([])
+            if self._knows_every_cap and self._observer.is_calm and self._standstill.holds(at, decisions, states, portfolio):
+                return Review([])
+        told = [*changed, *self.breakers.tick(at)]
         positions = dict(portfolio.positions)
+        if self.kill_switch.stands:
+            self._settle(at, positions, pending, told)
+        book = Book(float(portfolio.equity), [], [], self.memory, self._universe)
         verdicts: list[Verdict] = []
-        if halted:
+        if self.kill_switch.stands and self.kill_switch.flatten:
             self._close_all(at, decisions, events, positions, pending, verdicts)
-            return verdicts
-        book = Book(float(portfolio.equity), [], [])
-        seen: set[str] = set()
-        for decision, event in zip(decisions, events, strict=True):
-            name = decision.instrument
-            if name in seen:
-                verdicts.append(self._refuse(at, decision, event, "duplicate_decision", "a second decision for it in one review"))
-                continue
-            seen.add(name)
-            admitted = self._admit(at, decision, event, states.get(name), positions.get(name, ZERO), pending.get(name, ZERO), book.equity)
-            if isinstance(admitted, Proposal):
-                book.proposals.append(admitted)
-            else:
-                verdicts.append(admitted)
-        decided = {p.decision.instrument for p in book.proposals}
-        if pending or not positions.keys() <= decided:
-            book.held_elsewhere = self._held_elsewhere(portfolio, positions, pending, states, decided)
-        self._size(at, book, verdicts)
-        return verdicts
+        else:
+            self._admission.admit(at, decisions, events, states, positions, pending, book, verdicts)
+        if book.proposals or verdicts or news:
+            self._admission.lay_stakes(book, portfolio, positions, pending, states)
+        sizings = self._size(at, book, verdicts)
+        self._cancel_entries(at, positions, pending, verdicts)
+        state = self._observer.state(at, book, verdicts) if verdicts or news else None
+        return Review(verdicts, sizings, told + self.breakers.tick(at), state)
 
-    def _admit(
-        self, at: int, decision: Decision, event: int, state: MarketState | None, position: Decimal, pending: Decimal, equity: float
-    ) -> Proposal | Refusal:
-        """A decision that can be sized, or why it cannot."""
-        if decision.instrument not in self._rules:
-            return self._refuse(at, decision, event, "unknown_instrument", "no lot and tick are known for it")
-        wanted = decision.target_weight
-        if not math.isfinite(wanted):
-            return self._refuse(at, decision, event, "not_finite", f"{decision.agent} wants {wanted}")
-        price = state.price if state is not None and at - state.known_at <= self._max_age else math.nan
-        if state is None or not 0.0 < price < math.inf:
-            if wanted == 0.0 and position:  # closing needs no price
-                return Proposal(decision, event, 0.0, math.copysign(1.0, position), math.nan, math.nan, position, pending, True)
-            return self._refuse(at, decision, event, "no_market_state", "its market state is missing, stale or without a price")
-        if self.config.sizing == "units":
-            wanted = wanted * price / equity
-        held = float(position) * price / equity
-        reducing = only_reduces(wanted, held)
-        if not reducing and state.volatility != state.volatility and self.config.volatility_target is not None:
-            return self._refuse(at, decision, event, "no_market_state", "too little history to know its volatility")
-        return Proposal(decision, event, wanted, held, price, state.volatility, position, pending, reducing)
+    def _watch(self, at: int, portfolio: PortfolioState) -> Sequence[RiskEvent]:
+        """Show equity to those who watch it; after a resumption they count from here."""
+        if self.kill_switch.resumed_at is self._resumed_at:
+            return self.guard.watch(at, portfolio)
+        self._resumed_at = self.kill_switch.resumed_at
+        return [*self.guard.resume(at, portfolio), *self.guard.watch(at, portfolio)]
 
-    def _held_elsewhere(
-        self,
-        portfolio: PortfolioState,
-        positions: Mapping[str, Decimal],
-        pending: Mapping[str, Decimal],
-        states: Mapping[str, MarketState],
-        decided: set[str],
-    ) -> list[tuple[float, float]]:
-        """Weight and volatility of what nobody decided on now, counting orders on their way. Positions whose price is unknown share what
-        equity is left unexplained."""
-        equity = float(portfolio.equity)
-        unexplained = equity - float(portfolio.cash)
-        rows: list[tuple[float, float]] = []
-        blind = False
-        for name in {**positions, **pending}:
-            held = float(positions.get(name, ZERO))
-            state = states.get(name)
-            if state is None or not state.price > 0.0:
-                blind = blind or held != 0.0
-                continue
-            unexplained -= held * state.price
-            if name not in decided:
-                after = held + float(pending.get(name, ZERO))
-                rows.append((max(abs(held), abs(after)) * state.price / equity, state.volatility))
-        if blind:
-            rows.append((abs(unexplained) / equity, math.nan))
-        return rows
-
-    def _size(self, at: int, book: Book, verdicts: list[Verdict]) -> None:
-        """Cut every proposal to the smallest of its caps and turn it into an order."""
+    def _size(self, at: int, book: Book, verdicts: list[Verdict]) -> list[Sizing]:
+        """Cut every proposal to the smallest of its caps, leave what ladder and regime leave, and turn it into an order."""
         if not book.proposals:
-            return
+            return []
         limits = [(name, cap(book, self.config)) for name, cap in CAPS]
+        sizings = []
         for j, p in enumerate(book.proposals):
-            size, binding = abs(p.wanted), ""
-            for name, allowed in limits:
-                if allowed[j] < size:
-                    size, binding = allowed[j], name
-            verdict = self._order(at, p, math.copysign(size, p.wanted), binding, book.equity)
+            cuts = [(name, allowed[j]) for name, allowed in limits if allowed[j] < abs(p.wanted)]
+            size, binding = self._smallest(p, cuts)
+            verdict, size, binding = self._judge(at, p, size, binding, book.equity)
             if verdict is not None:
                 verdicts.append(verdict)
+            if self._observer.tells(p.decision.instrument, binding, verdict):
+                sizings.append(
+                    Sizing(
+                        happened_at=at, known_at=at, instrument=p.decision.instrument, requested=p.wanted, held=p.held,
+                        allowed=math.copysign(size, p.wanted), cuts=tuple(cuts), binding=binding, decision=p.event,
+                    )
+                )  # fmt: skip
+        return sizings
 
-    def _order(self, at: int, p: Proposal, weight: float, binding: str, equity: float) -> Verdict | None:
-        """The order that moves the position to `weight`; None where the change is not worth a trade."""
-        decision = p.decision
-        rules = self._rules[decision.instrument]
-        heading = p.position + p.pending
-        if weight == 0.0:
-            if heading == 0:
-                refused = binding and p.position == 0
-                return self._refuse(at, decision, p.event, binding, f"nothing of {p.wanted:+.4f} of equity is allowed") if refused else None
-            target = ZERO
-        else:
-            held = float(heading) * p.price / equity if p.pending else p.held
-            if weight == held or abs(weight - held) < self.config.no_trade_band:
-                return None
-            units = decision.target_weight if self.config.sizing == "units" and not binding else weight * equity / p.price
-            target = round_to_lot(Decimal(repr(units)), rules.lot)
-            if target == heading != 0:
-                return None
-        change = target - p.position
-        quantity = round_to_lot(abs(change), rules.lot)
-        if quantity == 0:
-            if p.pending:
-                return self._refuse(at, decision, p.event, "superseded", f"the {p.pending} still to be filled is wanted no longer")
-            return self._refuse(at, decision, p.event, "lot", f"a change of {change} is smaller than one lot of {rules.lot}")
-        if p.price == p.price and quantity * Decimal(repr(p.price)) < rules.min_notional:
-            what = f"{quantity} at {p.price} is less than the venue's minimum of {rules.min_notional} {rules.quote}"
-            return self._refuse(at, decision, p.event, "min_notional", what)
-        shrinks = abs(target) < abs(p.position) and (target == 0 or (target > 0) == (p.position > 0))
-        return Order(
-            happened_at=at,
-            known_at=at,
-            client_id=client_order_id(self._account, decision.instrument, decision.agent, decision.known_at, 0),
-            instrument=decision.instrument,
-            side="buy" if change > 0 else "sell",
-            quantity=quantity,
-            reduce_only=shrinks,
-            decision=p.event,
-            binding_limit=binding,
-        )
+    def _smallest(self, p: Proposal, cuts: list[tuple[str, float]]) -> tuple[float, str]:
+        """Size left by all caps, multipliers and blocks, and the one that decided; multipliers and block are added to the cuts."""
+        wanted = abs(p.wanted)
+        if wanted == 0.0:
+            return 0.0, ""
+        size, binding = wanted, ""
+        for name, allowed in cuts:
+            if allowed < size:
+                size, binding = allowed, name
+        share = size / wanted
+        if p.block and p.kept < wanted:
+            cuts.append((p.block, p.kept))
+        for name, left in ((ladder.NAME, self.guard.ladder.exposure), ("regime", p.exposure)):
+            if left < 1.0:
+                size *= left
+                cuts.append((name, size))
+                if left < share:
+                    share, binding = left, name
+        if p.block and p.kept <= size:
+            size, binding = p.kept, p.block
+        return size, binding
+
+    def _judge(self, at: int, p: Proposal, size: float, binding: str, equity: float) -> tuple[Verdict | None, float, str]:
+        """The verdict on one proposal, with the size and the limit that decided in the end."""
+        if p.block and binding == p.block:
+            if p.kept == 0.0 and p.position:  # the other side is closed, nothing is entered on this one
+                return self._orders.resize(at, p, 0.0, binding, equity), 0.0, binding
+            if not p.pending and abs(p.wanted - p.held) < self.config.no_trade_band:
+                return None, size, binding
+            return refuse(at, p.decision, p.event, p.block, p.reason), size, binding
+        verdict = self._orders.resize(at, p, math.copysign(size, p.wanted), binding, equity)
+        if isinstance(verdict, Order) and not verdict.reduce_only:
+            p.block, p.reason = self._admission.block(
+                at, p.decision.instrument, p.price
+            )  # an entry of this review may have been the last one
+            if p.block:
+                return self._judge(at, p, p.kept, p.block, equity)
+            self._rate.count(at)
+            self.breakers.entered()
+        return verdict, size, binding
 
     def _close_all(
         self,
@@ -263,34 +230,35 @@ class RiskGate:
         pending: Mapping[str, Decimal],
         verdicts: list[Verdict],
     ) -> None:
-        """While halted: close what is held, refuse everything that is not a way out."""
+        """After a kill that flattens: close what is held, refuse everything that is not a way out."""
         for decision, event in zip(decisions, events, strict=True):
             if decision.target_weight != 0.0 and decision.instrument not in positions:
-                verdicts.append(self._refuse(at, decision, event, drawdown_stop.NAME, self.stop.message))
-        for name in pending:
-            if name not in positions:
-                why = f"{name}: {self.stop.message}"
-                verdicts.append(Refusal(happened_at=at, known_at=at, instrument=name, rule=drawdown_stop.NAME, message=why))
+                verdicts.append(refuse(at, decision, event, kill_switch.NAME, self.kill_switch.message))
         for name, position in positions.items():
-            if pending.get(name, ZERO) == -position or name not in self._rules:
-                continue
-            quantity = round_to_lot(abs(position), self._rules[name].lot)
-            if quantity == 0:
-                continue
-            verdicts.append(
-                Order(
-                    happened_at=at,
-                    known_at=at,
-                    client_id=client_order_id(self._account, name, drawdown_stop.NAME, at, 0),
-                    instrument=name,
-                    side="sell" if position > 0 else "buy",
-                    quantity=quantity,
-                    reduce_only=True,
-                    binding_limit=drawdown_stop.NAME,
-                )
-            )
+            order = self._orders.close(at, name, position, kill_switch.NAME)
+            if order is not None and pending.get(name, ZERO) != (-order.quantity if position > 0 else order.quantity):
+                verdicts.append(order)
 
-    def _refuse(self, at: int, decision: Decision, event: int, rule: str, why: str) -> Refusal:
-        return Refusal(
-            happened_at=at, known_at=at, instrument=decision.instrument, rule=rule, message=f"{decision.instrument}: {why}", decision=event
+    def _cancel_entries(self, at: int, positions: Mapping[str, Decimal], pending: Mapping[str, Decimal], verdicts: list[Verdict]) -> None:
+        """While nothing may be entered at all, orders on their way are no exception: a refusal makes the caller cancel them."""
+        if not pending or not (self.kill_switch.stands or self.guard.daily.is_reduce_only):
+            return
+        rule, why = (
+            (kill_switch.NAME, self.kill_switch.message)
+            if self.kill_switch.stands
+            else (daily_loss.NAME, "positions may only be reduced today")
         )
+        judged = {verdict.instrument for verdict in verdicts}
+        verdicts.extend(
+            Refusal(happened_at=at, known_at=at, instrument=name, rule=rule, message=f"{name}: {why}")
+            for name, quantity in pending.items()
+            if name not in judged and may_enter(quantity, positions.get(name, ZERO))
+        )
+
+    def _settle(self, at: int, positions: Mapping[str, Decimal], pending: Mapping[str, Decimal], told: list[RiskEvent]) -> None:
+        """Tell the kill switch how far it has come. What is less than a lot cannot be sold and does not count."""
+        entering = any(may_enter(quantity, positions.get(name, ZERO)) for name, quantity in pending.items())
+        flat = not any(self._orders.closable(name, position) for name, position in positions.items())
+        event = self.kill_switch.settle(at, pending=entering, flat=flat)
+        if event is not None:
+            told.append(event)

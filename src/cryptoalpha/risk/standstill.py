@@ -4,8 +4,10 @@ A review that would walk every cap only to find nothing is told apart here by a 
 the same floats, so the answer is the same bit for bit (`tests/properties` compares both ways on random books): a price that drifted, a
 volatility that rose or a state that went stale takes the long way again. It saves 4.1 of 11.4 µs per oracle bar (journal aside).
 
-Why this is enough: a position that nobody enlarges is cut only by the caps that look at it alone, `position_cap` and `volatility_target`;
-what other positions do binds entries only. And a decision that wants nothing where nothing is held takes no room from any other.
+Why this is enough: a position that nobody enlarges is cut only by the caps that look at it alone, `position_cap`, `volatility_target` and
+`liquidity` (`kelly` where an agent names a return, and a regime that leaves less than all, take the long way); what other positions do
+binds entries only, and so do breakers, collar and rate. And a decision that wants nothing where nothing is held takes no room from any
+other. The gate asks only while ladder, daily loss, breakers and kill switch are quiet and no limit bound when it was told last.
 """
 
 from __future__ import annotations
@@ -14,10 +16,18 @@ import math
 from collections.abc import Container, Mapping, Sequence
 from decimal import Decimal
 
+from cryptoalpha.core.time import DAY
 from cryptoalpha.core.values import Decision, MarketState, PortfolioState
 from cryptoalpha.risk.config import RiskConfig
+from cryptoalpha.risk.ladder import regime_exposure
+from cryptoalpha.risk.market_memory import MarketMemory
 
-CONSIDERED = frozenset({"short_forbidden", "position_cap", "volatility_target", "risk_tolerance", "gross_cap"})
+CONSIDERED = frozenset(
+    {
+        "short_forbidden", "position_cap", "volatility_target", "risk_tolerance", "kelly", "liquidity", "gross_cap", "cluster_cap",
+        "expected_shortfall", "concentration", "heat", "max_notional",
+    }
+)  # fmt: skip
 """The caps that the argument above covers. With any other cap in `caps.CAPS`, every review takes the long way."""
 
 
@@ -28,10 +38,16 @@ class Standstill:
         config: the limits.
         rules: instruments that may be traded.
         max_age: age of a market state beyond which it counts as missing, ns.
+        memory: knows what is traded in a day.
     """
 
-    def __init__(self, config: RiskConfig, rules: Container[str], max_age: int) -> None:
-        self._config, self._rules, self._max_age = config, rules, max_age
+    def __init__(self, config: RiskConfig, rules: Container[str], max_age: int, memory: MarketMemory) -> None:
+        self._config, self._rules, self._max_age, self._memory = config, rules, max_age, memory
+        days = config.orders.max_liquidation_days
+        self._share = None if days is None else days * config.orders.participation
+        self._day = -1
+        self._largest: dict[str, float] = {}
+        self._exposures = config.ladder.regime_exposure
         self._in_units = config.sizing == "units"
         self._positions: tuple[tuple[str, Decimal], ...] = ()
         self._held: dict[str, float] = {}
@@ -57,12 +73,28 @@ class Standstill:
                 if wanted != 0.0:  # also NaN
                     return False
                 continue
+            if decision.expected_return is not None or (state.regime and regime_exposure(state.regime, self._exposures) < 1.0):
+                return False
             equity = equity or float(portfolio.equity)
             if self._in_units:
                 wanted = wanted * price / equity
             if not _stays(wanted, units * price / equity, state.volatility, self._config):
                 return False
+            if self._share is not None and not abs(wanted) <= self._liquid(at, name) / equity:
+                return False
         return len(decisions) == 1 or len({decision.instrument for decision in decisions}) == len(decisions)
+
+    def _liquid(self, at: int, name: str) -> float:
+        """The largest value of a position that `liquidity` allows; asked once a day, because days are what the memory knows."""
+        if at // DAY != self._day:
+            self._day = at // DAY
+            self._largest.clear()
+        largest = self._largest.get(name)
+        if largest is None:
+            traded = float(self._memory.daily_value((name,))[0])
+            share = self._share
+            largest = self._largest[name] = math.inf if share is None or traded != traded else share * traded
+        return largest
 
 
 def _stays(wanted: float, held: float, volatility: float, config: RiskConfig) -> bool:

@@ -10,12 +10,15 @@ import pytest
 from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.core.time import HOUR
 from cryptoalpha.core.values import Decision, InstrumentRules, MarketState, Order, PortfolioState, Refusal
-from cryptoalpha.risk.config import RiskConfig
+from cryptoalpha.risk.config import LadderConfig, RiskConfig, TailConfig
 from cryptoalpha.risk.gate import RiskGate
 
 NOW = 100 * HOUR
 NAMES = ("BTC/USDT", "ETH/USDT")
-LOOSE = RiskConfig(max_position=1.0, max_gross=1.0, volatility_target=None, allow_short=True, no_trade_band=0.02)
+LOOSE = RiskConfig(
+    max_position=1.0, max_gross=1.0, max_cluster=1.0, volatility_target=None, allow_short=True, no_trade_band=0.02,
+    tail=TailConfig(max_expected_shortfall=None), ladder=LadderConfig(rungs=()),
+)  # fmt: skip
 
 
 def rules(min_notional: str = "10", lot: str = "0.01") -> dict[str, InstrumentRules]:
@@ -213,13 +216,13 @@ def test_the_stop_closes_everything_and_refuses_entries():
     verdicts = review(LOOSE, [decide(0.9)], fallen, gate=gate)
     assert gate.is_halted
     assert [(v.instrument, v.side, v.quantity, v.reduce_only, v.binding_limit) for v in verdicts] == [
-        ("BTC/USDT", "sell", Decimal(2), True, "drawdown_stop"),
-        ("ETH/USDT", "buy", Decimal(1), True, "drawdown_stop"),
+        ("BTC/USDT", "sell", Decimal(2), True, "kill_switch"),
+        ("ETH/USDT", "buy", Decimal(1), True, "kill_switch"),
     ]
     flat = portfolio("900")
     (refusal,) = review(LOOSE, [decide(0.9)], flat, gate=gate)
-    assert (refusal.rule, refusal.decision) == ("drawdown_stop", 7)
-    gate.resume(flat)
+    assert (refusal.rule, refusal.decision) == ("kill_switch", 7)
+    gate.kill_switch.resume(NOW, by="a person", reason="looked into it")
     (order,) = review(LOOSE, [decide(0.9)], flat, gate=gate)
     assert order.quantity == Decimal("8.10")
 
@@ -230,7 +233,7 @@ def test_the_stop_closes_without_any_decision_and_does_not_ask_twice():
     assert len(review(LOOSE, [], fallen, gate=gate)) == 1
     assert review(LOOSE, [], fallen, gate=gate, pending={"BTC/USDT": Decimal(-2)}) == []
     (refusal,) = review(LOOSE, [], portfolio("800"), gate=gate, pending={"ETH/USDT": Decimal(4)})
-    assert (refusal.instrument, refusal.rule, refusal.decision) == ("ETH/USDT", "drawdown_stop", None)
+    assert (refusal.instrument, refusal.rule, refusal.decision) == ("ETH/USDT", "kill_switch", None)
     assert review(LOOSE, [], portfolio("800", BTC="0.001"), gate=gate) == []  # less than a lot cannot be sold
 
 

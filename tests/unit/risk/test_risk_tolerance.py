@@ -10,13 +10,14 @@ import pytest
 from cryptoalpha.core.values import Decision
 from cryptoalpha.risk.book import Book, Proposal, only_reduces
 from cryptoalpha.risk.caps import CAPS, risk_tolerance
-from cryptoalpha.risk.config import RiskConfig
+from cryptoalpha.risk.config import RiskConfig, TailConfig
+from cryptoalpha.risk.market_memory import MarketMemory
 
 
 def limit(wanted: float, held: float, volatility: float, tolerance: float | None) -> float:
     decision = Decision(happened_at=0, known_at=0, instrument="X", agent="a", target_weight=wanted, confidence=1.0, reason="")
     asked = Proposal(decision, 0, wanted, held, 100.0, volatility, Decimal(0), Decimal(0), only_reduces(wanted, held))
-    return risk_tolerance(Book(1000.0, [asked], []), RiskConfig(risk_tolerance=tolerance))[0]
+    return risk_tolerance(Book(1000.0, [asked], [], MarketMemory(TailConfig())), RiskConfig(risk_tolerance=tolerance))[0]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,97 @@
+"""From an allowed size to an order: rounded down to the lot, named so that it cannot be sent twice, or a refusal that says why not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+
+from cryptoalpha.core.values import Decision, InstrumentRules, Order, Refusal
+from cryptoalpha.risk.book import Proposal
+from cryptoalpha.risk.config import RiskConfig
+from cryptoalpha.risk.rounding import client_order_id, round_to_lot
+
+Verdict = Order | Refusal
+ZERO = Decimal(0)
+
+
+def refuse(at: int, decision: Decision, event: int, rule: str, why: str) -> Refusal:
+    """A decision that a rule stopped."""
+    return Refusal(
+        happened_at=at, known_at=at, instrument=decision.instrument, rule=rule, message=f"{decision.instrument}: {why}", decision=event
+    )
+
+
+class OrderMaker:
+    """Makes orders of one account.
+
+    Args:
+        config: the no-trade band, and how decisions are read.
+        rules: lot, tick and minimum of every instrument.
+        account: name that enters the order ids.
+    """
+
+    def __init__(self, config: RiskConfig, rules: Mapping[str, InstrumentRules], account: str) -> None:
+        self._config, self._rules, self._account = config, rules, account
+
+    def resize(self, at: int, p: Proposal, weight: float, binding: str, equity: float) -> Verdict | None:
+        """The order that moves the position to `weight`; None where the change is not worth a trade."""
+        decision, lot = p.decision, self._rules[p.decision.instrument].lot
+        heading = p.position + p.pending
+        if weight == 0.0:
+            if heading == 0:
+                refused = binding and p.position == 0
+                why = p.reason if binding == p.block and p.reason else f"nothing of {p.wanted:+.4f} of equity is allowed"
+                return refuse(at, decision, p.event, binding, why) if refused else None
+            target = ZERO
+        else:
+            held = float(heading) * p.price / equity if p.pending else p.held
+            if weight == held or abs(weight - held) < self._config.no_trade_band:
+                return None
+            units = decision.target_weight if self._config.sizing == "units" and not binding else weight * equity / p.price
+            target = round_to_lot(Decimal(repr(units)), lot)
+            if weight * p.held > 0.0 and abs(weight) >= abs(p.held) and abs(target) < abs(p.position):
+                target = p.position  # a float that was rounded must not sell a lot
+            if target == heading != 0:
+                return None
+        change = target - p.position
+        quantity = round_to_lot(abs(change), lot)
+        if quantity == 0:
+            if p.pending:
+                return refuse(at, decision, p.event, "superseded", f"the {p.pending} still to be filled is wanted no longer")
+            return refuse(at, decision, p.event, "lot", f"a change of {change} is smaller than one lot of {lot}")
+        rules = self._rules[decision.instrument]
+        if p.price == p.price and quantity * Decimal(repr(p.price)) < rules.min_notional:
+            what = f"{quantity} at {p.price} is less than the venue's minimum of {rules.min_notional} {rules.quote}"
+            return refuse(at, decision, p.event, "min_notional", what)
+        shrinks = abs(target) < abs(p.position) and (target == 0 or (target > 0) == (p.position > 0))
+        return Order(
+            happened_at=at,
+            known_at=at,
+            client_id=client_order_id(self._account, decision.instrument, decision.agent, decision.known_at, 0),
+            instrument=decision.instrument,
+            side="buy" if change > 0 else "sell",
+            quantity=quantity,
+            reduce_only=shrinks,
+            decision=p.event,
+            binding_limit=binding,
+        )
+
+    def closable(self, name: str, position: Decimal) -> Decimal:
+        """How much of a position can be sold in whole lots; nothing of an instrument without rules."""
+        return round_to_lot(abs(position), self._rules[name].lot) if name in self._rules else ZERO
+
+    def close(self, at: int, name: str, position: Decimal, rule: str) -> Order | None:
+        """The reduce-only order that closes a position; None where less than a lot is held."""
+        quantity = self.closable(name, position)
+        if quantity == 0:
+            return None
+        return Order(
+            happened_at=at,
+            known_at=at,
+            client_id=client_order_id(self._account, name, rule, at, 0),
+            instrument=name,
+            side="sell" if position > 0 else "buy",
+            quantity=quantity,
+            reduce_only=True,
+            binding_limit=rule,
+        )

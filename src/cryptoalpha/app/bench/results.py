@@ -54,6 +54,14 @@ TARGETS = {
         "noise_ic_low": "≤ 0",
         "noise_ic_high": "≥ 0",
     },
+    "drift": {
+        **{
+            f"arl_measured_over_stated_{detector}_{world}": "≥ 1" if detector == "e_detector" else "0.8–1.2"
+            for detector in ("cusum", "page_hinkley", "adwin", "psi", "ks", "e_detector")
+            for world in ("iid", "ar98", "garch_t")
+        },
+        "arl_measured_over_stated_cusum_returns": "0.8–1.2",
+    },
 }
 
 

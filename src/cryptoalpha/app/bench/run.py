@@ -21,6 +21,7 @@ BENCHES = {
     "evolution": ("cryptoalpha.app.bench.evolution", "bench_evolution"),
     "networks": ("cryptoalpha.app.bench.networks", "bench_networks"),
     "skill": ("cryptoalpha.app.bench.skill", "bench_skill"),
+    "drift": ("cryptoalpha.app.bench.drift", "bench_drift"),
 }
 """Where each benchmark is; imported only when it runs. Each takes `repeats` and `advance`, and returns figures and notes."""
 

@@ -13,7 +13,7 @@ Sources: Politis & Romano (1994) for the bootstrap; the estimate is that of an e
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -66,7 +66,7 @@ class Calibration:
 
 
 @dataclass(frozen=True)
-class _Run:
+class Run:
     """The rising records of one run: places `[k]` (from 1) and heights `[k]`, and where it ended."""
 
     places: NDArray[np.int64]
@@ -122,15 +122,7 @@ def calibrate_threshold(
     return Calibration(threshold, run_length, max(alarms, 1) ** -0.5, low, high, size, block, runs)
 
 
-def measured_run_length(detector: DetectorFactory, draw: Generator, threshold: float, *, length: int, runs: int, seed: int,
-                        reference_length: int = 0) -> tuple[float, int]:  # fmt: skip
-    """Mean run length of this threshold on fresh runs of at most `length`, and the alarms seen; infinite where there were none."""
-    return mean_run_length(
-        [_one(detector, draw, reference_length, length, stream(seed, "drift", "measure", i)) for i in range(runs)], threshold
-    )
-
-
-def mean_run_length(simulated: list[_Run], threshold: float) -> tuple[float, int]:
+def mean_run_length(simulated: Sequence[Run], threshold: float) -> tuple[float, int]:
     """Total time over alarms, and the alarms."""
     ends = [run.until(threshold) for run in simulated]
     alarms = sum(alarmed for _, alarmed in ends)
@@ -164,16 +156,17 @@ def _source(reference: ArrayLike | Generator, block_length: float | None) -> tup
     return bootstrap_draw(x, block), x.size, block
 
 
-def _one(factory: DetectorFactory, draw: Generator, size: int, length: int, rng: np.random.Generator) -> _Run:
+def _one(factory: DetectorFactory, draw: Generator, size: int, length: int, rng: np.random.Generator) -> Run:
     """One run, with a reference of its own."""
     reference = draw(rng, size) if size else np.empty(0)
-    return _records(factory(reference).statistics(draw(rng, length)))
+    return records(factory(reference).statistics(draw(rng, length)))
 
 
-def _records(statistics: Floats) -> _Run:
+def records(statistics: Floats) -> Run:
+    """The run behind a series of statistics `[n]`, as `Detector.statistics` gives it."""
     highest = np.maximum.accumulate(statistics)
     rises = np.flatnonzero(np.diff(highest, prepend=-np.inf) > 0.0)
-    return _Run(rises + 1, highest[rises], statistics.size)
+    return Run(rises + 1, highest[rises], statistics.size)
 
 
 def _with_wrong_mean(
@@ -181,11 +174,11 @@ def _with_wrong_mean(
 ) -> float:
     """Mean run length where the baseline is that of `exact`, but every value lies off by `shift`."""
     detector = factory(exact)
-    simulated = [_records(detector.statistics(draw(stream(seed, "drift", "off", i), length) + shift)) for i in range(runs)]
+    simulated = [records(detector.statistics(draw(stream(seed, "drift", "off", i), length) + shift)) for i in range(runs)]
     return mean_run_length(simulated, threshold)[0]
 
 
-def _threshold(simulated: list[_Run], run_length: float) -> float:
+def _threshold(simulated: list[Run], run_length: float) -> float:
     low = min(float(run.heights[0]) for run in simulated)
     high = max(float(run.heights[-1]) for run in simulated)
     for _ in range(80):

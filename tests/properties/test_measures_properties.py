@@ -18,7 +18,9 @@ with warnings.catch_warnings():
 
 moves = st.floats(-0.2, 0.2).map(lambda x: round(x, 6))
 series = st.lists(moves, min_size=3, max_size=120).map(np.array)
-MEASURES = ("sharpe_ratio", "sortino_ratio", "calmar_ratio", "cagr", "annual_volatility", "omega_ratio", "profit_factor", "win_rate")
+ANNUAL = ("sharpe_ratio", "sortino_ratio", "calmar_ratio", "cagr", "annual_volatility")
+LUCK = ("probabilistic_sharpe_ratio", "deflated_sharpe_ratio", "min_track_record_length")
+MEASURES = (*ANNUAL, *LUCK, "omega_ratio", "profit_factor", "win_rate")
 
 
 def same(ours: float, theirs: float) -> bool:
@@ -39,11 +41,11 @@ def test_measures_equal_empyrical(r):
 
 
 @settings(max_examples=50, deadline=None)
-@given(r=st.lists(st.floats(-1.5, 3.0), max_size=12))
+@given(r=st.one_of(st.lists(st.floats(-1.5, 3.0), max_size=12), st.lists(st.sampled_from([0.0, 1.0]), max_size=6)))
 def test_a_measure_is_nan_exactly_where_a_reason_is_given(r):
     for name in MEASURES:
         function = getattr(m, name)
-        arguments = {} if name in ("omega_ratio", "profit_factor", "win_rate") else {"periods_per_year": 365}
+        arguments = {"periods_per_year": 365} if name in ANNUAL else {"trials": 7} if name == "deflated_sharpe_ratio" else {}
         value = function(r, **arguments)
         assert not math.isinf(value)
         assert math.isnan(value) == (m.explain_undefined(name, r) is not None), name

@@ -51,7 +51,7 @@ from cryptoalpha.monitoring.significance import (
     probabilistic_sharpe_ratio,
 )
 from cryptoalpha.monitoring.streaming import StreamingMetrics
-from cryptoalpha.monitoring.undefined import explain_undefined
+from cryptoalpha.monitoring.undefined import explain_rolling, explain_undefined
 
 SHARPE_DEFINITION = f"mean(r - rf) / sd(r, ddof 1) × √365; rf 0; r = daily returns of {SAMPLING}"
 """Printed beside every Sharpe ratio: another sampling gives another number for the same trades."""
@@ -86,6 +86,7 @@ __all__ = [
     "drifted_weights",
     "expected_calibration_error",
     "expected_max_sharpe",
+    "explain_rolling",
     "explain_undefined",
     "gross_exposure",
     "information_coefficient",

@@ -46,6 +46,14 @@ TARGETS = {
         "genome_replay_bars_per_second": "≥ 100",
         "genome_live_bar_ms": "≤ 50",
     },
+    "risk": {
+        "rolling_sharpe_ratio_bottleneck": "≥ 0.9",
+        "rolling_sharpe_ratio_pandas": "≥ 3",
+        "risk_parity_1000_ms": "≤ 10",
+        "risk_parity_1000_error": "≤ 1e-10",
+        "var_es_ratio_skfolio": "≥ 1",
+        "gate_50_assets_ms": "≤ 10",
+    },
     "skill": {
         "edge10_share_forecaster": "≥ 0.5, goal 0.8",
         "edge10_over_best_ridge": "≥ 1",

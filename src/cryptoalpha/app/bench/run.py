@@ -20,6 +20,7 @@ BENCHES = {
     "planner": ("cryptoalpha.app.bench.planner", "bench_planner"),
     "evolution": ("cryptoalpha.app.bench.evolution", "bench_evolution"),
     "networks": ("cryptoalpha.app.bench.networks", "bench_networks"),
+    "risk": ("cryptoalpha.app.bench.risk", "bench_risk"),
     "skill": ("cryptoalpha.app.bench.skill", "bench_skill"),
     "drift": ("cryptoalpha.app.bench.drift", "bench_drift"),
 }

@@ -40,8 +40,7 @@ class LiveMonitor:
     """
 
     def __init__(self, settings: Settings, say: Callable[[str], None]) -> None:
-        self._settings, self._say = settings, say
-        self._config = settings.monitoring
+        self._config, self._say = settings.monitoring, say
         self._board = AlertBoard(alert_rules(self._config.alerts) if self._config.alerts.enabled else ())
         self._meter: RunMeter | None = None
         self._wall: Clock | None = None
@@ -71,7 +70,7 @@ class LiveMonitor:
             wall: the clock alerts are judged by; None takes the run's own.
         """
         self._wall = wall
-        self._meter = RunMeter(self._config, instruments, interval, max_drawdown=self._settings.risk.max_drawdown)
+        self._meter = RunMeter(self._config, instruments, interval)
         if step_seconds is not None:
             self._meter.metrics.set("cryptoalpha_step_interval_seconds", step_seconds)
 

@@ -31,6 +31,8 @@ from cryptoalpha.monitoring.ratios import sharpe_ratio
 from cryptoalpha.risk.kill_switch import NAME as KILL_SWITCH
 from cryptoalpha.store.journal_reader import JournalReader
 
+MAX_DRAWDOWN = "max_drawdown"
+"""The limit at which everything is closed, as `RiskState` names it."""
 MODES = ("armed", "reduce_only", "tripping", "tripped")
 
 
@@ -40,10 +42,9 @@ class RunMeter:
     Args:
         instruments: the book; references to other observations are passed over.
         interval: length of a bar, ns.
-        max_drawdown: drawdown at which everything is closed.
     """
 
-    def __init__(self, config: MonitoringConfig, instruments: Sequence[str], interval: int, *, max_drawdown: float) -> None:
+    def __init__(self, config: MonitoringConfig, instruments: Sequence[str], interval: int) -> None:
         self.metrics = Metrics()
         self._alarm_days = config.alerts.alarm_days
         self._newest = dict.fromkeys(instruments, 0)
@@ -58,7 +59,6 @@ class RunMeter:
             Alarm: self._alarm,
         }  # fmt: skip
         self.metrics.set("cryptoalpha_bar_interval_seconds", interval / SECOND)
-        self.metrics.set("cryptoalpha_drawdown_allowed_ratio", max_drawdown)
         self.metrics.set("cryptoalpha_kill_switch", 0.0)
 
     def take(self, at: int, values: Sequence[Travelling]) -> None:
@@ -140,6 +140,8 @@ class RunMeter:
         for name, used, allowed in state.limits:
             metrics.set("cryptoalpha_limit_used", used, name)
             metrics.set("cryptoalpha_limit_allowed", allowed, name)
+            if name == MAX_DRAWDOWN:
+                metrics.set("cryptoalpha_drawdown_allowed_ratio", allowed)
         for mode in MODES:
             metrics.set("cryptoalpha_mode", float(mode == state.mode), mode)
         metrics.set("cryptoalpha_exposure_ratio", state.exposure)
@@ -200,12 +202,12 @@ def too_many(exceeded: int, days: int, expected: float) -> float:
     return erfc(sqrt(exceeded * log(share / expected) + rest))
 
 
-def metrics_of_journal(journal: JournalReader, config: MonitoringConfig, *, max_drawdown: float) -> Metrics:
+def metrics_of_journal(journal: JournalReader, config: MonitoringConfig) -> Metrics:
     """The figures of a run as its journal tells them; those of a process (time per step, memory) are not among them."""
     header = journal.header
     intervals = [parse_interval(text) for text in header.get("interval", "").split(",") if text]
     names = [name for name in header.get("instruments", "").split(",") if name]
-    meter = RunMeter(config, names, min(intervals, default=DAY), max_drawdown=max_drawdown)
+    meter = RunMeter(config, names, min(intervals, default=DAY))
     newest = 0
     for _, at, values in journal.rows():
         meter.take(at, values)

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from cryptoalpha.app.run_risk import RunRisk, run_risk
 from cryptoalpha.app.runs import JOURNAL, METRICS
 from cryptoalpha.core.errors import StoreError
 from cryptoalpha.core.time import SECOND, iso
+from cryptoalpha.store.controls import ControlState, control_state
 from cryptoalpha.store.home import Home
 from cryptoalpha.store.journal_reader import JournalReader
 
@@ -26,6 +28,21 @@ class RunStatus:
     last_at: str | None
     age_seconds: float
     problem: str = ""
+    kill: ControlState | None = None
+    """Whether people or limits have stopped it; None where that cannot be read."""
+    risk: RunRisk | None = None
+    """Where it stands against its limits; None where it never said."""
+
+    @property
+    def mode(self) -> str:
+        """What it may do: what people asked for comes first, they may have asked after its last row."""
+        if self.kill is not None and self.kill.stands:
+            return f"kill {self.kill.mode}"
+        return self.risk.mode if self.risk is not None else "–"
+
+    def as_dict(self) -> dict[str, object]:
+        fields: dict[str, object] = {name: getattr(self, name) for name in ("run", "state", "rows", "last_at", "age_seconds", "problem")}
+        return {**fields, "kill": self.kill, "risk": self.risk.as_dict() if self.risk else None}
 
 
 def run_statuses(home: Path, *, now: int) -> list[RunStatus]:
@@ -55,11 +72,13 @@ def _status(path: Path, store: Home, locked: bool, now: int) -> RunStatus:
         with JournalReader(path) as journal:
             rows = len(journal)
             last = iso(journal.read(rows)[0]) if rows else None
+            risk = run_risk(journal)
+        kill = control_state(path)
     except StoreError as error:
         return RunStatus(name, "damaged", 0, None, age, str(error))
     finished = (path.parent / METRICS).exists() and path != store.journal
     state: RunState = "finished" if finished else "running" if locked else "stopped"
-    return RunStatus(name, state, rows, last, age)
+    return RunStatus(name, state, rows, last, age, kill=kill, risk=risk)
 
 
 def _written(path: Path) -> int:

@@ -1,0 +1,167 @@
+"""Alerts: pending, firing, resolved by hand; the house's rules; the rule file as promtool sees it."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cryptoalpha.core.errors import ConfigError
+from cryptoalpha.core.time import DAY, MINUTE, SECOND
+from cryptoalpha.monitoring.alert_rule_file import prometheus_duration, prometheus_rule_file
+from cryptoalpha.monitoring.alerts import AlertBoard, AlertRule, Condition, alert_rules
+from cryptoalpha.monitoring.config import AlertsConfig
+from cryptoalpha.monitoring.metrics import METRICS, Metrics
+
+RULES = alert_rules(AlertsConfig())
+
+
+def slow(hold_seconds: float = 300.0) -> AlertRule:
+    return AlertRule("slow", "warning", Condition("cryptoalpha_step_p99_seconds", ">", 1.0), "steps are slow", "look", hold_seconds)
+
+
+def fired(name: str, **values: float | dict[tuple[str, ...], float]) -> list[tuple[str, ...]]:
+    """Labels for which a rule of the house fires at once on these values."""
+    metrics = Metrics()
+    for metric, given in values.items():
+        for labels, value in given.items() if isinstance(given, dict) else [((), given)]:
+            metrics.set(f"cryptoalpha_{metric}", value, *labels)
+    (rule,) = [rule for rule in RULES if rule.name == name]
+    return [labels for labels, _ in rule.condition.holding(metrics)]
+
+
+def test_it_waits_fires_once_and_is_over_once():
+    board, metrics = AlertBoard([slow()]), Metrics()
+    told = []
+    for minute, value in enumerate([0.5, 2.0, 2.0, 2.0, 2.0, 2.0, 3.0, 3.0, 0.5, 0.5]):
+        metrics.set("cryptoalpha_step_p99_seconds", value)
+        told += [(minute, change.state, change.value) for change in board.judge(minute * MINUTE, metrics)]
+    assert told == [(6, "firing", 3.0), (8, "resolved", 3.0)]  # true since minute 1, five minutes later at 6
+    assert board.standing == {}
+
+
+def test_a_moment_of_calm_starts_the_wait_anew():
+    board, metrics = AlertBoard([slow(120.0)]), Metrics()
+    told = []
+    for minute, value in enumerate([2.0, 2.0, 0.5, 2.0, 2.0, 2.0]):
+        metrics.set("cryptoalpha_step_p99_seconds", value)
+        told += [(minute, change.state) for change in board.judge(minute * MINUTE, metrics)]
+    assert told == [(5, "firing")]
+
+
+def test_what_is_missing_or_nan_fulfils_nothing_and_time_never_runs_back():
+    board, metrics = AlertBoard([slow(60.0)]), Metrics()
+    assert board.judge(0, metrics) == []
+    metrics.set("cryptoalpha_step_p99_seconds", math.nan)
+    assert board.judge(MINUTE, metrics) == []
+    metrics.set("cryptoalpha_step_p99_seconds", 2.0)
+    assert board.judge(2 * MINUTE, metrics) == []
+    assert board.judge(0, metrics) == []  # an older time counts as the last one
+    assert [change.at for change in board.judge(3 * MINUTE, metrics)] == [3 * MINUTE]
+
+
+def test_each_combination_of_labels_is_an_alert_of_its_own():
+    board, metrics = AlertBoard(RULES), Metrics()
+    metrics.set("cryptoalpha_bar_interval_seconds", 60.0)
+    metrics.set("cryptoalpha_bar_age_seconds", 181.0, "BTCUSDT")
+    metrics.set("cryptoalpha_bar_age_seconds", 180.0, "ETHUSDT")
+    (change,) = board.judge(SECOND, metrics)
+    assert (change.rule.name, change.labels, change.value) == ("stale_data", ("BTCUSDT",), 181.0)
+    assert change.text.startswith("alert stale_data (instrument BTCUSDT): ")
+    metrics.set("cryptoalpha_bar_age_seconds", 0.0, "BTCUSDT")
+    (change,) = board.judge(2 * SECOND, metrics)
+    assert (change.state, change.text) == ("resolved", "alert stale_data (instrument BTCUSDT) is over")
+
+
+def test_the_houses_rules_fire_where_they_should_and_not_beside_it():
+    assert fired("kill_switch", kill_switch=1.0) == [()]
+    assert fired("kill_switch", kill_switch=0.0) == []
+    assert fired("drawdown", drawdown_ratio=0.175, drawdown_allowed_ratio=0.35) == [()]
+    assert fired("drawdown", drawdown_ratio=0.174, drawdown_allowed_ratio=0.35) == []
+    states = {("daily_loss", "", "reduce_only"): 1.0, ("venue", "", "open"): 1.0, ("bad_tick", "BTC", "open"): 0.0}
+    assert fired("daily_loss", risk_state=states) == [("daily_loss", "", "reduce_only")]
+    assert fired("breaker_open", risk_state=states) == [("venue", "", "open")]
+    assert fired("reduced_exposure", exposure_ratio=0.75) == [()]
+    used, allowed = {("expected_shortfall",): 0.054, ("gross_cap",): 1.0}, {("expected_shortfall",): 0.06, ("gross_cap",): 0.98}
+    assert fired("tail_limit_nearly_used", limit_used=used, limit_allowed=allowed) == [("expected_shortfall",)]
+    assert fired("tail_limit_nearly_used", limit_used={("expected_shortfall",): 0.053}, limit_allowed=allowed) == []
+    assert fired("run_stands_still", idle_seconds=10_801.0, step_interval_seconds=3600.0) == [()]
+    assert fired("run_stands_still", idle_seconds=1e9) == []  # a replay without pace has no interval
+    assert fired("value_at_risk_exceeded", exceedance_p_ratio=0.009) == [()]
+    assert fired("drift", alarm_age_seconds={("retrain",): 6 * DAY / SECOND, ("champion",): 8 * DAY / SECOND}) == [("retrain",)]
+    assert fired("memory_nearly_used", memory_ratio=0.8) == [()]
+    assert fired("slow_steps", step_p99_seconds=1.0) == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: Condition("cryptoalpha_nonsense", ">", 1.0),
+        lambda: Condition("cryptoalpha_step_seconds", ">", 1.0),  # a histogram has no one value
+        lambda: Condition("cryptoalpha_mode", "==", 1.0, where=(("state", "open"),)),
+        lambda: Condition("cryptoalpha_equity_quote", ">", 1.0, "cryptoalpha_limit_allowed"),
+        lambda: Condition("cryptoalpha_equity_quote", ">", 1.0, "cryptoalpha_nonsense"),
+    ],
+)
+def test_a_rule_about_nothing_is_refused(wrong):
+    with pytest.raises(ConfigError):
+        wrong()
+
+
+def test_the_rule_file_holds_every_rule_once_with_what_to_do():
+    (group,) = yaml.safe_load(prometheus_rule_file(RULES))["groups"]
+    assert [entry["alert"] for entry in group["rules"]] == [rule.name for rule in RULES]
+    assert len({rule.name for rule in RULES}) == len(RULES)
+    for entry, rule in zip(group["rules"], RULES, strict=True):
+        assert entry["expr"].startswith(rule.condition.metric)
+        assert entry["labels"] == {"severity": rule.severity}
+        assert entry["annotations"]["action"] == rule.action != ""
+        assert entry.get("for") == (prometheus_duration(rule.hold_seconds) if rule.hold_seconds else None)
+    assert (prometheus_duration(300.0), prometheus_duration(0.25)) == ("300s", "250ms")
+
+
+def promtool(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    program = shutil.which("promtool")
+    if program is None:
+        pytest.skip("promtool is not installed (Debian package prometheus): the expressions were evaluated by the test suite only")
+    return subprocess.run([program, *arguments], cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def test_promtool_accepts_the_rules(tmp_path):
+    (tmp_path / "rules.yaml").write_text(prometheus_rule_file(RULES))
+    done = promtool("check", "rules", "rules.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_promtool_sees_every_rule_fire_when_its_condition_has_held_and_not_before(tmp_path):
+    tests = []
+    for rule in RULES:
+        condition = rule.condition
+        labels = {name: dict(condition.where).get(name, "x") for name in METRICS[condition.metric].labels}
+        series = [{"series": series_of(condition.metric, labels), "values": f"{reaching(rule)}x10"}]
+        if condition.times is not None:
+            series.append({"series": series_of(condition.times, labels if METRICS[condition.times].labels else {}), "values": "1x10"})
+        alert = {"exp_labels": {**labels, "severity": rule.severity}, "exp_annotations": {"summary": rule.summary, "action": rule.action}}
+        minutes = math.ceil(rule.hold_seconds / 60.0)
+        looks = [{"eval_time": f"{minutes}m", "alertname": rule.name, "exp_alerts": [alert]}]
+        if minutes:
+            looks.append({"eval_time": f"{minutes - 1}m", "alertname": rule.name, "exp_alerts": []})
+        tests.append({"interval": "1m", "input_series": series, "alert_rule_test": looks})
+    (tmp_path / "rules.yaml").write_text(prometheus_rule_file(RULES))
+    (tmp_path / "tests.yaml").write_text(yaml.safe_dump({"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": tests}))
+    done = promtool("test", "rules", "tests.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def series_of(name: str, labels: dict[str, str]) -> str:
+    return name + ("{" + ",".join(f'{key}="{value}"' for key, value in labels.items()) + "}" if labels else "")
+
+
+def reaching(rule: AlertRule) -> float:
+    """A value that fulfils the rule where what it is measured by is 1."""
+    number = rule.condition.number
+    return {">": number + 1.0, ">=": number, "<": number - 0.001, "<=": number, "==": number}[rule.condition.comparison]

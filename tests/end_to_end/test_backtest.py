@@ -34,6 +34,7 @@ from cryptoalpha.core.values import (
     ObservationRef,
     Order,
     Signal,
+    Sizing,
     Travelling,
     parse_event_id,
 )
@@ -399,6 +400,9 @@ def test_a_fill_is_explained_back_to_every_signal_and_bar(kept: KeptRun, journal
     event, fill = kept.result.recorder.fill_events[7], kept.result.recorder.fills[7]
     links = explain(journal, fill.trade_id).links
     assert [journal.get(parse_event_id(link.event)) for link in links] == [link.value for link in links]
+    assert isinstance(links[2].value, Sizing)
+    assert any("rounded to the lot" in line for line in links[2].details)
+    links = (*links[:2], *links[3:])
     found, order, decision, fused, *rest = (link.value for link in links)
     assert found == fill
     assert isinstance(order, Order)

@@ -20,8 +20,11 @@ from cryptoalpha.app.book import build_engine, show_the_past, tape_steps, warm_u
 from cryptoalpha.app.engine import Engine, Step, StepOutcome
 from cryptoalpha.app.period import Period
 from cryptoalpha.app.recorder import Recorder
+from cryptoalpha.app.report.risk_content import InstrumentRow, TailStudy
+from cryptoalpha.app.result_tables import by_instrument, by_regime, by_year
 from cryptoalpha.app.runs import digest_of
 from cryptoalpha.app.settings import Settings
+from cryptoalpha.app.tail_study import study_tails
 from cryptoalpha.core.clock import VirtualClock
 from cryptoalpha.core.errors import AccountingError
 from cryptoalpha.core.seeds import stream
@@ -29,6 +32,7 @@ from cryptoalpha.core.time import DAY, DAYS_PER_YEAR, interval_name
 from cryptoalpha.execution.broker import funding_by_bar
 from cryptoalpha.execution.vectorised import WeightsRun, simulate_weights
 from cryptoalpha.monitoring.comparison import Comparison, EquitySeries, compare
+from cryptoalpha.monitoring.period_tables import PeriodRow
 from cryptoalpha.signals.book import SignalBook
 from cryptoalpha.signals.tape import SignalTape
 from cryptoalpha.store.journal import Journal
@@ -62,6 +66,11 @@ class BacktestResult:
     trials: int
     digest: str
     tape: SignalTape
+    tails: TailStudy
+    """Value at risk of each instrument and of the book, beside what came."""
+    years: tuple[PeriodRow, ...]
+    regimes: tuple[PeriodRow, ...]
+    by_instrument: tuple[InstrumentRow, ...]
     seconds: dict[str, float]
 
     @property
@@ -88,6 +97,7 @@ def decisive_settings(settings: Settings) -> dict[str, object]:
     count as known."""
     sections = {name: getattr(settings, name) for name in ("signals", "fusion", "agent", "risk", "execution")}
     sections |= {"data.files": settings.data.files, "store.bar_gate": settings.store.bar_gate}
+    sections["monitoring.drift"] = settings.monitoring.drift  # its alarms are journaled
     decisive: dict[str, object] = {name: section.model_dump(mode="json") for name, section in sections.items()}
     models = model_hashes(settings)
     return {**decisive, "models": models} if models else decisive
@@ -149,6 +159,7 @@ def run_backtest(
     strategy = own_series(settings, recorder, panel)
     baselines = run_baselines(settings, dataset, panel, weights)
     comparison = compare(strategy, baselines, trials, seed=settings.engine.seed)
+    tails = study_tails(dataset, panel.instruments, period, strategy.daily, recorder.risk_states, settings.risk.tail)
     return BacktestResult(
         run=run,
         dataset=dataset,
@@ -164,6 +175,10 @@ def run_backtest(
         trials=trials,
         digest=digest,
         tape=tape,
+        tails=tails,
+        years=by_year(strategy.daily, settings.engine.seed),
+        regimes=by_regime(dataset, panel.instruments, strategy.daily, recorder.regimes, settings.engine.seed),
+        by_instrument=by_instrument(recorder, _years(panel)),
         seconds={"signals": prepared - started, "loop": looped - prepared, "evaluation": perf_counter() - looped},
     )
 

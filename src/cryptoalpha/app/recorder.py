@@ -49,6 +49,7 @@ class Recorder:
         self.risk_states: list[RiskState] = []
         self.alarms: list[tuple[int, Alarm]] = []
         self.source_weights: list[tuple[int, dict[str, float]]] = []
+        self.regimes: list[tuple[int, tuple[float, ...]]] = []
         self.last: PortfolioState | None = None
         self._directions: list[list[float]] = []
         self._positions: list[tuple[tuple[str, Decimal], ...]] = []
@@ -84,6 +85,8 @@ class Recorder:
         if at // DAY != self._day and outcome.fused:
             self._day = at // DAY
             self.source_weights.append((at, _mean_weights(outcome)))
+            if beliefs := [state.regime for state in step.states if state.regime]:
+                self.regimes.append((at, tuple(sum(column) / len(beliefs) for column in zip(*beliefs, strict=True))))
 
     def _note_events(self, outcome: StepOutcome, offset: int) -> None:
         base = (outcome.row << ROW_SHIFT) + offset
@@ -129,6 +132,11 @@ class Recorder:
             units[t] = row
         closes = np.array(self._closes, dtype=np.float64).reshape(units.shape)
         return np.asarray(units * carried_forward(closes) / np.array(self.equity)[:, None])
+
+    def final_closes(self) -> Floats:
+        """Last known close of each instrument, 0 where none ever was. Shape `[A]`."""
+        closes = np.array(self._closes, dtype=np.float64).reshape(len(self.times), len(self.instruments))
+        return carried_forward(closes)[-1] if len(closes) else np.zeros(len(self.instruments))
 
     def directions(self) -> Floats:
         """Fused direction at every step, 0 where there was none. Shape `[T, A]`."""

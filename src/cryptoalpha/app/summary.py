@@ -22,6 +22,8 @@ from cryptoalpha.app.report.content import (
     Trade,
     WeightHistory,
 )
+from cryptoalpha.app.report.metrics import risk_metrics
+from cryptoalpha.app.risk_summary import risk_record
 from cryptoalpha.app.runs import digest_of
 from cryptoalpha.app.skill import source_skill
 from cryptoalpha.core.time import DAY, interval_name, iso
@@ -90,6 +92,10 @@ def as_dict(result: BacktestResult) -> dict[str, object]:
         "fills": len(result.recorder.fills),
         "refusals": dict(result.recorder.refusals),
         "cuts": dict(result.recorder.binding),
+        **risk_metrics(risk_record(result.recorder), result.tails),
+        "by_year": list(result.years),
+        "by_regime": list(result.regimes),
+        "by_instrument": list(result.by_instrument),
         "seconds": result.seconds,
         "notes": list(result.dataset.notes),
     }  # fmt: skip
@@ -189,6 +195,11 @@ def report_content(result: BacktestResult, *, command: str, audited: AuditReport
         ),
         bar_gate_summary="; ".join(result.dataset.notes),
         liveness=_liveness(result),
+        risk=risk_record(recorder),
+        tail=result.tails,
+        years=result.years,
+        regimes=result.regimes,
+        instruments=result.by_instrument,
     )
 
 

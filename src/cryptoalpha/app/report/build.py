@@ -17,6 +17,7 @@ from cryptoalpha.app.report import assets
 from cryptoalpha.app.report.charts import Chart, Density, drawdown_chart, equity_chart, position_chart, source_chart
 from cryptoalpha.app.report.content import ReportContent
 from cryptoalpha.app.report.metrics import Plain, metrics_of
+from cryptoalpha.app.report.risk_charts import tail_charts, with_changes
 from cryptoalpha.app.report.view import chart_view, json_block, run_view
 from cryptoalpha.core.errors import ConfigError
 
@@ -55,11 +56,11 @@ def build_report(content: ReportContent | Sequence[ReportContent]) -> str:
     density = Density.for_runs(len(contents))
     metrics = [metrics_of(one) for one in contents]
     runs = [
-        run_view(one, numbers, place, _charts(one, place, density.points), density)
+        run_view(one, numbers, place, _charts(one, place, density.points), tail_charts(one, place, density.points, density.tails), density)
         for place, (one, numbers) in enumerate(zip(contents, metrics, strict=True))
     ]
     overlay = chart_view(equity_chart(contents, "overlay", 2 * density.points), density) if len(contents) > 1 else None
-    charts = [*([overlay] if overlay is not None else []), *(chart for run in runs for chart in run.charts)]
+    charts = [*([overlay] if overlay is not None else []), *(chart for run in runs for chart in (*run.charts, *run.tail_charts))]
     scripts = [assets.package_asset(*assets.LIGHTWEIGHT_CHARTS), assets.package_asset(*assets.UPLOT_SCRIPT), assets.own_asset("report.js")]
     styles = [assets.package_asset(*assets.UPLOT_STYLE), assets.own_asset("report.css")]
     names = " · ".join(one.card.name for one in contents)
@@ -85,12 +86,16 @@ def build_report(content: ReportContent | Sequence[ReportContent]) -> str:
 
 
 def _charts(content: ReportContent, place: int, points: int) -> list[Chart]:
-    charts = [equity_chart((content,), f"equity-{place}", points), drawdown_chart(content, f"drawdown-{place}", points)]
+    charts = [equity_chart((content,), f"equity-{place}", points), _drawdown(content, place, points)]
     if content.source_weights is not None and content.source_weights.names:
         charts.append(source_chart(content.source_weights, f"sources-{place}", points))
     if content.position_weights is not None and content.position_weights.names:
         charts.append(position_chart(content.position_weights, f"positions-{place}", points))
     return charts
+
+
+def _drawdown(content: ReportContent, place: int, points: int) -> Chart:
+    return with_changes(drawdown_chart(content, f"drawdown-{place}", points), content.risk)
 
 
 def _subtitle(contents: Sequence[ReportContent]) -> str:

@@ -30,11 +30,15 @@ class Density:
     """Points of a line in a static picture."""
     table_rows: int
     trades: int
+    tails: int
+    """Charts of days worse than forecast: the book and its first instruments. The table has all."""
 
     @classmethod
     def for_runs(cls, runs: int) -> Density:
         """Everything for one run; a share of it for each of several."""
-        return cls(POINTS if runs == 1 else POINTS // (2 * runs), max(60, 240 // runs), 24 if runs == 1 else 12, 200 // runs)
+        return cls(
+            POINTS if runs == 1 else POINTS // (2 * runs), max(60, 240 // runs), 24 if runs == 1 else 12, 200 // runs, 4 if runs == 1 else 1
+        )
 
 
 Floats = NDArray[np.float64]
@@ -44,11 +48,12 @@ Kind = Literal["lines", "area", "stack"]
 
 @dataclass(frozen=True)
 class Line:
-    """One series of a chart; `times` in UTC seconds."""
+    """One series of a chart; `times` in UTC seconds. `dots` are single moments, and no line joins them."""
 
     name: str
     times: list[int]
     values: list[float]
+    look: Literal["line", "thin", "dots"] = "line"
 
 
 @dataclass(frozen=True)
@@ -157,15 +162,22 @@ def thin_rows(values: Floats, points: int) -> NDArray[np.int64]:
 
 
 def chart_table(chart: Chart, most: int) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """The chart as a table of at most `most` evenly spaced rows: header and rows of text."""
-    header = ("Day", *(line.name for line in chart.lines))
+    """The chart as a table of at most `most` rows: header and rows of text. Evenly spaced days, or the newest dots."""
+    header = ("Day", *(line.name for line in chart.lines if line.look != "dots"))
     base = chart.lines[0].times if chart.lines else []
+    if dots := sorted({moment for line in chart.lines if line.look == "dots" for moment in line.times})[-most:]:
+        return header, [(day_of(moment * SECOND), *_cells(chart, moment)) for moment in dots]
     rows: list[tuple[str, ...]] = []
     for place in np.unique(np.linspace(0, len(base) - 1, min(most, len(base))).astype(int)).tolist() if base else []:
         moment = base[place]
-        cells = [say(line.values[max(0, int(np.searchsorted(line.times, moment, side="right")) - 1)], chart.unit) for line in chart.lines]
-        rows.append((day_of(moment * SECOND), *cells))
+        rows.append((day_of(moment * SECOND), *_cells(chart, moment)))
     return header, rows
+
+
+def _cells(chart: Chart, moment: int) -> list[str]:
+    """What every line says at a moment: its newest value."""
+    lines = [line for line in chart.lines if line.look != "dots"]
+    return [say(line.values[max(0, int(np.searchsorted(line.times, moment, side="right")) - 1)], chart.unit) for line in lines]
 
 
 def say(value: float, unit: str) -> str:

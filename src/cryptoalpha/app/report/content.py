@@ -14,8 +14,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cryptoalpha.app.report.risk_content import InstrumentRow, RiskRecord, TailStudy
 from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.monitoring.comparison import Comparison, EquitySeries
+from cryptoalpha.monitoring.period_tables import PeriodRow
 
 
 @dataclass(frozen=True)
@@ -179,6 +181,10 @@ class ReportContent:
         refusals: orders stopped, by rule.
         bar_gate: what the bar gate reported; `bar_gate_summary` says it in one line.
         liveness: features that had data, per family and asset.
+        risk: what limits did, how their state changed, what is left of them, and alarms.
+        tail: value at risk beside what came.
+        years, regimes: the strategy by calendar year and by state of the market.
+        instruments: profit, costs and turnover by instrument.
         notes: sentences a reader must not miss (limits of the data, periods without text, …), printed under the verdict.
     """
 
@@ -198,6 +204,11 @@ class ReportContent:
     bar_gate_summary: str = ""
     liveness: tuple[Liveness, ...] = ()
     notes: tuple[str, ...] = field(default_factory=tuple)
+    risk: RiskRecord | None = None
+    tail: TailStudy | None = None
+    years: tuple[PeriodRow, ...] = ()
+    regimes: tuple[PeriodRow, ...] = ()
+    instruments: tuple[InstrumentRow, ...] = ()
 
     def __post_init__(self) -> None:
         compared = tuple(one.name for one in self.comparison.baselines)

@@ -14,6 +14,7 @@ from decimal import Decimal
 import numpy as np
 
 from cryptoalpha.app.report.content import ReportContent
+from cryptoalpha.app.report.risk_content import RiskRecord, TailStudy
 from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.core.time import iso
 from cryptoalpha.monitoring.comparison import Assessment
@@ -56,7 +57,25 @@ def metrics_of(content: ReportContent) -> dict[str, Plain]:
         "bar_gate": plain(content.bar_gate),
         "liveness": plain(content.liveness),
         "notes": plain(content.notes),
+        **risk_metrics(content.risk, content.tail),
+        "by_year": plain(content.years),
+        "by_regime": plain(content.regimes),
+        "by_instrument": plain(content.instruments),
     }
+
+
+def risk_metrics(risk: RiskRecord | None, tail: TailStudy | None) -> dict[str, Plain]:
+    """What limits and tails say, JSON-ready; the day-by-day series of the tail stay in the charts."""
+    found: dict[str, Plain] = {"risk": None, "tail": None}
+    if risk is not None:
+        fields = _fields(risk)
+        fields["changes"] = [{**_fields(one), "time": iso(one.time)} for one in risk.changes]
+        fields["alarms"] = [{**_fields(one), "time": iso(one.time)} for one in risk.alarms]
+        fields["limits"] = [{**_fields(one), "headroom": plain(one.headroom)} for one in risk.limits]
+        found["risk"] = fields
+    if tail is not None:
+        found["tail"] = {"level": tail.level, "tests": plain(tail.tests)}
+    return found
 
 
 def plain(value: object) -> Plain:

@@ -15,11 +15,15 @@ LEFT, RIGHT, TOP, BOTTOM = 58, 8, 8, 26
 
 @dataclass(frozen=True)
 class Path:
-    """One drawn series: its place in the palette, SVG path data, and whether the path is an area."""
+    """One drawn series: its place in the palette, SVG path data, and how it looks: `line`, `thin`, `dots` or `area`."""
 
     place: int
     data: str
-    is_area: bool
+    look: str
+
+    @property
+    def is_area(self) -> bool:
+        return self.look == "area"
 
 
 @dataclass(frozen=True)
@@ -35,14 +39,16 @@ class Picture:
 
 def draw(chart: Chart, points_per_line: int) -> Picture | None:
     """The picture of a chart with so many points per line, or None where there are fewer than two points."""
+    looks = [line.look for line in chart.lines]
     lines = [(np.array(line.times, dtype=np.float64), np.array(line.values)) for line in chart.lines]
-    if not lines or min(times.size for times, _ in lines) < 2:
+    if not lines or min(times.size for (times, _), look in zip(lines, looks, strict=True) if look != "dots") < 2:
         return None
     if chart.kind == "stack":
         total = np.cumsum([values for _, values in lines], axis=0)
         lines = [(lines[0][0], row) for row in total]
-    start, end = min(float(t[0]) for t, _ in lines), max(float(t[-1]) for t, _ in lines)
-    low, high = min(float(v.min()) for _, v in lines), max(float(v.max()) for _, v in lines)
+    drawn = [one for one in lines if one[0].size]
+    start, end = min(float(t[0]) for t, _ in drawn), max(float(t[-1]) for t, _ in drawn)
+    low, high = min(float(v.min()) for _, v in drawn), max(float(v.max()) for _, v in drawn)
     if chart.kind != "lines" or chart.unit == "share":
         low, high = min(low, 0.0), max(high, 0.0)
     if high - low < 1e-9:
@@ -57,11 +63,15 @@ def draw(chart: Chart, points_per_line: int) -> Picture | None:
     floor = float(up(np.zeros(1))[0])
     paths = []
     for place, (times, values) in enumerate(lines):
+        if looks[place] == "dots":
+            dots = "".join(f"M{x:.0f} {y:.1f}h0" for x, y in zip(across(times), up(values), strict=True))
+            paths.append(Path(place, dots, "dots"))
+            continue
         rows = thin(values, points_per_line)
         points = " L".join(f"{x:.0f} {y:.1f}" for x, y in zip(across(times[rows]), up(values[rows]), strict=True))
         is_area = chart.kind == "stack" or (chart.kind == "area" and place == 0)
         closing = f" L{across(times[-1:])[0]:.1f} {floor:.1f} L{across(times[:1])[0]:.1f} {floor:.1f} Z" if is_area else ""
-        paths.append(Path(place, f"M{points}{closing}", is_area))
+        paths.append(Path(place, f"M{points}{closing}", "area" if is_area else looks[place]))
     if chart.kind == "stack":
         paths.reverse()  # the tallest sum lies at the back
     marks = ticks(low, high)

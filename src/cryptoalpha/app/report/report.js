@@ -41,10 +41,10 @@
       });
       item.replaceWith(button);
     });
-    return function (values) { values.forEach(function (value, place) { now[place].textContent = say(value, chart.unit); }); };
+    return function (values) { values.forEach(function (value, place) { now[place].textContent = chart.lines[place].look === "dots" && (value === null || value === undefined) ? "" : say(value, chart.unit); }); };
   }
 
-  function lastValues(chart) { return chart.lines.map(function (one) { return one.values[one.values.length - 1]; }); }
+  function lastValues(chart) { return chart.lines.map(function (one) { return one.look === "dots" ? null : one.values[one.values.length - 1]; }); }
 
   function overTime(figure, chart) {
     const box = figure.querySelector(".live");
@@ -78,6 +78,12 @@
         const main = place === 0;
         const base = { lineWidth: main ? 3 : 1.5, visible: shown[place], priceLineVisible: false, lastValueVisible: main, priceFormat: format };
         const hue = line(place);
+        if (one.look === "dots") {
+          return drawn.addSeries(lwc.LineSeries, Object.assign(base, { color: hue, lineVisible: false, lineWidth: 1, pointMarkersVisible: true, pointMarkersRadius: 4, lastValueVisible: false }));
+        }
+        if (one.look === "thin") {
+          return drawn.addSeries(lwc.LineSeries, Object.assign(base, { color: faded(hue, 0.75), lineWidth: 1, lastValueVisible: false }));
+        }
         if (chart.kind === "area" && main) {
           return drawn.addSeries(lwc.BaselineSeries, Object.assign(base, {
             baseValue: { type: "price", price: 0 }, lineWidth: 2,

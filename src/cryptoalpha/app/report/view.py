@@ -14,6 +14,7 @@ from cryptoalpha.app.report.charts import Chart, Density, chart_table
 from cryptoalpha.app.report.content import ReportContent, Trade
 from cryptoalpha.app.report.metrics import Plain, look_up, plain
 from cryptoalpha.app.report.picture import Picture, draw
+from cryptoalpha.app.report.risk_content import AlarmNote, LimitUse, StateChange
 from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.core.time import iso
 from cryptoalpha.monitoring.comparison import Difference, Outcome
@@ -25,6 +26,10 @@ _LOOKS: dict[Outcome, tuple[str, str]] = {
     "loses to": ("bad", "▼"),
     "cannot be compared with": ("even", "–"),
 }
+REGIME_NOTE = (
+    "States are told from what was known at the beginning of each day: the mean of the instruments above or below its level 50 days "
+    "before, its volatility of 20 days above or below the median of all days so far."
+)
 _HEAT = (0.02, 0.06, 0.12)
 
 
@@ -65,6 +70,10 @@ def number(value: float, style: str) -> str:
         "money": f"{value:,.2f}",
         "times": f"{value:.1f}×",
         "count": f"{value:,.0f}",
+        "one_decimal": f"{value:.1f}",
+        "probability": f"{value:.3f}",
+        "fine": f"{value:,.3f}",
+        "signed_short": f"{value:+,.3f}",
     }[style]
     return text.replace("-", "−")
 
@@ -78,6 +87,7 @@ class ChartView:
     picture: Picture | None
     header: tuple[str, ...]
     rows: list[tuple[str, ...]]
+    rows_are: str
     data: Markup
 
 
@@ -158,6 +168,11 @@ class RunView:
     families: list[str]
     liveness: list[tuple[str, list[str], str]]
     facts: list[tuple[str, str, bool]]
+    limit_rows: list[tuple[LimitUse, float]]
+    changes: list[tuple[StateChange, str]]
+    alarms: list[tuple[AlarmNote, str]]
+    tail_charts: list[ChartView]
+    regime_note: str
 
 
 def json_block(value: Plain) -> Markup:
@@ -169,7 +184,8 @@ def json_block(value: Plain) -> Markup:
 def chart_view(chart: Chart, density: Density) -> ChartView:
     """Picture, table and script data of a chart."""
     header, rows = chart_table(chart, density.table_rows)
-    return ChartView(chart.key, chart, draw(chart, density.picture_points), header, rows, json_block(_chart_data(chart)))
+    rows_are = "marked days, the newest" if any(line.look == "dots" and line.times for line in chart.lines) else "evenly spaced days"
+    return ChartView(chart.key, chart, draw(chart, density.picture_points), header, rows, rows_are, json_block(_chart_data(chart)))
 
 
 def _chart_data(chart: Chart) -> Plain:
@@ -179,12 +195,14 @@ def _chart_data(chart: Chart) -> Plain:
     for line in chart.lines:
         if line.times not in clocks:
             clocks.append(line.times)
-        lines.append({"name": line.name, "clock": clocks.index(line.times), "values": plain(line.values)})
+        lines.append({"name": line.name, "clock": clocks.index(line.times), "values": plain(line.values), "look": line.look})
     steps: list[Plain] = [[b - a for a, b in pairwise([0, *clock])] for clock in clocks]
     return {"kind": chart.kind, "unit": chart.unit, "clocks": steps, "lines": lines}
 
 
-def run_view(content: ReportContent, metrics: dict[str, Plain], place: int, charts: list[Chart], density: Density) -> RunView:
+def run_view(
+    content: ReportContent, metrics: dict[str, Plain], place: int, charts: list[Chart], tails: list[Chart], density: Density
+) -> RunView:
     """Everything the template prints of one run."""
     compared = (content.comparison.strategy, *content.comparison.baselines)
     families = list(dict.fromkeys(one.family for one in content.liveness))
@@ -203,7 +221,22 @@ def run_view(content: ReportContent, metrics: dict[str, Plain], place: int, char
         families=families,
         liveness=_liveness(content, families),
         facts=_facts(content),
+        limit_rows=limit_rows(content),
+        changes=[(one, _moment(one.time)) for one in content.risk.changes] if content.risk else [],
+        alarms=[(one, _moment(one.time)) for one in content.risk.alarms] if content.risk else [],
+        tail_charts=[chart_view(chart, density) for chart in tails],
+        regime_note=REGIME_NOTE,
     )
+
+
+def limit_rows(content: ReportContent) -> list[tuple[LimitUse, float]]:
+    """Limits, and how wide a bar of 140 units shows what is used of each."""
+    limits = content.risk.limits if content.risk else ()
+    return [(one, round(140.0 * min(max(one.used / one.allowed, 0.0), 1.0), 1) if one.allowed > 0.0 else 140.0) for one in limits]
+
+
+def _moment(time: int) -> str:
+    return iso(time)[:19].replace("T", " ").rstrip("Z")
 
 
 def _difference(one: Difference) -> DifferenceRow:
@@ -256,7 +289,7 @@ def _cost_rows(content: ReportContent) -> list[CostRow]:
 def _trade(one: Trade) -> TradeRow:
     return TradeRow(
         fill_id=one.fill_id,
-        time=iso(one.time)[:19].replace("T", " ").rstrip("Z"),
+        time=_moment(one.time),
         instrument=one.instrument,
         side="▲ buy" if one.side == "buy" else "▼ sell",
         quantity=f"{one.quantity:,.8g}",

@@ -1,0 +1,142 @@
+"""What a report shows of risk: how limits cut, what changed its state, what was left at the end, how bad days compare with forecasts, and
+where the result came from by year, regime and instrument. Plain values, as in `content`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cryptoalpha.core.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class CutCount:
+    """How often a limit decided a size that was journaled, and how much it took."""
+
+    limit: str
+    times: int
+    mean_cut: float
+    """Size wanted less size allowed, on average; fraction of equity."""
+    orders: int
+    """Orders that were sent with the size it left."""
+
+
+@dataclass(frozen=True)
+class LimitUse:
+    """A limit at the end of the run, in its own unit."""
+
+    name: str
+    used: float
+    allowed: float
+
+    @property
+    def headroom(self) -> float:
+        """What is left of it; negative where it is exceeded."""
+        return self.allowed - self.used
+
+
+@dataclass(frozen=True)
+class StateChange:
+    """A rung of the ladder, a daily loss, a breaker or the kill switch changed its state."""
+
+    event: str
+    """Event id as people type it."""
+    time: int
+    rule: str
+    state: str
+    message: str
+    instrument: str = ""
+
+
+@dataclass(frozen=True)
+class AlarmNote:
+    """A detector said that something is not as it was."""
+
+    event: str
+    time: int
+    detector: str
+    subject: str
+    tier: str
+    statistic: float
+    threshold: float
+    run_length: float
+    message: str
+
+
+@dataclass(frozen=True)
+class RiskRecord:
+    """What risk did in a run. Changes and alarms are the newest ones, oldest first; `*_total` says how many there were."""
+
+    cuts: tuple[CutCount, ...] = ()
+    changes: tuple[StateChange, ...] = ()
+    changes_total: int = 0
+    alarms: tuple[AlarmNote, ...] = ()
+    alarms_total: int = 0
+    limits: tuple[LimitUse, ...] = ()
+    mode: str = ""
+    """Mode of the gate at the end: `armed`, `reduce_only`, `tripping`, `tripped`; empty where it was never told."""
+    exposure: float = 1.0
+    """Share of the allowed size that ladder and regime left at the end."""
+
+
+@dataclass(frozen=True)
+class TailTest:
+    """How forecasts of one method came true for one return series. Probabilities are of the test statistic under a true forecast."""
+
+    subject: str
+    method: str
+    level: float
+    days: int
+    """Days that had a forecast; `refused` had none, because the method does not hold for what came before them."""
+    refused: int
+    exceedances: int
+    expected: float
+    mean_value_at_risk: float
+    kupiec_p: float
+    christoffersen_p: float
+    coverage_p: float
+    verdict: str
+
+
+@dataclass(frozen=True, eq=False)
+class TailSeries:
+    """Daily returns beside the value at risk that was forecast for them. Shapes `[T]`; losses positive in `value_at_risk`."""
+
+    subject: str
+    method: str
+    times: NDArray[np.int64]
+    returns: NDArray[np.float64]
+    value_at_risk: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        if not self.times.shape == self.returns.shape == self.value_at_risk.shape:
+            raise ConfigError(
+                f"tail of {self.subject}: {self.times.size} times, {self.returns.size} returns, {self.value_at_risk.size} risks"
+            )
+
+
+@dataclass(frozen=True)
+class TailStudy:
+    """Value at risk of each instrument and of the book, day by day, judged afterwards."""
+
+    level: float
+    tests: tuple[TailTest, ...]
+    series: tuple[TailSeries, ...] = ()
+
+
+@dataclass(frozen=True)
+class InstrumentRow:
+    """What one instrument brought and cost, in the quote currency; `turnover` is its part of the book's, per year."""
+
+    instrument: str
+    net: float
+    fees: float
+    spread: float
+    impact: float
+    funding_received: float
+    traded: float
+    fills: int
+    turnover: float

@@ -1,0 +1,136 @@
+"""Value at risk after the fact: what each method would have said of each day, from the days before it, beside what came.
+
+Instruments by their daily closes at 00:00 UTC, with whatever history lies before the period; the book by its own returns, and by what its
+risk gate said of it at the time. Nothing here feeds back into a run. A day on which nothing printed is left out: the next return spans it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from cryptoalpha.app.period import Period
+from cryptoalpha.app.report.risk_content import TailSeries, TailStudy, TailTest
+from cryptoalpha.core.time import DAY
+from cryptoalpha.core.values import RiskState
+from cryptoalpha.monitoring.daily import DailyReturns
+from cryptoalpha.risk.config import TailConfig
+from cryptoalpha.risk.tail.backtests import SIGNIFICANCE
+from cryptoalpha.risk.tail.volatility import START
+from cryptoalpha.risk.tail.walk import PORTABLE, WalkForecasts, walk_forecasts
+from cryptoalpha.store.tables import BarTable, Dataset, Floats, Times
+
+LEVEL = 0.99
+"""Confidence at which instruments are studied."""
+
+DRAWN = "filtered"
+"""The method whose forecasts are drawn."""
+
+BOOK, STATED = "the book", "the gate"
+
+
+def daily_closes(table: BarTable) -> tuple[Times, Floats]:
+    """Midnights (UTC ns) that end a day on which a bar was known, and the last close known by then. `[D]` each."""
+    known = np.maximum.accumulate(table.known_at)
+    ends = -(-known // DAY) * DAY
+    last = np.flatnonzero(np.append(ends[1:] != ends[:-1], True)) if len(ends) else np.empty(0, np.int64)
+    if len(last) and known[last[-1]] != ends[last[-1]]:  # the day that is still running
+        last = last[:-1]
+    return ends[last], table.close[last]
+
+
+def study_tails(
+    dataset: Dataset,
+    instruments: Sequence[str],
+    period: Period,
+    book: DailyReturns,
+    states: Sequence[RiskState],
+    config: TailConfig,
+) -> TailStudy:
+    """Every method on every instrument and on the book, over the days of the period.
+
+    Args:
+        book: the daily returns of the run.
+        states: what the gate said of the book; the first of each day is taken as its forecast of that day.
+        config: `history_days` are drawn from where there are so many, `least_days` at least.
+    """
+    tests, series = list[TailTest](), list[TailSeries]()
+    studied = [(BOOK, book.days + DAY, book.returns)]
+    for name in instruments:
+        ends, close = daily_closes(dataset.bars[name])
+        inside = ends <= period.until
+        ends, close = ends[inside], close[inside]
+        studied.append((name, ends[1:], close[1:] / close[:-1] - 1.0))
+    for subject, ends, returns in studied:
+        for walked in _walk(ends, returns, period.since, config):
+            tests.append(tail_test(subject, walked))
+            if walked.method == DRAWN and walked.made.any():
+                series.append(_series(subject, walked, ends))
+    if stated := _stated(book, states):
+        tests.insert(sum(test.subject == BOOK for test in tests), tail_test(BOOK, stated))
+    return TailStudy(LEVEL, tuple(tests), tuple(series))
+
+
+def _walk(ends: Times, returns: Floats, since: int, config: TailConfig) -> list[WalkForecasts]:
+    """Forecasts of the days of the period. With less history than is wanted, forecasts draw from what there is, and begin later."""
+    before = int(np.searchsorted(ends, since, side="right"))
+    window = max(START, min(config.history_days, max(config.least_days, before)))
+    if len(returns) <= window:
+        return []
+    walked = walk_forecasts(returns, level=LEVEL, window=window, fit_window=max(window, 1_000), methods=PORTABLE, decay=config.decay)
+    return [one.between(before, len(returns)) for one in walked.values()]
+
+
+def _series(subject: str, walked: WalkForecasts, ends: Times) -> TailSeries:
+    made = walked.made
+    days = ends[walked.first : walked.first + len(made)]
+    return TailSeries(subject, walked.method, days[made], -walked.losses[made], walked.value_at_risk[made])
+
+
+def _stated(book: DailyReturns, states: Sequence[RiskState]) -> WalkForecasts | None:
+    """What the gate said at the beginning of each day of what the day may lose; None where it never said anything."""
+    said: dict[int, RiskState] = {}
+    for state in states:
+        said.setdefault(state.known_at // DAY, state)
+    days = (book.days // DAY).tolist()
+    found = [(said[day].value_at_risk, said[day].expected_shortfall) if day in said else (math.nan, math.nan) for day in days]
+    if not any(math.isfinite(var) for var, _ in found):
+        return None
+    var, es = np.array(found).T
+    return WalkForecasts(STATED, states[0].level, 0, -book.returns, var, es)
+
+
+def tail_test(subject: str, walked: WalkForecasts) -> TailTest:
+    """How the forecasts of one method did."""
+    made = walked.made
+    kupiec, alone, both = walked.kupiec(), walked.independence(), walked.coverage()
+    days, expected = int(made.sum()), (1.0 - walked.level) * float(made.sum())
+    if kupiec.reason is not None:
+        verdict = f"cannot be told: {kupiec.reason}"
+    elif not kupiec.accepts():
+        verdict = "too many: days were worse than forecast" if walked.exceedances > expected else "too few: forecasts were too cautious"
+    elif alone.reason is None and not alone.accepts():
+        verdict = "about as many as forecast, but they came together"
+    else:
+        verdict = "about as many as forecast, and they came alone" if walked.exceedances else "none, which so few days allow"
+    return TailTest(
+        subject=subject,
+        method=walked.method,
+        level=walked.level,
+        days=days,
+        refused=walked.refused,
+        exceedances=walked.exceedances,
+        expected=expected,
+        mean_value_at_risk=float(walked.value_at_risk[made].mean()) if days else math.nan,
+        kupiec_p=kupiec.p_value,
+        christoffersen_p=alone.p_value,
+        coverage_p=both.p_value,
+        verdict=verdict,
+    )
+
+
+def passes(test: TailTest) -> bool:
+    """Whether Kupiec's test accepts the number of exceedances at 5 %."""
+    return test.kupiec_p >= SIGNIFICANCE

@@ -81,6 +81,8 @@ def _series(returns: ArrayLike, window: int, *, least: int) -> tuple[Floats, Flo
     if x.ndim != 1 or x.size < window:
         x = checked_returns(x)
         return x, np.full(x.size, np.nan)
+    if not x.flags.writeable:
+        x = x.copy()  # to the compiler a read-only array is another type, and every kernel would be compiled again
     out = np.empty(x.size)
     out[: window - 1] = np.nan
     return x, out

@@ -99,6 +99,7 @@ def show_the_past(gate: RiskGate, dataset: Dataset, since: int, instruments: Seq
         part = slice(start, min(start + CHUNK, rows))
         for at, close, volume in zip(known_at[part].tolist(), panel.close[part].tolist(), panel.volume[part].tolist(), strict=True):
             gate.observe(at, panel.interval, panel.instruments, close, volume)
+    gate.breakers.tick(since)  # what opened and closed before the run is no event of the run; what is open stays so
     return rows
 
 

@@ -39,8 +39,8 @@ from cryptoalpha.core.values import (
 from cryptoalpha.store.journal_reader import JournalReader
 
 Verdict = Order | Refusal
-STATEFUL = frozenset({"drawdown_stop", "drawdown_ladder", "daily_loss", "kill_switch"})
-"""Limits that stand or not by what happened before: their last change is part of the explanation. Breakers are, too."""
+STATEFUL = frozenset({"kill_switch", "drawdown_ladder", "daily_loss", "stale_feed", "bad_tick", "model_output", "slippage", "venue"})
+"""Limits that stand or not by what happened before: their last change is part of the explanation."""
 HINT = "`cryptoalpha report` lists the fills of a run by their ids"
 
 

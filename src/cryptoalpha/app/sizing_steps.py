@@ -23,17 +23,22 @@ from cryptoalpha.core.values import (
     event_id,
     split_event_id,
 )
+from cryptoalpha.risk import ladder
+from cryptoalpha.risk.caps import CAPS
 from cryptoalpha.store.journal_reader import JournalReader
 
-MULTIPLIERS = frozenset({"drawdown_ladder", "regime"})
-"""Cuts that scale what the caps left; all others are caps, each by itself, and the smallest decides."""
+MULTIPLIERS = frozenset({ladder.NAME, "regime"})
+"""Cuts that scale what the caps left."""
+
+CAP_NAMES = frozenset(name for name, _ in CAPS)
+"""Cuts that stand by themselves: the smallest decides. What is neither is a block: it lets nothing be added to what is held."""
 
 
 @dataclass(frozen=True)
 class SizingStep:
     """One step on the way. Sizes are fractions of equity without a sign; `factor` is what a multiplier left of the size before it."""
 
-    kind: Literal["cap", "multiplier"]
+    kind: Literal["cap", "block", "multiplier"]
     limit: str
     size: float
     factor: float | None
@@ -53,16 +58,19 @@ class Units:
 
 
 def sizing_steps(sizing: Sizing) -> tuple[SizingStep, ...]:
-    """Caps in the order the gate walks them, then multipliers; the last ones apply to the smallest cap."""
+    """Caps and blocks in the order the gate walks them, then multipliers, which apply to the smallest cap."""
     steps: list[SizingStep] = []
-    smallest = abs(sizing.requested)
+    left = abs(sizing.requested)
     for limit, size in sizing.cuts:
+        decided = limit == sizing.binding
         if limit in MULTIPLIERS:
-            steps.append(SizingStep("multiplier", limit, size, size / smallest if smallest > 0.0 else None, limit == sizing.binding))
-            smallest = size
+            steps.append(SizingStep("multiplier", limit, size, size / left if left > 0.0 else None, decided))
+            left = size
+        elif limit in CAP_NAMES:
+            steps.append(SizingStep("cap", limit, size, None, decided))
+            left = min(left, size)
         else:
-            steps.append(SizingStep("cap", limit, size, None, limit == sizing.binding))
-            smallest = min(smallest, size)
+            steps.append(SizingStep("block", limit, size, None, decided))
     return tuple(steps)
 
 
@@ -81,6 +89,8 @@ def sizing_lines(sizing: Sizing) -> list[str]:
         mark = "  ← decided" if step.decided else ""
         if step.kind == "cap":
             lines.append(f"{step.limit} allows {step.size:.2%}{mark}")
+        elif step.kind == "block":
+            lines.append(f"{step.limit} lets nothing be added to {step.size:.2%}{mark}")
         else:
             share = f" ({step.factor:.0%})" if step.factor is not None else ""
             lines.append(f"× {step.limit}{share} leaves {step.size:.2%}{mark}")

@@ -104,6 +104,8 @@ def test_caps_stand_by_themselves_and_multipliers_scale_the_smallest() -> None:
     assert [step.limit for step in steps if step.decided] == ["volatility_target"]
     uncut = sizing(3, None, cuts=(), binding="", allowed=0.4)
     assert sizing_lines(uncut) == ["requested +40.00% of equity, held +0.00%", "no limit allows less", "allowed +40.00%"]
+    blocked = sizing_steps(sizing(3, None, cuts=(("gross_cap", 0.2), ("bad_tick", 0.0), ("drawdown_ladder", 0.1)), binding="bad_tick"))
+    assert [(step.kind, step.factor) for step in blocked] == [("cap", None), ("block", None), ("multiplier", 0.5)]
     ladder_alone = sizing_steps(sizing(3, None, requested=-0.4, cuts=(("drawdown_ladder", 0.1),), binding="drawdown_ladder"))
     assert ladder_alone[0].factor == pytest.approx(0.25)
 
@@ -140,7 +142,7 @@ def test_a_refusal_is_explained_with_what_stood_behind_it(journal: JournalReader
     assert [type(link.value).__name__ for link in found.links] == ["Refusal", "Sizing", "RiskEvent", "Decision"]
     assert found.links[0].words == "refused by kill_switch: the kill switch stands"
     assert "kill_switch: tripping since" in found.links[2].words
-    assert "kill_switch allows 0.00%  ← decided" in found.links[1].details
+    assert "kill_switch lets nothing be added to 0.00%  ← decided" in found.links[1].details
     assert found.units is None
 
 

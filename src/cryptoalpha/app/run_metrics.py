@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from math import erfc, log, nan, sqrt
+from math import nan
 from typing import Any
 
 from cryptoalpha.core.time import DAY, DAYS_PER_YEAR, SECOND, parse_interval
@@ -29,6 +29,7 @@ from cryptoalpha.monitoring.config import MonitoringConfig
 from cryptoalpha.monitoring.metrics import Metrics
 from cryptoalpha.monitoring.ratios import sharpe_ratio
 from cryptoalpha.risk.kill_switch import NAME as KILL_SWITCH
+from cryptoalpha.risk.tail.backtests import kupiec_pof
 from cryptoalpha.store.journal_reader import JournalReader
 
 MAX_DRAWDOWN = "max_drawdown"
@@ -187,19 +188,12 @@ class _Days:
         self._exceeded += loss > said.value_at_risk
         self._metrics.add("cryptoalpha_value_at_risk_days_total")
         self._metrics.add("cryptoalpha_value_at_risk_exceedances_total", float(loss > said.value_at_risk))
-        self._metrics.set("cryptoalpha_exceedance_p_ratio", too_many(self._exceeded, self._judged, 1.0 - said.level))
+        self._metrics.set("cryptoalpha_exceedance_p_ratio", too_many(self._exceeded, self._judged, said.level))
 
 
-def too_many(exceeded: int, days: int, expected: float) -> float:
-    """Kupiec's p value of that many exceedances in so many days, 1 where there are not more than expected.
-
-    Source: Kupiec (1995), proportion of failures; the statistic follows chi-square with one degree of freedom.
-    """
-    share = exceeded / days
-    if share <= expected:
-        return 1.0
-    rest = (days - exceeded) * log((1.0 - share) / (1.0 - expected)) if exceeded < days else 0.0
-    return erfc(sqrt(exceeded * log(share / expected) + rest))
+def too_many(exceeded: int, days: int, level: float) -> float:
+    """Kupiec's p value of that many exceedances in so many days, 1 where there are not more than the level promises."""
+    return kupiec_pof(exceeded, days, level).p_value if exceeded > days * (1.0 - level) else 1.0
 
 
 def metrics_of_journal(journal: JournalReader, config: MonitoringConfig) -> Metrics:

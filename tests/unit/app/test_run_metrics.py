@@ -1,0 +1,158 @@
+"""Metrics of a run: rows worked out by hand, and the loop's figures equal to those read from its journal afterwards."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from itertools import pairwise
+
+import pytest
+
+from cryptoalpha.app.run_metrics import RunMeter, metrics_of_journal, too_many
+from cryptoalpha.core.time import DAY, HOUR, SECOND, parse_time
+from cryptoalpha.core.values import Alarm, Fill, ObservationRef, Order, PortfolioState, Refusal, RiskEvent, RiskState, Sizing
+from cryptoalpha.monitoring.config import MonitoringConfig
+from cryptoalpha.monitoring.metrics_exposition import exposition
+from cryptoalpha.monitoring.ratios import sharpe_ratio
+from cryptoalpha.store.journal import Journal
+from cryptoalpha.store.journal_reader import JournalReader
+
+START = parse_time("2024-01-01")
+BTC, ETH = "BTC/USDT", "ETH/USDT"
+
+
+def book(at: int, equity: float, positions: tuple[tuple[str, Decimal], ...] = (), peak: float = 100.0) -> PortfolioState:
+    money = Decimal(repr(equity))
+    return PortfolioState(happened_at=at, known_at=at, cash=money, positions=positions, equity=money, peak_equity=Decimal(repr(peak)))
+
+
+def standing(at: int, at_risk: float = 0.02, *, level: float = 0.95, mode: str = "armed") -> RiskState:
+    limits = (("gross_cap", 0.5, 0.98), ("max_drawdown", 0.1, 0.35))
+    return RiskState(
+        happened_at=at, known_at=at, limits=limits, exposure=0.75, mode=mode, value_at_risk=at_risk, expected_shortfall=0.03, level=level
+    )  # fmt: skip
+
+
+def seen(at: int, name: str) -> ObservationRef:
+    return ObservationRef(happened_at=at - HOUR, known_at=at, subject=name, partition="x", row=0)
+
+
+def event(at: int, rule: str, state: str, instrument: str = "") -> RiskEvent:
+    return RiskEvent(happened_at=at, known_at=at, rule=rule, state=state, message="because", instrument=instrument)
+
+
+def order(at: int, side: str, name: str = "a") -> Order:
+    return Order(happened_at=at, known_at=at, client_id=f"{side}{name}", instrument=BTC, side=side, quantity=Decimal(2))
+
+
+def fill(at: int, trade: str) -> Fill:
+    return Fill(
+        happened_at=at, known_at=at, trade_id=trade, client_id="buya", instrument=BTC, side="buy", quantity=Decimal(2), price=Decimal(10),
+        fee=Decimal("0.02"), fee_asset="USDT", spread_cost=Decimal("0.01"), impact_cost=Decimal("-0.5"),
+    )  # fmt: skip
+
+
+def alarm(at: int, tier: str = "retrain") -> Alarm:
+    return Alarm(
+        happened_at=at, known_at=at, detector="cusum", subject="x", tier=tier, statistic=2.0, threshold=1.0, run_length=365.0, message="m"
+    )
+
+
+@pytest.fixture
+def meter() -> RunMeter:
+    return RunMeter(MonitoringConfig(), [BTC, ETH], HOUR)
+
+
+def test_what_is_counted_is_counted_by_its_label(meter):
+    refusal = Refusal(happened_at=START, known_at=START, instrument=BTC, rule="lot", message="small")
+    cut = Sizing(
+        happened_at=START, known_at=START, instrument=BTC, requested=1.0, held=0.0, allowed=0.2, cuts=(("gross_cap", 0.2),),
+        binding="gross_cap",
+    )  # fmt: skip
+    whole = Sizing(happened_at=START, known_at=START, instrument=BTC, requested=1.0, held=0.0, allowed=1.0, cuts=(), binding="")
+    meter.take(START, [order(START, "buy"), order(START, "buy", "b"), order(START, "sell"), refusal, cut, whole, fill(START, "1")])
+    value = meter.metrics.value
+    assert (value("cryptoalpha_orders_total", "buy"), value("cryptoalpha_orders_total", "sell")) == (2.0, 1.0)
+    assert value("cryptoalpha_refusals_total", "lot") == 1.0
+    assert list(meter.metrics.labelled("cryptoalpha_cuts_total")) == [(("gross_cap",), 1.0)]
+    assert (value("cryptoalpha_fills_total", "buy"), value("cryptoalpha_traded_quote_total")) == (1.0, 20.0)
+    costs = dict(meter.metrics.labelled("cryptoalpha_costs_quote_total"))
+    assert costs == {("fee",): 0.02, ("spread",): 0.01, ("impact",): 0.0}  # what was gained is no cost
+    assert value("cryptoalpha_journal_rows_total") == 1.0
+
+
+def test_states_follow_the_last_event_and_the_kill_switch_is_told_apart(meter):
+    meter.take(START, [event(START, "kill_switch", "tripping"), event(START, "stale_feed", "open", ETH)])
+    assert meter.metrics.value("cryptoalpha_kill_switch") == 1.0
+    meter.take(START, [event(START, "kill_switch", "tripped"), event(START, "stale_feed", "closed", ETH)])
+    states = dict(meter.metrics.labelled("cryptoalpha_risk_state"))
+    assert {key for key, value in states.items() if value == 1.0} == {("kill_switch", "", "tripped"), ("stale_feed", ETH, "closed")}
+    assert meter.metrics.value("cryptoalpha_kill_switch") == 1.0
+    meter.take(START, [event(START, "kill_switch", "armed")])
+    assert meter.metrics.value("cryptoalpha_kill_switch") == 0.0
+    assert meter.metrics.value("cryptoalpha_risk_events_total", "kill_switch") == 3.0
+
+
+def test_limits_mode_and_tail_are_those_told_last(meter):
+    meter.take(START, [standing(START), standing(START, 0.04, mode="reduce_only")])
+    value = meter.metrics.value
+    assert (value("cryptoalpha_limit_used", "gross_cap"), value("cryptoalpha_limit_allowed", "gross_cap")) == (0.5, 0.98)
+    assert value("cryptoalpha_drawdown_allowed_ratio") == 0.35
+    modes = dict(meter.metrics.labelled("cryptoalpha_mode"))
+    assert modes == {("armed",): 0.0, ("reduce_only",): 1.0, ("tripping",): 0.0, ("tripped",): 0.0}
+    assert (value("cryptoalpha_value_at_risk_ratio"), value("cryptoalpha_exposure_ratio")) == (0.04, 0.75)
+
+
+def test_bars_and_alarms_age_by_the_runs_clock_and_other_observations_do_not_count(meter):
+    meter.take(START, [seen(START, BTC), seen(START, "BTC/funding_rate"), alarm(START)])
+    meter.refresh(START + 3 * HOUR)
+    ages = dict(meter.metrics.labelled("cryptoalpha_bar_age_seconds"))
+    assert ages == {(BTC,): 3 * 3600.0}
+    assert meter.metrics.value("cryptoalpha_bar_timestamp_seconds") == START / SECOND
+    assert meter.metrics.value("cryptoalpha_alarm_age_seconds", "retrain") == 3 * 3600.0
+    assert meter.metrics.value("cryptoalpha_retraining_proposed") == 1.0
+    meter.refresh(START + 8 * DAY)
+    assert meter.metrics.value("cryptoalpha_retraining_proposed") == 0.0
+
+
+def test_a_position_that_is_closed_reads_zero(meter):
+    meter.take(START, [book(START, 100.0, ((BTC, Decimal("0.5")),))])
+    meter.take(START, [book(START, 100.0)])
+    assert list(meter.metrics.labelled("cryptoalpha_position_base")) == [((BTC,), 0.0)]
+
+
+def test_a_day_is_judged_by_what_was_said_at_its_start():
+    meter = RunMeter(MonitoringConfig(), [BTC], HOUR)
+    equities = [100.0, 97.0, 98.0, 95.0, 95.0]  # −3 %, +1.03 %, −3.06 %, 0
+    said = [0.02, 0.02, 0.04, 0.0]  # exceeded, not, not (the smaller one came later), nothing held
+    for day, equity in enumerate(equities):
+        at = START + day * DAY
+        meter.take(at, [book(at, equity), *([standing(at, said[day])] if day < 4 else [])])
+        meter.take(at + HOUR, [book(at + HOUR, 1.0), standing(at + HOUR, 1e-6)])
+    value = meter.metrics.value
+    assert (value("cryptoalpha_value_at_risk_days_total"), value("cryptoalpha_value_at_risk_exceedances_total")) == (3.0, 1.0)
+    assert value("cryptoalpha_exceedance_p_ratio") == too_many(1, 3, 0.95)
+    returns = [later / earlier - 1.0 for earlier, later in pairwise(equities)]
+    assert value("cryptoalpha_rolling_sharpe_ratio") == pytest.approx(sharpe_ratio(returns, periods_per_year=365))
+
+
+def test_kupiec_speaks_only_of_too_many():
+    assert too_many(7, 255, 0.99) == pytest.approx(0.021126, abs=1e-6)
+    assert too_many(0, 250, 0.99) == 1.0  # Kupiec himself: .025 for too few
+    assert too_many(3, 300, 0.99) == 1.0
+
+
+def test_a_journal_gives_the_figures_of_the_loop_that_wrote_it(tmp_path):
+    path, meter = tmp_path / "journal.sqlite", RunMeter(MonitoringConfig(), [BTC, ETH], HOUR)
+    header = {"interval": "1h", "instruments": f"{BTC},{ETH}"}
+    with Journal(path, durable=False, header=header) as journal:
+        for hour in range(100):
+            at = START + hour * HOUR
+            values = [seen(at, BTC), *([seen(at, ETH)] if hour % 3 else []), *([book(at, 100.0 + hour % 7)] if hour % 24 == 0 else [])]
+            values += [standing(at)] if hour % 24 == 0 else []
+            values += [fill(at, str(hour)), event(at, "venue", "open" if hour % 2 else "closed")] if hour % 10 == 0 else []
+            values += [alarm(at)] if hour == 60 else []
+            journal.append(at, values)
+            meter.take(at, values)
+    meter.refresh(at)
+    with JournalReader(path) as journal:
+        assert exposition(metrics_of_journal(journal, MonitoringConfig())) == exposition(meter.metrics)

@@ -91,10 +91,12 @@ def test_a_level_under_the_returns_costs_no_digits(level):
         assert np.max(np.abs(np.sqrt(np.abs(cumulative)) - exact)) / 0.02 > 1e5 * error
 
 
-def test_one_bad_print_leaves_no_trace_once_it_has_left_the_window():
-    r = np.random.default_rng(4).normal(0.0, 0.02, 3000)
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("value", [1e9, -1e9, 3e5, -3e5])
+def test_one_bad_print_leaves_no_trace_once_it_has_left_the_window(value, seed):
+    r = np.random.default_rng(seed).normal(0.0, 0.02, 3000)
     bad = r.copy()
-    bad[500] = 1e9
+    bad[500] = value
     for rolled in (m.rolling_sharpe, m.rolling_sortino, m.rolling_volatility):
         clean, hit = rolled(r, 100, periods_per_year=365), rolled(bad, 100, periods_per_year=365)
         assert_array_equal(hit[:500], clean[:500])

@@ -12,7 +12,8 @@ from cryptoalpha.monitoring.daily import Floats
 from cryptoalpha.monitoring.ratios import FLOOR, NOISE
 
 FALL = 1e-4
-"""Share of its peak below which a sliding sum of squares is computed anew: at least nine digits are left wherever it is kept."""
+"""Share of its peak below which a sliding sum of squares is computed anew: at least nine digits are left wherever it is kept.
+Compiled into the kernels: after changing it, touch `rolling_kernels.py`, whose compiled code on disk is known by that file alone."""
 
 BLOCK = 8192
 """Places per block, at least; four windows if that is more, so that starting afresh costs at most half a window's work per window."""

@@ -83,12 +83,9 @@ class WealthPath:
     def _join_time(self, later: WealthPath, growth: float) -> None:
         """Time under water, and the record highs of both."""
         assert later.places is not None
-        if self.underwater == 0:  # the peak is the later path's start: nothing of it changes
-            first, until = 0, 0
-        else:
-            first = bisect_left(later.highs, self.peak, key=lambda level: growth * level)
-            until = later.places[first] if first < len(later.places) else later.count + 1  # the peak is regained at this place
-            self.longest = max(self.longest, self.underwater + until - 1)
+        first = bisect_left(later.highs, self.peak, key=lambda level: growth * level)
+        until = later.places[first] if first < len(later.places) else later.count + 1  # the peak is regained at this place
+        self.longest = max(self.longest, self.underwater + until - 1)
         if until > later.count:
             self.underwater += later.count
         else:

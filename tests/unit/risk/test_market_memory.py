@@ -123,13 +123,14 @@ def test_the_normal_law_has_the_volatilities_and_the_correlation():
 def test_correlation_is_that_of_the_days_both_have():
     closes = market(200, assets=3)
     closes[:120, 2] = NAN  # listed late: 80 returns
-    memory = remember(MarketMemory(TailConfig(least_days=60)), closes, ("A", "B", "C"))
-    found = memory.correlation(("A", "B", "C", "Z"))
+    closes = np.column_stack([closes, np.where(np.arange(201) < 150, NAN, closes[:, 0] ** -1.0)])  # 50 of the opposite: too few
+    memory = remember(MarketMemory(TailConfig(least_days=60)), closes, ("A", "B", "C", "D"))
+    found = memory.correlation(("A", "B", "C", "D", "Z"))
     r = closes[1:] / closes[:-1] - 1.0
     z = [x / np.sqrt(ewma_variances(x)[:-1]) for x in (r[:, 0], r[:, 1], r[121 - 1 :, 2])]
     assert found[0, 1] == pytest.approx(np.corrcoef(z[0], z[1])[0, 1], rel=1e-10)
     assert found[0, 2] == pytest.approx(np.corrcoef(z[0][-len(z[2]) :], z[2])[0, 1], rel=1e-10)
-    assert (found[3] == 1.0).all()  # not known to be apart
+    assert (found[3:] == 1.0).all()  # not known to be apart
     np.testing.assert_array_equal(found, found.T)
     found[:] = 0.0
     assert memory.correlation(("A", "B", "C", "Z"))[0, 1] != 0.0  # what is remembered is not the caller's to change

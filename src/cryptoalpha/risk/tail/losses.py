@@ -31,7 +31,7 @@ def checked_level(level: float) -> float:
 
 def order_statistic(count: int, level: float) -> int:
     """Place (from 0, ascending) of the value at risk among `count` losses: the least loss that a share `level` of them does not exceed."""
-    return min(max(math.ceil(level * count - 1e-9) - 1, 0), count - 1)  # 1e-9: .95 · 100 is not quite 95
+    return min(max(math.ceil(level * count - 1e-9) - 1, 0), count - 1)  # 1e-9: .55 · 100 is 55.00000000000001
 
 
 def tail_of_losses(losses: Floats, level: float) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from cryptoalpha.risk.tail.backtests import (
     es_backtest,
     kupiec_pof,
     pinball_losses,
+    transitions,
 )
 from cryptoalpha.risk.tail.laws import normal_factors
 
@@ -49,6 +50,10 @@ def test_independence_is_the_ratio_of_two_likelihoods_written_out():
     both = conditional_coverage(hits, 0.8)
     assert both.statistic == pytest.approx(2 * (apart - together) + kupiec_pof(6, 20, 0.8).statistic)
     assert both.p_value == pytest.approx(math.exp(-both.statistic / 2))
+
+
+def test_states_are_counted_from_the_day_before():
+    assert transitions(np.array([False, False, True, False, True, True])) == (1, 2, 1, 1)  # n00, n01, n10, n11
 
 
 def test_tails_of_chi_squared():
@@ -134,6 +139,8 @@ def test_es_backtest_by_hand():
     found = es_backtest([3.0, 0.0, 0.0, 0.0], [2.0] * 4, [2.5] * 4, level=0.75, simulate=lambda rng: np.zeros(4), resamples=10)
     assert found.statistic == pytest.approx(1 - (3.0 / 2.5) / (4 * 0.25))
     assert found.p_value == pytest.approx(1 / 11)  # the null never lost a thing
+    same = es_backtest([3.0, 0.0], [2.0] * 2, [2.5] * 2, level=0.75, simulate=lambda rng: np.array([3.0, 0.0]), resamples=10)
+    assert same.p_value == 1.0  # what the null itself does is no evidence against it
     with pytest.raises(DataError, match="positive"):
         es_backtest([1.0], [0.0], [0.0], level=0.9, simulate=lambda rng: np.zeros(1))
     with pytest.raises(DataError, match="equally many"):

@@ -117,6 +117,8 @@ def test_projection_agrees_with_full_revaluation_of_student_draws():
 def test_four_independent_days_have_twice_the_deviation():
     one, four = (monte_carlo_tail(WEIGHTS, COVARIANCE, horizon=h, scenarios=200_000).value_at_risk for h in (1, 4))
     assert four == pytest.approx(2 * one, rel=0.02)
+    sure = monte_carlo_tail([1.0], [[0.0]], mean=[-0.01], horizon=4, scenarios=10)  # no variance: the drift alone
+    assert (sure.value_at_risk, sure.horizon) == (pytest.approx(0.04), 4)
 
 
 def test_a_student_law_without_variance_is_refused():

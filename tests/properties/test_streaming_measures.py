@@ -43,13 +43,14 @@ def check(metrics, returns, mar=0.0):
         "profit_factor": (metrics.profit_factor(), m.profit_factor(r), 0.0),
         "win_rate": (metrics.win_rate(), m.win_rate(r), 0.0),
         "cagr": (metrics.cagr(periods_per_year=PPY), m.cagr(r, periods_per_year=PPY), 1e-12),
+        "drawdown": (metrics.drawdown(), m.drawdown_curve(r)[-1], 1e-12),
         "max_drawdown": (metrics.max_drawdown(), drawdown.depth, 1e-12),
         "calmar_ratio": (metrics.calmar_ratio(periods_per_year=PPY), m.calmar_ratio(r, periods_per_year=PPY), 1e-10),
     }
     for name, (ours, theirs, slack) in pairs.items():
         assert near(ours, theirs, slack=slack), (name, ours, theirs)
         assert math.isnan(ours) == (metrics.explain(name) is not None), name
-        if mar == 0.0 and name != "max_drawdown":
+        if mar == 0.0 and "drawdown" not in name:
             assert metrics.explain(name) == m.explain_undefined(name, r)
     assert metrics.count == moments.observations
     assert near(metrics.moments().skewness, moments.skewness, slack=spread)
@@ -129,9 +130,20 @@ def test_what_cannot_be_counted_or_joined_is_refused():
         m.StreamingMetrics.from_state(before | {"path": {}})
 
 
+def test_growth_too_large_to_represent_is_undefined():
+    metrics = streamed([9.0])
+    assert math.isnan(metrics.cagr(periods_per_year=365))
+    assert metrics.explain("calmar_ratio") == "equity never fell below its peak"
+    for name in ("cagr", "calmar_ratio"):
+        fallen = streamed([9.0, -0.5])
+        assert math.isnan(getattr(fallen, name)(periods_per_year=10_000))
+        assert fallen.explain(name, periods_per_year=10_000) == "growth per year is too large to represent"
+
+
 def test_wealth_below_zero_has_no_drawdown_and_says_so():
     metrics = streamed([0.1, -1.5, 0.2])
-    for name in ("max_drawdown", "longest_underwater", "calmar_ratio", "cagr"):
+    for name in ("max_drawdown", "drawdown", "longest_underwater", "calmar_ratio", "cagr"):
         assert metrics.explain(name) == "wealth fell below zero"
     assert math.isnan(metrics.max_drawdown())
+    assert math.isnan(metrics.drawdown())
     assert math.isnan(metrics.longest_underwater())

@@ -24,7 +24,7 @@ FIELDS = ("mar", "count", "mean", "m2", "m3", "m4", "largest", "shortfall", "wor
 
 MEASURES = (
     "annual_volatility", "sharpe_ratio", "sortino_ratio", "profit_factor", "win_rate",
-    "cagr", "calmar_ratio", "max_drawdown", "longest_underwater",
+    "cagr", "calmar_ratio", "max_drawdown", "drawdown", "longest_underwater",
 )  # fmt: skip
 
 
@@ -183,6 +183,10 @@ class StreamingMetrics:
         """Depth of `drawdown.max_drawdown`; NaN once wealth fell below zero."""
         return NAN if self.path.ruined else self.path.depth
 
+    def drawdown(self) -> float:
+        """Loss from the peak now, as the last of `drawdown.drawdown_curve`; NaN once wealth fell below zero."""
+        return NAN if self.path.ruined else self.path.drawdown
+
     def longest_underwater(self) -> float:
         """Most periods in a row below the peak; NaN once wealth fell below zero."""
         return NAN if self.path.ruined else float(self.path.longest)
@@ -210,7 +214,7 @@ class StreamingMetrics:
         """
         if measure not in MEASURES:
             raise ConfigError(f"no streaming measure is called {measure!r}", hint=f"known: {', '.join(MEASURES)}")
-        wealth_alone = measure in ("max_drawdown", "longest_underwater")
+        wealth_alone = measure in ("max_drawdown", "drawdown", "longest_underwater")
         if self.count == 0:
             return None if wealth_alone else "no returns"
         if measure == "annual_volatility":

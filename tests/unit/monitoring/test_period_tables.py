@@ -65,6 +65,7 @@ def test_every_measure_of_a_row_that_is_nan_has_a_reason():
     (row,) = m.period_table([], [], periods_per_year=365)
     assert (row.label, row.periods) == ("all", 0)
     assert set(row.reasons.values()) == {"no returns"}
+    assert [row.label for row in m.regime_table([], np.empty((0, 2)), ["calm", "crisis"], periods_per_year=365)] == ["all"]
 
 
 @pytest.mark.parametrize(

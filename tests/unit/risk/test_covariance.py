@@ -80,6 +80,14 @@ def test_shrinkage_by_the_sum_over_all_pairs(periods, assets):
     assert 0.0 <= found.shrinkage <= 1.0
 
 
+def test_where_rows_say_nothing_all_variances_become_their_mean():
+    x = [[0.01, 0.0], [0.0, 0.01], [-0.01, 0.0], [0.0, -0.011]]  # almost a circle: b² is far larger than d²
+    found = ledoit_wolf(x)
+    assert found.shrinkage == 1.0
+    assert found.covariance[0, 0] == pytest.approx(found.covariance[1, 1])
+    assert found.covariance[0, 1] == 0.0
+
+
 def test_shrinkage_is_that_of_scikit_learn():
     oracle = pytest.importorskip("sklearn.covariance")
     for seed, (periods, assets) in enumerate([(5, 3), (50, 1), (40, 80), (500, 30)]):

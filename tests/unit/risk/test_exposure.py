@@ -68,6 +68,11 @@ def test_clusters_are_those_of_a_walk_along_links(n, threshold, seed):
     assert_array_equal(clusters(rho, threshold), expected)
 
 
+def test_a_link_seen_from_one_side_is_a_link():
+    assert_array_equal(clusters([[1.0, 0.1], [0.9, 1.0]], 0.8), clusters([[1.0, 0.9], [0.1, 1.0]], 0.8))
+    assert_array_equal(clusters([[1.0, 0.1, 0.1], [0.1, 1.0, 0.1], [0.1, 0.9, 1.0]], 0.8), [0, 1, 1])
+
+
 def test_cluster_exposure_counts_sizes_whatever_their_side():
     assert_allclose(cluster_exposure([0.3, -0.2, 0.1], [0, 0, 1]), [0.5, 0.1])
     with pytest.raises(DataError, match="one label"):

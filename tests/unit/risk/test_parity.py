@@ -109,6 +109,10 @@ def test_two_assets_split_by_inverse_variance():
     assert_array_equal(hrp([[0.2]]), [1.0])
 
 
+def test_copies_are_near_and_mirror_images_far():
+    assert_allclose(correlation_distance(np.array([1.0, 0.5, 0.0, -1.0])), [0.0, 0.5, np.sqrt(0.5), 1.0])
+
+
 def test_four_assets_in_two_pairs_by_hand():
     rho = np.array([[1.0, 0.1, 0.8, 0.0], [0.1, 1.0, 0.0, 0.7], [0.8, 0.0, 1.0, 0.0], [0.0, 0.7, 0.0, 1.0]])
     joins = merges(correlation_distance(rho))

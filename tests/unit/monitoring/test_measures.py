@@ -290,3 +290,28 @@ def test_significance_of_a_series_without_volatility_is_undefined():
     assert math.isnan(m.min_track_record_length([-0.1, 0.05]))
     with pytest.raises(ConfigError, match="trial"):
         m.expected_max_sharpe(0)
+
+
+def test_a_sharpe_ratio_without_variance_has_no_probability_and_says_so():
+    # two values, the higher one in three: 1 − g₃ sr + (g₄ − 1)/4 sr² = (1 − g₃ sr / 2)², nothing where sr = 2 / g₃
+    start, found = math.sqrt(8 / 3) - 1 / 3, 0
+    for step in range(-40, 41):
+        r = np.array([start, start, start + 1.0]) + step * 2.0**-52
+        reasons = {
+            m.explain_undefined(name, r) for name in ("probabilistic_sharpe_ratio", "deflated_sharpe_ratio", "min_track_record_length")
+        }
+        undefined = math.isnan(m.probabilistic_sharpe_ratio(r))
+        assert math.isnan(m.min_track_record_length(r)) == undefined
+        assert reasons == ({"the returns are so lopsided that their Sharpe ratio has no variance"} if undefined else {None})
+        found += undefined
+    assert found > 0
+
+
+def test_a_record_that_lags_its_benchmark_is_never_long_enough_and_says_so():
+    r = [0.01, -0.02, 0.01]
+    assert math.isnan(m.min_track_record_length(r))
+    assert m.explain_undefined("min_track_record_length", r) == "the Sharpe ratio does not exceed the benchmark, however long the record"
+    better = [0.02, -0.01, 0.02]
+    assert m.explain_undefined("min_track_record_length", better) is None
+    assert m.explain_undefined("min_track_record_length", better, threshold=9.0) is not None
+    assert math.isnan(m.min_track_record_length(better, benchmark=9.0))

@@ -86,8 +86,9 @@ def test_student_factors_have_variance_one_and_the_integral_as_shortfall(degrees
     assert es == pytest.approx(law.expect(lambda x: x, lb=var) / (1 - level), rel=1e-6)
 
 
-def test_paths_have_the_variance_that_the_recursion_expects():
-    fit = GarchFit(0.0, 2e-6, 0.05, 0.9, 8.0, 0.0, 1e-4, 4e-4)
+@pytest.mark.parametrize("degrees", [8.0, math.inf])
+def test_paths_have_the_variance_that_the_recursion_expects(degrees):
+    fit = GarchFit(0.0, 2e-6, 0.05, 0.9, degrees, 0.0, 1e-4, 4e-4)
     long_run, persistence = 2e-6 / 0.05, 0.95
     expected = sum(long_run + persistence**k * (4e-4 - long_run) for k in range(5))
     assert np.var(fit.simulate(5, paths=200_000, seed=0)) == pytest.approx(expected, rel=0.03)

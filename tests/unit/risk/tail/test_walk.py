@@ -66,6 +66,13 @@ def test_garch_keeps_its_parameters_between_fits_and_follows_the_days(series):
         assert walked.value_at_risk[day - 120] == pytest.approx(math.sqrt(h) * var_factor - fit.mean, rel=1e-12)
 
 
+def test_garch_makes_no_forecast_of_a_price_that_did_not_move():
+    pytest.importorskip("scipy")
+    r = np.concatenate([np.zeros(150), np.random.default_rng(1).normal(0.0, 0.02, 150)])
+    walked = walk_forecasts(r, window=120, methods=["garch_t"], refit_every=40, fit_window=120)["garch_t"]
+    assert (walked.between(120, 160).refused, walked.between(200, 300).refused) == (40, 0)
+
+
 def test_hits_tests_and_parts_of_the_walk(series):
     walked = walk_forecasts(series, level=0.95, window=120)["historical"]
     by_hand = [-series[day] > tail_risk(series[day - 120 : day], level=0.95).value_at_risk for day in range(120, 330)]

@@ -1,0 +1,167 @@
+"""What watches a `trade`: figures equal to the journal's, alerts said once, silence noticed, and a loop that is never disturbed."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from cryptoalpha.app.cli import main
+from cryptoalpha.app.engine import Step, StepOutcome
+from cryptoalpha.app.live_monitor import LiveMonitor
+from cryptoalpha.app.period import Period
+from cryptoalpha.app.run_metrics import metrics_of_journal
+from cryptoalpha.app.settings import Settings
+from cryptoalpha.app.trade import TradeReport, replay
+from cryptoalpha.core.clock import VirtualClock
+from cryptoalpha.core.time import HOUR, MINUTE, parse_time
+from cryptoalpha.core.values import ObservationRef, PortfolioState
+from cryptoalpha.data.simulated import simulate
+from cryptoalpha.execution.broker import BarStep
+from cryptoalpha.monitoring.metrics import METRICS
+from cryptoalpha.risk.gate import Review
+from cryptoalpha.store.journal_reader import JournalReader
+from cryptoalpha.store.tables import Dataset
+
+STEPS = 200
+PROCESS = {
+    "cryptoalpha_step_seconds", "cryptoalpha_step_p99_seconds", "cryptoalpha_idle_seconds", "cryptoalpha_memory_bytes",
+    "cryptoalpha_memory_ratio", "cryptoalpha_alerts", "cryptoalpha_alerts_fired_total", "cryptoalpha_step_interval_seconds",
+}  # fmt: skip
+MARKED = {"cryptoalpha_equity_quote", "cryptoalpha_cash_quote", "cryptoalpha_drawdown_ratio"}
+"""Known at every step; the journal holds the book only when it changed."""
+
+
+def settings(**monitoring: object) -> Settings:
+    return Settings.model_validate(
+        {
+            "engine": {"auto_trading": True},
+            "data": {"simulated": {"assets": 2, "bars": 1500}},
+            "signals": {"sources": ["trend", "momentum_short"], "keep_features": False},
+            "fusion": {"method": "equal"},
+            "agent": {"dead_band": 0.02, "smoothing_half_life_bars": 2},
+            "monitoring": monitoring,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def market() -> Dataset:
+    return simulate(settings().data.simulated, 3).dataset
+
+
+def traded(chosen: Settings, market: Dataset, path: Path, monitor: LiveMonitor | None) -> TradeReport:
+    end = int(next(iter(market.bars.values())).open_time[-1]) + HOUR
+    return replay(
+        chosen, market, Period(end - STEPS * HOUR, end), path, run="paper", speed=0.0, stop=threading.Event(), say=lambda text: None,
+        monitor=monitor,
+    )  # fmt: skip
+
+
+def test_the_figures_of_the_loop_are_those_of_its_journal(market, tmp_path):
+    with LiveMonitor(settings(), lambda text: None) as monitor:
+        report = traded(settings(), market, tmp_path / "a.sqlite", monitor)
+        live = monitor.now()
+    with JournalReader(tmp_path / "a.sqlite") as journal:
+        later = metrics_of_journal(journal, settings().monitoring)
+    for name in METRICS.keys() - PROCESS - MARKED:
+        assert list(live.labelled(name)) == list(later.labelled(name)), name
+    assert live.value("cryptoalpha_fills_total", "buy")
+    assert live.value("cryptoalpha_limit_allowed", "gross_cap") == settings().risk.max_gross
+    assert report.portfolio is not None
+    assert live.value("cryptoalpha_equity_quote") == float(report.portfolio.equity)
+    histogram = live.histogram("cryptoalpha_step_seconds")
+    assert histogram is not None
+    assert sum(histogram.counts) == STEPS == live.value("cryptoalpha_journal_rows_total")
+
+
+def test_scrapes_all_along_change_nothing_and_the_port_is_free_afterwards(market, tmp_path):
+    quiet = traded(settings(), market, tmp_path / "quiet.sqlite", None)
+    scraped, done = [], threading.Event()
+    chosen = settings(metrics={"port": 0})
+    with LiveMonitor(chosen, lambda text: None) as monitor:
+        assert monitor.endpoint is not None
+        url = monitor.endpoint.url
+
+        def scrape() -> None:
+            while not done.is_set():
+                with urllib.request.urlopen(url, timeout=5) as answer:
+                    scraped.append(answer.read())
+
+        reader = threading.Thread(target=scrape)
+        reader.start()
+        watched = traded(chosen, market, tmp_path / "watched.sqlite", monitor)
+        done.set()
+        reader.join()
+    assert watched.digest == quiet.digest
+    assert any(b"cryptoalpha_equity_quote" in text for text in scraped)
+    with socket.socket() as again:
+        again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        again.bind(("127.0.0.1", int(url.split(":")[2].split("/")[0])))
+
+
+def test_steps_that_are_taken_again_are_counted_but_not_said(market, tmp_path):
+    always = settings(alerts={"drawdown": 0.0})  # fires at the first state of risk
+    first: list[str] = []
+    with LiveMonitor(always, first.append) as monitor:
+        traded(always, market, tmp_path / "a.sqlite", monitor)
+        before = monitor.now()
+    again: list[str] = []
+    with LiveMonitor(always, again.append) as monitor:
+        assert traded(always, market, tmp_path / "a.sqlite", monitor).recovered == STEPS
+        after = monitor.now()
+    assert sum("alert drawdown" in text for text in first) == 1
+    assert again == []
+    assert after.value("cryptoalpha_alerts_fired_total", "drawdown") == before.value("cryptoalpha_alerts_fired_total", "drawdown") == 1.0
+    assert list(after.labelled("cryptoalpha_orders_total")) == list(before.labelled("cryptoalpha_orders_total"))
+
+
+def test_a_switch_turns_the_alerts_off(market, tmp_path):
+    said: list[str] = []
+    chosen = settings(alerts={"enabled": False, "drawdown": 0.0})
+    with LiveMonitor(chosen, said.append) as monitor:
+        traded(chosen, market, tmp_path / "a.sqlite", monitor)
+    assert said == []
+
+
+def test_silence_is_noticed_while_the_feed_waits_and_over_with_the_next_bar():
+    said: list[str] = []
+    clock = VirtualClock()
+    start = parse_time("2024-01-01")
+    with LiveMonitor(settings(), said.append) as monitor:
+        monitor.follow(["BTC/USDT"], HOUR, step_seconds=3600.0, wall=clock)
+        monitor.idle()  # nothing has been seen yet, so nothing is late
+        step(monitor, clock, start)
+        for minute in range(5, 60 * 4, 5):
+            clock.advance_to(start + minute * MINUTE)
+            monitor.idle()
+        assert [text.split("  ")[1].split(":")[0] for text in said] == ["alert stale_data (instrument BTC/USDT)"]
+        assert said[0].startswith("2024-01-01T03:05")
+        step(monitor, clock, start + 4 * HOUR)
+    assert said[1:] == ["2024-01-01T04:00:00Z  alert stale_data (instrument BTC/USDT) is over"]
+
+
+def step(monitor: LiveMonitor, clock: VirtualClock, at: int) -> None:
+    clock.advance_to(at)
+    seen = ObservationRef(happened_at=at - HOUR, known_at=at, subject="BTC/USDT", partition="live", row=0)
+    portfolio = PortfolioState(happened_at=at, known_at=at, cash=1, positions=(), equity=1, peak_equity=1)
+    bar = BarStep(at, at - HOUR, HOUR, ("BTC/USDT",), [1.0], [1.0], [1.0], [1.0], [1.0], [True])
+    monitor.begin()
+    monitor.watch(Step(bar, [seen], (), ()), StepOutcome(1, portfolio, (), (), Review([]), (), [seen]), recovering=False)
+
+
+def test_a_port_that_is_taken_stops_a_trade_before_it_begins(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CRYPTOALPHA_HOME", str(tmp_path / "home"))
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        code = main(["trade", "--simulated", "--json", "--set", f"monitoring.metrics.port={other.getsockname()[1]}"])
+    document = json.loads(capsys.readouterr().out)
+    assert (code, document["error"]["type"]) == (2, "ConfigError")
+    assert "monitoring.metrics.port" in document["error"]["hint"]
+    assert not (tmp_path / "home" / "runs").exists()

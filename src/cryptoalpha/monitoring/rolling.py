@@ -4,8 +4,9 @@ Each equals the measure of the same name in `ratios` and `drawdown`, taken of `r
 is full are NaN. Shapes: returns `[n]` → `[n]`. Appending returns changes no earlier value. What is undefined is NaN
 (`undefined.explain_rolling` says why); NaN or infinity in the input is refused.
 
-Precision: about 1e-12 relative on returns, also on returns with a level of 1e4 under them, where a running sum of squares has lost
-everything and a cumulative one three digits (`rolling_kernels` says how). The kernels are compiled at the first call (cached on disk).
+Precision: a deviation of 12,000 returns over windows of 720 is right to 3e-15 relative, with a level of 1e4 under the returns too, where
+cumulative sums are wrong by 1 % (`tests/properties/test_rolling_measures.py`). After values that swamp the rest, nine digits are promised
+(`rolling_kernels` says how). The kernels are compiled at the first call (cached on disk).
 """
 
 from __future__ import annotations

@@ -99,17 +99,12 @@ class Breakers:
         self.model_output, self.slippage, self.venue = (CircuitBreaker(name, quiet) for name in ("model_output", "slippage", "venue"))
         self._of_book = (self.model_output, self.slippage, self.venue)
         self._of_instrument: dict[tuple[str, str], CircuitBreaker] = {}
-        self._ticks = TickFilter(config.bad_tick_score, config.bad_tick_jump)
+        self.ticks = TickFilter(config.bad_tick_score, config.bad_tick_jump)
         self._costs = SlippageMonitor(config.slippage_run_length_days)
         self._rejects: deque[int] = deque(maxlen=config.rejects)
         self._events: list[RiskEvent] = []
         self.is_quiet = True
         """Whether all are closed and nothing is to be told."""
-
-    def observe(self, at: int, instruments: Sequence[str], close: Sequence[float]) -> Sequence[float]:
-        """Look at one closed bar; returns the prices that are believed, NaN for the others."""
-        odd = self._ticks.observe(instruments, close)
-        return close if not odd else self._take_in(at, instruments, close, odd)
 
     def note_fill(self, at: int, realised: float, modelled: float) -> None:
         """A fill and its cost, as fractions of its value: what it cost and what the cost model expected of it."""
@@ -153,8 +148,8 @@ class Breakers:
         for breaker in self._of_book:
             breaker.entered()
 
-    def _take_in(self, at: int, instruments: Sequence[str], close: Sequence[float], odd: dict[int, tuple[str, str]]) -> Sequence[float]:
-        """Open and close what the tick filter says of places in the bar."""
+    def take_in(self, at: int, instruments: Sequence[str], close: Sequence[float], odd: dict[int, tuple[str, str]]) -> Sequence[float]:
+        """Open and close what the tick filter says of places in the bar; returns the prices that are believed, NaN for the others."""
         believed = list(close)
         for place, (rule, message) in odd.items():
             name = instruments[place]

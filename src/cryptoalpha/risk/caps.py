@@ -119,7 +119,7 @@ def cluster_cap(book: Book, config: RiskConfig) -> list[float]:
         return _free(book)
     sizes = _by_name(book)
     names = tuple(sizes)
-    labels = clusters(book.memory.correlation(names), config.cluster_correlation).tolist()
+    labels = clusters(book.memory.correlation(names), config.cluster_correlation).tolist() if len(names) > 1 else [0]
     factors = {}
     for label in set(labels):
         kept, added = _total(sizes[name] for name, own in zip(names, labels, strict=True) if own == label)

@@ -17,7 +17,6 @@ from cryptoalpha.risk.daily_loss import DailyLoss
 from cryptoalpha.risk.kill_switch import KillSwitch
 from cryptoalpha.risk.ladder import DrawdownLadder
 
-QUIET: Sequence[RiskEvent] = ()
 BY = "risk"
 """Who tripped the kill switch."""
 
@@ -45,13 +44,12 @@ class EquityGuard:
         self.is_calm = True
         """Whether ladder and daily loss leave everything as it is."""
 
-    def watch(self, at: int, portfolio: PortfolioState) -> Sequence[RiskEvent]:
-        """Take in a portfolio state; the events of what changed."""
-        equity = portfolio.equity
-        if at < self._midnight and (equity is self._seen or self._alert < equity <= self._peak) and self.is_calm:
+    def is_still(self, at: int, equity: Decimal) -> bool:
+        """Whether this equity changes nothing, nothing is in force and the day goes on; it has then been taken in."""
+        if at < self._midnight and self.is_calm and (equity is self._seen or self._alert < equity <= self._peak):
             self._seen = equity
-            return QUIET
-        return self._watch(at, portfolio)
+            return True
+        return False
 
     def resume(self, at: int, portfolio: PortfolioState) -> Sequence[RiskEvent]:
         """Count peak and day from present equity: a person's decision."""
@@ -66,7 +64,8 @@ class EquityGuard:
         if self.daily.start > 0.0:
             self.daily.loss = 1.0 - value / self.daily.start
 
-    def _watch(self, at: int, portfolio: PortfolioState) -> Sequence[RiskEvent]:
+    def watch(self, at: int, portfolio: PortfolioState) -> Sequence[RiskEvent]:
+        """Take in a portfolio state; the events of what changed."""
         equity = portfolio.equity
         if equity > self._peak:
             self._peak = equity if self._peak else max(equity, portfolio.peak_equity)

@@ -76,6 +76,7 @@ class RiskGate:
         self._admission = Admission(config, rules, guard=self.guard, breakers=self.breakers, memory=self.memory, rate=self._rate)
         self._observer = Observer(config, self.guard, self._rate)
         self._standstill = Standstill(config, rules, self._admission.max_age, self.memory)
+        self._look = self.breakers.ticks.observe
         self._resumed_at: int | None = None
         self._knows_every_cap = {name for name, _ in CAPS} <= CONSIDERED
 
@@ -93,7 +94,10 @@ class RiskGate:
             close: last prices, one per instrument.
             volume: traded in the bar, base units.
         """
-        self.memory.observe(at, interval, instruments, self.breakers.observe(at, instruments, close), volume)
+        odd = self._look(instruments, close)
+        if odd:
+            close = self.breakers.take_in(at, instruments, close, odd)
+        self.memory.observe(at, interval, instruments, close, volume)
 
     def note_fill(self, at: int, *, realised: float, modelled: float) -> None:
         """What a fill cost and what the cost model expected, both as fractions of its value."""
@@ -128,13 +132,21 @@ class RiskGate:
         """
         if len(decisions) != len(events):
             raise ConfigError(f"{len(decisions)} decisions came with {len(events)} event ids")
+        if (
+            not pending
+            and portfolio.positions is self._observer.positions
+            and self.kill_switch.resumed_at is self._resumed_at
+            and self.kill_switch.tripped_at is None
+            and self.breakers.is_quiet
+            and self.guard.is_still(at, portfolio.equity)
+            and (
+                not decisions
+                or (self._knows_every_cap and not self._observer.binding and self._standstill.holds(at, decisions, states, portfolio))
+            )
+        ):
+            return Review([])
         changed = self._watch(at, portfolio)
         news = self._observer.is_new(at, portfolio)
-        if not (pending or changed or news or self.kill_switch.stands) and self.guard.is_calm and self.breakers.is_quiet:
-            if not decisions:
-                return Review([])
-            if self._knows_every_cap and self._observer.is_calm and self._standstill.holds(at, decisions, states, portfolio):
-                return Review([])
         told = [*changed, *self.breakers.tick(at)]
         positions = dict(portfolio.positions)
         if self.kill_switch.stands:

@@ -65,6 +65,7 @@ class MarketMemory:
         self._rows = 0
         self._shapes: dict[tuple[str, ...], _Shape] = {}
         self._correlations: dict[tuple[str, ...], Floats] = {}
+        self._daily_values: dict[str, float] = {}
 
     def observe(self, at: int, interval: int, instruments: Sequence[str], close: Sequence[float], volume: Sequence[float]) -> None:
         """Take in one closed bar of the market. A price that is NaN, infinite or not positive counts as absent.
@@ -129,15 +130,7 @@ class MarketMemory:
     def daily_value(self, names: Sequence[str]) -> Floats:
         """What is traded in a day, quote units: the median of the last `VALUE_DAYS` days, `[A]`; NaN where no full day is known."""
         self._settle()
-        found = np.full(len(names), NAN)
-        for column, name in enumerate(names):
-            place = self._place.get(name)
-            if place is not None:
-                known = self._values.window[:, place]
-                known = known[~np.isnan(known)]
-                if known.size:
-                    found[column] = np.median(known)
-        return found
+        return np.array([self._daily_value(name) for name in names], dtype=np.float64)
 
     def correlation(self, names: Sequence[str]) -> Floats:
         """Correlation of standardised daily returns, `[A, A]`, over the days that both of a pair have.
@@ -217,6 +210,7 @@ class MarketMemory:
         self._value, self._fresh = [0.0] * len(self._value), [False] * len(self._fresh)
         self._shapes.clear()
         self._correlations.clear()
+        self._daily_values.clear()
         self._ended = self._day
         self._day += 1  # a late bar of the day that is over belongs to the next one
 
@@ -243,6 +237,16 @@ class MarketMemory:
             return np.empty(0)
         column = days.window[:, place]
         return column[~np.isnan(column)]
+
+    def _daily_value(self, name: str) -> float:
+        """Computed once a day: the gate asks for every entry."""
+        value = self._daily_values.get(name)
+        if value is None:
+            place = self._place.get(name)
+            known = np.empty(0) if place is None else self._values.window[:, place]
+            known = known[~np.isnan(known)]
+            value = self._daily_values[name] = float(np.median(known)) if known.size else NAN
+        return value
 
     def _columns(self, days: _Days, names: tuple[str, ...]) -> Floats:
         """`[T, A]`, NaN for a name never seen."""

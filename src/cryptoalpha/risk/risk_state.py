@@ -38,33 +38,30 @@ class Observer:
 
     def __init__(self, config: RiskConfig, guard: EquityGuard, rate: EntryRate) -> None:
         self._config, self._guard, self._rate = config, guard, rate
-        self._binding: dict[str, str] = {}
-        self._positions: tuple[tuple[str, Decimal], ...] = ()
+        self.binding: dict[str, str] = {}
+        """The limit that bound when it was told last, by instrument; nothing for those that nothing bound."""
+        self.positions: tuple[tuple[str, Decimal], ...] = ()
+        """As of the last review that looked."""
         self._day = -1
-
-    @property
-    def is_calm(self) -> bool:
-        """Whether nothing bound when it was told last."""
-        return not self._binding
 
     def is_new(self, at: int, portfolio: PortfolioState) -> bool:
         """Whether positions have changed since the last review, or the day has."""
         day, positions = at // DAY, portfolio.positions
-        if positions is self._positions and day == self._day:
+        if positions is self.positions and day == self._day:
             return False
-        changed = day != self._day or positions != self._positions
-        self._day, self._positions = day, positions
+        changed = day != self._day or positions != self.positions
+        self._day, self.positions = day, positions
         return changed
 
     def tells(self, name: str, binding: str, verdict: Verdict | None) -> bool:
         """Whether how a size came about is worth telling: it led to something, or another limit binds than the last time."""
-        told = self._binding.get(name, "")
+        told = self.binding.get(name, "")
         if verdict is None and binding == told:
             return False
         if binding:
-            self._binding[name] = binding
+            self.binding[name] = binding
         else:
-            self._binding.pop(name, None)
+            self.binding.pop(name, None)
         return True
 
     def state(self, at: int, book: Book, verdicts: Sequence[Verdict]) -> RiskState:

@@ -93,7 +93,9 @@ def oracle_steps(panel: Panel, units: Floats, clock: VirtualClock) -> Iterator[S
 def run_loop(panel: Panel, units: Floats, journal: Journal, *, fill: FillRule, fee: float = FEE) -> OracleRun:
     """Drive the whole market through the engine."""
     costs = CostConfig(taker_fee=fee, maker_fee=fee, half_spread=0.0, impact=0.0, max_participation=None, unknown_volume_slippage=0.0)
-    limits = RiskConfig(sizing="units", volatility_target=None, max_position=1.0, max_gross=1.0, max_drawdown=1.0, no_trade_band=0.0)
+    limits = RiskConfig(
+        sizing="units", volatility_target=None, max_position=1.0, max_gross=1.0, max_cluster=1.0, max_drawdown=1.0, no_trade_band=0.0
+    )  # fmt: skip
     clock = VirtualClock()
     engine = Engine(
         clock=clock,

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from cryptoalpha.core.errors import DataError
+from cryptoalpha.core.errors import DataError, DataMissingError
 from cryptoalpha.risk.covariance import ledoit_wolf
 from cryptoalpha.risk.crises import CRISES, Crisis
 from cryptoalpha.risk.exposure import checked_weights
+from cryptoalpha.risk.matrices import Floats
 from cryptoalpha.risk.stress import StressResult, correlation_shock, exchange_outage, historical, liquidity_drought, worst_gap
 
+Places = NDArray[np.intp]
 GAP = 0.2
 """Size of the jump, fraction. 0.2: a little more than Bitcoin lost in its worst hour of 2017 to 2023, 18 % on 12 March 2020."""
 LEAST_DAYS = 60
@@ -71,35 +74,42 @@ def stress_test(
         except DataError as unknown:
             missing.append((crisis.name, str(unknown)))
     held = np.flatnonzero(w)
-    known = rows[np.isfinite(rows[:, held]).all(axis=1)][:, held]
-    if len(held) and len(known) < LEAST_DAYS:
-        missing += [
-            (name, f"{len(known)} days on which all that is held has returns, {LEAST_DAYS} are needed")
-            for name in ("correlation", "liquidity")
-        ]
-    elif len(held):
-        covariance = ledoit_wolf(known).covariance
-        results.append(_spread(correlation_shock(w[held], covariance), held, len(w)))
-        if daily_values is None:
-            missing.append(("liquidity", "what is traded per day was not given"))
-        else:
-            traded = np.asarray(daily_values, dtype=np.float64)[held]
-            drought = liquidity_drought(w[held], traded, np.sqrt(np.diagonal(covariance)), equity=equity)
-            results.append(_spread(drought, held, len(w)))
-    results.append(worst_gap(w, GAP))
-    if bar_returns is None:
-        missing.append(("outage", "returns of bars were not given"))
-    elif len(held):
-        bars = np.asarray(bar_returns, dtype=np.float64)[:, held]
+    stresses: tuple[tuple[str, Callable[[], StressResult]], ...] = (
+        ("correlation", lambda: correlation_shock(w[held], _covariance(rows[:, held]))),
+        ("liquidity", lambda: _drought(w[held], rows[:, held], daily_values, held, equity)),
+        ("outage", lambda: _outage(w[held], bar_returns, held, outage_bars)),
+    )
+    for name, stress in stresses if len(held) else ():
         try:
-            outage = exchange_outage(w[held], bars[np.isfinite(bars).all(axis=1)], outage_bars)
-            results.append(_spread(outage, held, len(w)))
+            results.append(_spread(stress(), held, len(w)))
         except DataError as unknown:
-            missing.append(("outage", str(unknown)))
+            missing.append((name, str(unknown)))
+    results.append(worst_gap(w, GAP))
     return StressTable(tuple(results), tuple(missing))
 
 
-def _spread(result: StressResult, held: np.ndarray, assets: int) -> StressResult:
+def _covariance(rows: Floats) -> Floats:
+    known = rows[np.isfinite(rows).all(axis=1)]
+    if len(known) < LEAST_DAYS:
+        raise DataMissingError(f"{len(known)} days on which all that is held has returns, {LEAST_DAYS} are needed")
+    return ledoit_wolf(known).covariance
+
+
+def _drought(weights: Floats, rows: Floats, daily_values: ArrayLike | None, held: Places, equity: float) -> StressResult:
+    if daily_values is None:
+        raise DataMissingError("what is traded per day was not given")
+    traded = np.asarray(daily_values, dtype=np.float64)[held]
+    return liquidity_drought(weights, traded, np.sqrt(np.diagonal(_covariance(rows))), equity=equity)
+
+
+def _outage(weights: Floats, bar_returns: ArrayLike | None, held: Places, bars: int) -> StressResult:
+    if bar_returns is None:
+        raise DataMissingError("returns of bars were not given")
+    rows = np.asarray(bar_returns, dtype=np.float64)[:, held]
+    return exchange_outage(weights, rows[np.isfinite(rows).all(axis=1)], bars)
+
+
+def _spread(result: StressResult, held: Places, assets: int) -> StressResult:
     """The same result with zeros for what is not held."""
     by_position = np.zeros(assets)
     by_position[held] = result.by_position

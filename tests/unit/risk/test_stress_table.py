@@ -18,7 +18,7 @@ RETURNS = np.random.default_rng(0).normal(0.0, 0.04, (200, 3))
 
 def test_everything_is_told_where_the_data_are_there():
     table = stress_test([0.3, -0.1, 0.0], RETURNS, DAYS, equity=1e6, daily_values=[1e8, 1e7, np.nan], bar_returns=RETURNS / 5)
-    assert [result.name for result in table.results] == ["covid_2020", "correlation", "liquidity", "gap", "outage"]
+    assert [result.name for result in table.results] == ["covid_2020", "correlation", "liquidity", "outage", "gap"]
     assert {name for name, _ in table.missing} == {
         "china_2017", "bubble_2018", "hash_war_2018", "leverage_2021", "terra_2022", "lenders_2022", "ftx_2022", "svb_2023",
     }  # fmt: skip
@@ -36,7 +36,7 @@ def test_an_instrument_that_is_not_held_spoils_nothing():
 
 
 def test_what_cannot_be_told_says_why():
-    table = stress_test([0.3], RETURNS[:30, :1], DAYS[:30], equity=1e6, bar_returns=RETURNS[:5, :1])
+    table = stress_test([0.3], RETURNS[:30, :1], DAYS[:30], equity=1e6, daily_values=[1e8], bar_returns=RETURNS[:5, :1])
     why = dict(table.missing)
     assert "60 are needed" in why["correlation"]
     assert "30 days on which" in why["liquidity"]

@@ -5,8 +5,9 @@ waits a few seconds at most. The engine takes what was asked at two places of a 
 so that a replay takes it at the same places again. What is asked is committed with `synchronous=FULL` before anybody acts on it.
 
 A kill that cannot be written because the database stays locked (its writer was stopped in the middle of a transaction) goes into a file
-beside the journal, `journal.sqlite.kill-…`; the engine moves it into the table at its next step. Any file of such a name is a kill,
-whatever is in it, so `touch journal.sqlite.kill` does as well.
+beside the journal, `journal.sqlite.kill-…`; the engine moves it into the table at its next step. One row whose commit was under way may
+then still appear, with an entry that the next step cancels before a bar can fill it. Any file of such a name is a kill, whatever is in
+it, so `touch journal.sqlite.kill` does as well.
 
     id           order in which controls hold; a kill stands until a resume of a higher id
     at           when it was asked for, UTC ns, by the clock of who asked

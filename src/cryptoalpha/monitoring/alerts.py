@@ -163,10 +163,10 @@ class AlertBoard:
 def alert_rules(config: AlertsConfig) -> tuple[AlertRule, ...]:
     """The house's rules with these thresholds, the most urgent first."""
     hold = config.hold_minutes * 60.0
-    return (*_of_risk(config), *_of_data(config), *_of_models(config), *_of_the_process(config, hold))
+    return (*_of_risk(config, hold), *_of_data(config), *_of_models(config), *_of_the_process(config, hold))
 
 
-def _of_risk(config: AlertsConfig) -> tuple[AlertRule, ...]:
+def _of_risk(config: AlertsConfig, hold: float) -> tuple[AlertRule, ...]:
     return (
         AlertRule(
             "kill_switch", "page", Condition("cryptoalpha_kill_switch", "==", 1.0),
@@ -187,6 +187,7 @@ def _of_risk(config: AlertsConfig) -> tuple[AlertRule, ...]:
             "breaker_open", "warning", Condition("cryptoalpha_risk_state", "==", 1.0, where=(("state", "open"),)),
             "a breaker is open and blocks entries",
             "`cryptoalpha status` says which and why; it closes by itself after a quiet time",
+            hold,
         ),
         AlertRule(
             "reduced_exposure", "notice", Condition("cryptoalpha_exposure_ratio", "<", 1.0),

@@ -53,7 +53,7 @@ class AlertsConfig(Section):
     """Share of the memory this process may use (0–1) from which it is told, before the system ends it."""
 
     hold_minutes: NonNegative = 5.0
-    """Minutes a condition that may pass by itself must have held before it fires (≥ 0): slowness and memory."""
+    """Minutes a condition that may pass by itself must have held before it fires (≥ 0): open breakers, slowness, memory."""
 
 
 class MonitoringConfig(Section):

@@ -65,7 +65,8 @@ class Baseline:
             raise DataError(f"{x.size} values, spread {deviation(x) if x.size > 1 else 0.0:g}: expected {LEAST} or more that vary")
         centre = float(x.mean())
         d = x - centre
-        slope = min(max(float((d[1:] * d[:-1]).sum() / (d * d).sum()), -0.999), 0.999)
+        slope = float((d[1:] * d[:-1]).sum() / (d * d).sum())
+        slope = min(max(slope + (1.0 + 3.0 * slope) / x.size, -0.999), 0.999)  # short series understate it by so much (Kendall 1954)
         surprises = d[1:] - slope * d[:-1]
         usual = float((surprises * surprises).mean())
         if not usual > 0.0:

@@ -3,6 +3,9 @@
 The first `reference_days` of values are the reference. From them come the baseline (whitening) and, by simulation, the threshold at which
 a two-sided CUSUM of the surprises has the stated mean run length. After an alarm it is silent for the cooldown and then starts anew against
 the same reference, so that what stays wrong alarms again; `relearn` takes a new one, after retraining.
+
+The run length is the mean time to the first alarm, over the luck of references. An unlucky reference alarms again and again: with 90 days
+of hourly values at one year, alarms come about 1.5 times as often as the run length says; the shorter the reference, the worse.
 """
 
 from __future__ import annotations

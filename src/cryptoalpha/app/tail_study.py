@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cryptoalpha.app.period import Period
-from cryptoalpha.app.report.risk_content import TailSeries, TailStudy, TailTest
+from cryptoalpha.app.report.risk_content import BOOK, TailSeries, TailStudy, TailTest
 from cryptoalpha.core.time import DAY
 from cryptoalpha.core.values import RiskState
 from cryptoalpha.monitoring.daily import DailyReturns
@@ -28,7 +28,8 @@ LEVEL = 0.99
 DRAWN = "filtered"
 """The method whose forecasts are drawn."""
 
-BOOK, STATED = "the book", "the gate"
+STATED = "the gate"
+"""Method under which the gate's own forecasts stand."""
 
 
 def daily_closes(table: BarTable) -> tuple[Times, Floats]:

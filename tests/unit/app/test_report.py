@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 from decimal import Decimal
 from html.parser import HTMLParser
@@ -29,9 +30,24 @@ from cryptoalpha.app.report.content import (
 )
 from cryptoalpha.app.report.metrics import look_up, metrics_of, plain
 from cryptoalpha.app.report.picture import ticks
+from cryptoalpha.app.report.risk_content import (
+    AlarmNote,
+    CutCount,
+    InstrumentRow,
+    LimitUse,
+    RiskRecord,
+    StateChange,
+    TailSeries,
+    TailStudy,
+    TailTest,
+)
+from cryptoalpha.app.report.storage import dump_content, load_content
+from cryptoalpha.app.report.view import limit_rows
+from cryptoalpha.app.result_tables import by_year
 from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.core.time import DAY, HOUR, parse_time
 from cryptoalpha.monitoring.comparison import EquitySeries, compare
+from cryptoalpha.monitoring.period_tables import period_table
 
 START = parse_time("2021-11-05")
 BASELINES = ("hold", "equal-weight hold", "volatility-targeted hold", "50-day trend", "28-day momentum", "multi-speed trend", "random")
@@ -123,7 +139,41 @@ def make_content(
             Liveness(family, asset, live, total) for asset in ASSETS for family, live, total in (("price", 48, 50), ("on-chain", 11, 30))
         ),
         notes=("No text before 2022-01-01: the news source abstains until then.",),
+        risk=make_risk(),
+        tail=make_tail(),
+        years=by_year(strategy.daily, seed=0),
+        regimes=tuple(period_table(strategy.daily.returns, ["falling, calm"] * len(strategy.daily), periods_per_year=365, resamples=100)),
+        instruments=(InstrumentRow("BTC/USDT", 1_200.0, 60.0, 8.0, 4.0, -3.0, 61_000.0, 41, 3.25),),
     )
+
+
+def make_risk() -> RiskRecord:
+    """A ladder that was stepped down, a kill, an alarm, and a limit that is exceeded."""
+    noon = START + 5 * DAY + 12 * HOUR
+    return RiskRecord(
+        cuts=(CutCount("volatility_target", 1_204, 0.083, 37), CutCount("gross_cap", 3, 0.4, 1)),
+        changes=(
+            StateChange("120.9", noon, "drawdown_ladder", "1", "11.70% below the peak: 75% of every size is left"),
+            StateChange("131.9", noon + DAY, "bad_tick", "open", "it moved by 61%", "DOGE/USDT"),
+            StateChange("144.9", noon + 2 * DAY, "kill_switch", "tripping", "by risk: equity fell 35% below its peak"),
+        ),
+        changes_total=3,
+        alarms=(AlarmNote("150.7", noon, "psi", "volatility", "retrain", 0.41, 0.2, 365.0, "volatility is not as it was"),),
+        alarms_total=9,
+        limits=(LimitUse("gross_cap", 0.49, 0.98), LimitUse("max_drawdown", 0.42, 0.35), LimitUse("order_rate", 2.0, 60.0)),
+        mode="tripped",
+        exposure=0.75,
+    )
+
+
+def make_tail() -> TailStudy:
+    """Sixty days, of which two are worse than forecast."""
+    returns = np.where(np.arange(60) % 25 == 7, -0.09, 0.004)
+    times = START + DAY * np.arange(1, 61)
+    series = TailSeries("BTC/USDT", "filtered", times, returns, np.full(60, 0.05))
+    refused = TailTest("BTC/USDT", "cornish_fisher", 0.99, 0, 60, 0, 0.0, math.nan, math.nan, math.nan, math.nan, "cannot be told: no days")
+    passed = TailTest("BTC/USDT", "filtered", 0.99, 60, 0, 3, 0.6, 0.05, 0.0305, 0.58, 0.09, "too many: days were worse than forecast")
+    return TailStudy(0.99, (passed, refused), (series,))
 
 
 class Page(HTMLParser):
@@ -273,13 +323,67 @@ def test_the_verdict_comes_before_the_numbers_and_names_what_is_not_beaten(conte
 
 
 def test_each_chart_has_a_picture_a_label_and_a_table(html, page):
-    assert html.count("<figure data-chart=") == 4
-    assert html.count('class="still"') == html.count('class="live"') == html.count("This chart as a table") == 4
-    assert len(re.findall(r'role="img" aria-label="[^"]{40,}"', html)) == 8
+    assert html.count("<figure data-chart=") == 5
+    assert html.count('class="still"') == html.count('class="live"') == html.count("This chart as a table") == 5
+    assert len(re.findall(r'role="img" aria-label="[^"]{40,}"', html)) == 10
     for key in re.findall(r'<figure data-chart="([^"]+)"', html):
         chart = json.loads(page.scripts[key])
         assert all(len(chart["clocks"][line["clock"]]) == len(line["values"]) <= POINTS for line in chart["lines"])
         assert all(min(clock) > 0 for clock in chart["clocks"])  # steps: times increase
+
+
+def test_days_worse_than_forecast_are_dots_and_their_table_lists_them(html, page):
+    lines = json.loads(page.scripts["tail-0-0"])["lines"]
+    assert [line["look"] for line in lines] == ["line", "thin", "dots"]
+    assert lines[2]["values"] == [-0.09] * 3
+    figure = html[html.index('<figure data-chart="tail-0-0"') :]
+    figure = figure[: figure.index("</figure>")]
+    (dots,) = re.findall(r'<path class="p2 dots" d="([^"]+)"', figure)
+    assert dots.count("M") == dots.count("h0") == 3
+    assert re.findall(r'<tr><th scope="row">([^<]+)</th>', figure) == ["2021-11-13", "2021-12-08", "2022-01-02"]
+    assert "the 3 of 60 days that lost more; the worst day lost 9.0%" in figure
+
+
+def test_changes_of_ladder_and_switch_are_marked_on_the_drawdown(page):
+    lines = {line["name"]: line for line in json.loads(page.scripts["drawdown-0"])["lines"]}
+    assert list(lines)[-2:] == ["ladder", "kill switch"]  # a breaker is not marked
+    clocks = json.loads(page.scripts["drawdown-0"])["clocks"]
+    assert clocks[lines["ladder"]["clock"]] == [(START + 6 * DAY) // 1_000_000_000]  # the mark that ends its day
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "What limits did", "volatility_target", "Where limits stood at the end", "Gate tripped", "When risk changed its state",
+        "by risk: equity fell 35% below its peak", "Last 1 of 9", "volatility is not as it was", "Bad days beside their forecasts",
+        "60 days without a forecast. cannot be told: no days", "too many: days were worse than forecast",
+        "Days worse than forecast: BTC/USDT", "By year and by state of the market", "falling, calm", "Profit, costs and turnover",
+    ],
+)  # fmt: skip
+def test_the_page_says_of_risk(page, words):
+    assert words in page.text
+
+
+def test_an_exceeded_limit_has_negative_headroom_and_a_full_bar(content):
+    metrics = metrics_of(content)
+    assert look_up(metrics, ("risk", "limits", "1", "headroom")) == pytest.approx(-0.07)
+    assert [width for _, width in limit_rows(content)] == [70.0, 140.0, 4.7]
+
+
+def test_content_of_an_earlier_version_has_no_risk_and_says_so(content):
+    old = dataclasses.replace(content, risk=None, tail=None, years=(), regimes=(), instruments=())
+    assert "Not recorded in this run" in Page(build_report(old)).text
+    calm = dataclasses.replace(content, risk=RiskRecord())
+    for words in ("No limit cut a size", "No rung of the drawdown ladder was touched", "No detector raised an alarm"):
+        assert words in Page(build_report(calm)).text
+
+
+def test_risk_is_stored_and_read_back(content):
+    again = load_content(dump_content(content))
+    assert again.risk == content.risk
+    assert repr(again.tail.tests) == repr(content.tail.tests)
+    assert np.array_equal(again.tail.series[0].returns, content.tail.series[0].returns)
+    assert repr(again.years) == repr(content.years)
 
 
 def test_a_simulated_run_is_called_simulated_first_thing():
@@ -410,5 +514,7 @@ def test_content_that_contradicts_itself_is_refused(content):
         dataclasses.replace(content, baselines={})
     with pytest.raises(ConfigError, match="2 times and 1 names"):
         WeightHistory(("a",), np.array([1, 2]), np.zeros((2, 2)))
+    with pytest.raises(ConfigError, match="2 times, 1 returns"):
+        TailSeries("a", "normal", np.array([1, 2]), np.zeros(1), np.zeros(2))
     with pytest.raises(ConfigError, match="NaN"):
         WeightHistory(("a",), np.array([1]), np.array([[np.nan]]))

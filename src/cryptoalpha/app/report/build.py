@@ -6,6 +6,7 @@ allowed by hash; everything that comes from data is escaped.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from functools import cache
 
@@ -18,8 +19,12 @@ from cryptoalpha.app.report.charts import Chart, Density, drawdown_chart, equity
 from cryptoalpha.app.report.content import ReportContent
 from cryptoalpha.app.report.metrics import Plain, metrics_of
 from cryptoalpha.app.report.risk_charts import tail_charts, with_changes
+from cryptoalpha.app.report.risk_content import BOOK
 from cryptoalpha.app.report.view import chart_view, json_block, run_view
 from cryptoalpha.core.errors import ConfigError
+
+SHOWN_BESIDE = 20
+"""Changes of state and alarms of a run that stands beside others."""
 
 MOST_RUNS = 5
 """More runs than this are unreadable side by side and would outgrow one megabyte."""
@@ -54,6 +59,8 @@ def build_report(content: ReportContent | Sequence[ReportContent]) -> str:
     if not 1 <= len(contents) <= MOST_RUNS:
         raise ConfigError(f"a report shows 1 to {MOST_RUNS} runs, not {len(contents)}", hint="choose fewer run ids")
     density = Density.for_runs(len(contents))
+    if len(contents) > 1:
+        contents = tuple(_shortened(one) for one in contents)
     metrics = [metrics_of(one) for one in contents]
     runs = [
         run_view(one, numbers, place, _charts(one, place, density.points), tail_charts(one, place, density.points, density.tails), density)
@@ -83,6 +90,16 @@ def build_report(content: ReportContent | Sequence[ReportContent]) -> str:
         attribution=assets.ATTRIBUTION_URL,
         notices=assets.own_asset("NOTICES.txt"),
     )
+
+
+def _shortened(content: ReportContent) -> ReportContent:
+    """A run beside others: the newest changes of risk, and of the tail only what concerns the book. Its own report has all."""
+    risk, tail = content.risk, content.tail
+    if risk is not None:
+        risk = dataclasses.replace(risk, changes=risk.changes[-SHOWN_BESIDE:], alarms=risk.alarms[-SHOWN_BESIDE:])
+    if tail is not None:
+        tail = dataclasses.replace(tail, tests=tuple(one for one in tail.tests if one.subject == BOOK), series=())
+    return dataclasses.replace(content, risk=risk, tail=tail)
 
 
 def _charts(content: ReportContent, place: int, points: int) -> list[Chart]:

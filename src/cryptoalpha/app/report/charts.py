@@ -31,14 +31,14 @@ class Density:
     table_rows: int
     trades: int
     tails: int
-    """Charts of days worse than forecast: the book and its first instruments. The table has all."""
+    """Charts of days worse than forecast: the book and its first instruments. The table has all. Beside other runs there are none."""
 
     @classmethod
     def for_runs(cls, runs: int) -> Density:
         """Everything for one run; a share of it for each of several."""
-        return cls(
-            POINTS if runs == 1 else POINTS // (2 * runs), max(60, 240 // runs), 24 if runs == 1 else 12, 200 // runs, 4 if runs == 1 else 1
-        )
+        alone = runs == 1
+        points, trades = (POINTS, 200) if alone else (POINTS // (3 * runs), 120 // runs)
+        return cls(points, max(60, 240 // runs), 24 if alone else 12, trades, 4)
 
 
 Floats = NDArray[np.float64]

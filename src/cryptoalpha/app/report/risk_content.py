@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from cryptoalpha.core.errors import ConfigError
 
+BOOK = "the book"
+"""Subject of tail tests that concern all positions together."""
+
 
 @dataclass(frozen=True)
 class CutCount:

@@ -23,7 +23,7 @@ def test_there_is_an_answer_to_every_example():
     assert len(EXAMPLES) == len(SAID)
 
 
-@pytest.mark.parametrize(("example", "said"), zip(EXAMPLES, SAID, strict=False), ids=("tail", "parity", "measures", "drift"))
+@pytest.mark.parametrize(("example", "said"), list(zip(EXAMPLES, SAID, strict=False)), ids=("tail", "parity", "measures", "drift"))
 def test_an_example_says_what_the_guide_promises(example: str, said: str, tmp_path: Path):
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", example], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False

@@ -193,11 +193,12 @@ class Engine:
     def _record(self, now: int, told: list[RiskEvent], review: Review, values: list[Travelling], alarms: Sequence[Alarm]) -> None:
         """Complete the row and write it: what people and risk changed, where the book stands, what is alarming, the verdicts last."""
         values += review.sizings
-        values += told
-        values += review.events
-        for event in review.events:
-            if event.rule == KILL_SWITCH and event.state == "tripping":
-                self.journal.record_trip(now, event.message, flatten=self._kill_switch.flatten)
+        if told or review.events:
+            values += told
+            values += review.events
+            for event in review.events:
+                if event.rule == KILL_SWITCH and event.state == "tripping":
+                    self.journal.record_trip(now, event.message, flatten=self._kill_switch.flatten)
         if self._is_asked and self._kill_switch.state == "tripped":
             self.journal.record_settled()
         if review.state is not None:

@@ -1,9 +1,9 @@
-"""Bars that are missing and prices that are not believed, told per bar and instrument at the price of two comparisons.
+"""Bars that are missing and prices that are not believed, told per bar and instrument at the price of one comparison.
 
 A move from the last believed price is not believed if it is larger than `jump`, or further from the median of past moves than `score`
-robust standard deviations (1.4826 × median absolute deviation; Hampel, 1974). Median and deviation come from blocks of 120 moves, and from
-the last 120 whenever a move is in doubt. Where more than half of the moves are equal the mean absolute deviation stands in; with fewer than
-30 moves only `jump` counts.
+robust standard deviations (1.4826 × median absolute deviation; Hampel, 1974). Median and deviation are of the last 120 moves,
+taken anew every 240 bars and whenever a move is in doubt. Where more than half of the moves are equal the mean absolute deviation stands
+in; with fewer than 30 moves only `jump` counts.
 
 A price that is not believed waits for the next bar: if that one agrees with it, the market really moved, and both are believed from then
 on; if that one is back where the market was, the price was an error. An instrument without a bar for 3 intervals is stale until one comes;
@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
-WINDOW, LEAST = 120, 30
+WINDOW, LEAST, ANEW = 120, 30, 240
 STALE_INTERVALS = 3
 NORMAL_MAD, NORMAL_MEAN_DEVIATION = 1.4826, 1.2533
 """Standard deviations of a normal law per median and per mean absolute deviation."""
@@ -37,7 +38,8 @@ class TickFilter:
         self._instruments: Sequence[str] = ()
         self._rows: list[_Row] = []
         self._known: dict[str, _Row] = {}
-        self._left = WINDOW
+        self._bars: list[Sequence[float]] = []
+        self._due = WINDOW
 
     def observe(self, instruments: Sequence[str], close: Sequence[float]) -> dict[int, tuple[str, str]]:
         """Take in the closes of one bar, NaN where absent.
@@ -46,68 +48,77 @@ class TickFilter:
             By place: (`bad_tick` or `stale_feed`, why), or (`""`, why) where an instrument that was either is neither any more.
         """
         if instruments is not self._instruments:
-            self._rows = [self._known.setdefault(name, _Row(self.jump)) for name in instruments]
-            self._instruments = instruments
-        self._left -= 1
-        if self._left == 0:
-            self._new_block()
-        odd: dict[int, tuple[str, str]] | None = None
+            self._meet(instruments)
+        odd = NOTHING
         for row, price in zip(self._rows, close, strict=True):
-            ratio = price / row.last
-            if row.low < ratio < row.high:  # also False for NaN
-                row.last = price
-                row.ratios.append(ratio)
-            else:
-                said = self._look(row, price)
-                if said is not None:
-                    odd = odd or {}
-                    odd[self._rows.index(row)] = said
-        return NOTHING if odd is None else odd
+            if not row.low < price < row.high:  # also for NaN
+                odd = self._look(row, price, odd)
+        bars = self._bars
+        bars.append(close)
+        if len(bars) > self._due:
+            self._take_anew()
+        return odd
 
-    def _new_block(self) -> None:
-        self._left = WINDOW
+    def _meet(self, instruments: Sequence[str]) -> None:
+        """Other instruments than before: what is known of each stays, moves are collected anew."""
+        if self._bars:
+            for row in self._rows:
+                row.last = self._last(row)
+                row.is_pinned, row.low = True, math.inf
+        self._rows = [self._known.setdefault(name, _Row(self.jump)) for name in instruments]
+        for place, row in enumerate(self._rows):
+            row.place = place
+        self._instruments, self._bars, self._due = instruments, [], WINDOW
+
+    def _take_anew(self) -> None:
         for row in self._rows:
+            row.reach = self._bounds(row)
             if row.low < math.inf:
-                row.settle(self._bounds(row, 1.0))
+                row.center(self._last(row))
+        del self._bars[: -WINDOW - 1]
+        self._due = WINDOW + ANEW
 
-    def _look(self, row: _Row, price: float) -> tuple[str, str] | None:
-        """The long way: the first bar, a missing one, a full block, or a move in doubt."""
+    def _last(self, row: _Row) -> float:
+        """The last price that was believed."""
+        return row.last if row.is_pinned else self._bars[-1][row.place]
+
+    def _look(self, row: _Row, price: float, odd: dict[int, tuple[str, str]]) -> dict[int, tuple[str, str]]:
+        """The long way: the first bar, a missing one, a price that has drifted, or a move in doubt."""
+        said = self._said(row, price)
+        return odd if said is None else {**odd, row.place: said}
+
+    def _said(self, row: _Row, price: float) -> tuple[str, str] | None:
+        last = self._last(row)
         if not 0.0 < price < math.inf:
+            row.pin(last)
             row.missing += 1
-            row.low = math.inf  # the next bar takes the long way
             if row.missing == STALE_INTERVALS:
                 row.is_odd = True
                 return "stale_feed", f"no bar for {STALE_INTERVALS} intervals"
             return None
         span, row.missing = math.sqrt(1.0 + row.missing), 0
-        if row.last != row.last:
-            return self._believe(row, price, math.nan)
-        low, high = self._bounds(row, span)
-        move = price / row.last - 1.0
-        if low < move < high:
-            return self._believe(row, price, move / span)
-        if row.doubted == row.doubted and low < price / row.doubted - 1.0 < high:
-            return self._believe(row, price, price / row.doubted - 1.0)
-        row.doubted, row.is_odd, row.low = price, True, math.inf
+        move = price / last - 1.0
+        if last != last or row.reach[0] * span < move < row.reach[1] * span:
+            return row.believe(price)
+        row.reach = low, high = self._bounds(row)
+        low, high = max(-self.jump, low * span), min(self.jump, high * span)
+        doubted = price / row.doubted - 1.0
+        if low < move < high or low < doubted < high:
+            return row.believe(price)
+        row.pin(last)
+        row.doubted, row.is_odd = price, True
         return "bad_tick", f"a move of {move:+.2%} is beyond {low:+.2%} … {high:+.2%}: the price is not believed until the next bar agrees"
 
-    def _believe(self, row: _Row, price: float, move: float) -> tuple[str, str] | None:
-        row.last, row.doubted = price, math.nan
-        if move == move:
-            row.ratios.append(1.0 + move)
-        row.settle(self._bounds(row, 1.0))
-        was, row.is_odd = row.is_odd, False
-        return OK if was else None
-
-    def _bounds(self, row: _Row, span: float) -> tuple[float, float]:
-        """Smallest and largest move that is believed."""
-        ratios = (row.before + row.ratios)[-WINDOW:]
+    def _bounds(self, row: _Row) -> tuple[float, float]:
+        """Smallest and largest move that is believed from one bar to the next."""
+        prices = [bar[row.place] for bar in self._bars[-WINDOW - 1 :]]
+        ratios = [now / before for before, now in pairwise(prices) if before > 0.0 and now > 0.0]
         if len(ratios) < LEAST:
             return -self.jump, self.jump
         middle = _middle(ratios)
         away = [abs(ratio - middle) for ratio in ratios]
         scale = _middle(away) * NORMAL_MAD or sum(away) / len(away) * NORMAL_MEAN_DEVIATION
-        reach = self.score * scale * span if scale > 0.0 else self.jump
+        reach = self.score * scale if scale > 0.0 else self.jump
         return max(-self.jump, middle - 1.0 - reach), min(self.jump, middle - 1.0 + reach)
 
 
@@ -117,18 +128,28 @@ def _middle(values: list[float]) -> float:
 
 
 class _Row:
-    """One instrument."""
+    """One instrument. A price between `low` and `high` is nearer to the last one than any move that could be in doubt; while the row is
+    pinned, nothing is."""
 
-    __slots__ = ("before", "doubted", "high", "is_odd", "last", "low", "missing", "ratios")
+    __slots__ = ("doubted", "high", "is_odd", "is_pinned", "last", "low", "missing", "place", "reach")
 
     def __init__(self, jump: float) -> None:
+        self.place = self.missing = 0
         self.last = self.doubted = math.nan
-        self.low, self.high = 1.0 - jump, 1.0 + jump
-        self.ratios: list[float] = []
-        self.before: list[float] = []
-        self.missing = 0
-        self.is_odd = False
+        self.reach = -jump, jump
+        self.low, self.high = math.inf, math.inf
+        self.is_pinned, self.is_odd = True, False
 
-    def settle(self, bounds: tuple[float, float]) -> None:
-        self.low, self.high = 1.0 + bounds[0], 1.0 + bounds[1]
-        self.before, self.ratios = (self.before + self.ratios)[-WINDOW:], []
+    def pin(self, last: float) -> None:
+        """Stay at the last believed price: this bar has none."""
+        self.last, self.is_pinned, self.low = last, True, math.inf
+
+    def believe(self, price: float) -> tuple[str, str] | None:
+        self.doubted, self.is_pinned = math.nan, False
+        self.center(price)
+        was, self.is_odd = self.is_odd, False
+        return OK if was else None
+
+    def center(self, price: float) -> None:
+        """Two prices inside differ by less than the reach: each lies within 0.4 of it from the middle."""
+        self.low, self.high = price * (1.0 + 0.4 * self.reach[0]), price * (1.0 + 0.4 * self.reach[1])

@@ -134,7 +134,7 @@ def test_a_move_over_a_gap_may_be_larger():
     bound = TickFilter(10.0, 0.5)
     for price in CALM:
         bound.observe(X, [price])
-    low, high = bound._bounds(bound._rows[0], 1.0)
+    low, high = bound._bounds(bound._rows[0])
     jump = CALM[-1] * (1.0 + 1.5 * high)
     assert bound.observe(X, [math.nan]) == bound.observe(X, [math.nan]) == {}
     assert bound.observe(X, [jump]) == {}

@@ -213,6 +213,6 @@ def test_a_whole_book_of_fifty_is_reviewed_in_time():
         started = time.process_time()
         review = gate.review(at + turn * HOUR, decisions, events=range(50), states=states, portfolio=portfolio)
         spent.append(time.process_time() - started)
-        assert len(review.verdicts) == 50
-    print(f"a review of 50 assets: {min(spent) * 1e3:.1f} ms")
-    assert min(spent) < 0.05  # the target is 10 ms on a quiet machine; `bench risk` measures it
+        assert [type(verdict) for verdict in review.verdicts] == [Order] * 50
+    print(f"a review of 50 assets: {sorted(spent)[6] * 1e3:.1f} ms, {review.verdicts[0].binding_limit} binds")
+    assert sorted(spent)[6] < 0.05  # the target is 10 ms on a quiet machine; `bench risk` measures it

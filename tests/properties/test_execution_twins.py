@@ -17,14 +17,24 @@ from cryptoalpha.execution.config import CostConfig, ExecutionConfig
 from cryptoalpha.execution.portfolio import Portfolio
 from cryptoalpha.execution.simulated import SimulatedBroker
 from cryptoalpha.execution.vectorised import simulate_weights
-from cryptoalpha.risk.config import RiskConfig
+from cryptoalpha.risk.config import BreakerConfig, LadderConfig, OrderLimitsConfig, RiskConfig, TailConfig
 from cryptoalpha.risk.gate import RiskGate
 from cryptoalpha.store.panel import Panel
 
 TINY = Decimal("1e-12")
 NO_CAPS = RiskConfig(
-    max_position=1.0, max_gross=1.0, volatility_target=None, allow_short=True, max_drawdown=1.0, no_trade_band=0.01, max_state_age_minutes=0
-)
+    max_position=1.0,
+    max_gross=1.0,
+    volatility_target=None,
+    allow_short=True,
+    max_drawdown=1.0,
+    no_trade_band=0.01,
+    max_state_age_minutes=0,
+    tail=TailConfig(max_expected_shortfall=None),
+    ladder=LadderConfig(rungs=()),
+    orders=OrderLimitsConfig(max_entries_per_hour=None, collar=None, max_liquidation_days=None),
+    breakers=BreakerConfig(daily_loss_reduce=None, daily_loss_kill=None, bad_tick_score=1e9, bad_tick_jump=1e9),
+).model_copy(update={"max_gross": 1e9, "max_cluster": 1e9})  # a rotation would wait for what it sells
 
 
 def random_panel(g: np.random.Generator, rows: int, instruments: int, *, absent: float, thin: float) -> Panel:

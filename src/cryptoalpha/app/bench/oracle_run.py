@@ -28,7 +28,7 @@ from cryptoalpha.execution.broker import bar_steps
 from cryptoalpha.execution.config import CostConfig, ExecutionConfig, FillRule
 from cryptoalpha.execution.portfolio import Portfolio
 from cryptoalpha.execution.simulated import SimulatedBroker
-from cryptoalpha.risk.config import RiskConfig
+from cryptoalpha.risk.config import BreakerConfig, RiskConfig
 from cryptoalpha.risk.gate import RiskGate
 from cryptoalpha.store.journal import Journal
 from cryptoalpha.store.panel import Panel
@@ -94,7 +94,8 @@ def run_loop(panel: Panel, units: Floats, journal: Journal, *, fill: FillRule, f
     """Drive the whole market through the engine."""
     costs = CostConfig(taker_fee=fee, maker_fee=fee, half_spread=0.0, impact=0.0, max_participation=None, unknown_volume_slippage=0.0)
     limits = RiskConfig(
-        sizing="units", volatility_target=None, max_position=1.0, max_gross=1.0, max_cluster=1.0, max_drawdown=1.0, no_trade_band=0.0
+        sizing="units", volatility_target=None, max_position=1.0, max_gross=1.0, max_cluster=1.0, max_drawdown=1.0, no_trade_band=0.0,
+        breakers=BreakerConfig(bad_tick_score=1e9, bad_tick_jump=1e9),  # the market has moves that nobody would believe, and trades them
     )  # fmt: skip
     clock = VirtualClock()
     engine = Engine(

@@ -186,7 +186,7 @@ class _Days:
             return
         self._judged += 1
         self._exceeded += loss > said.value_at_risk
-        self._metrics.add("cryptoalpha_value_at_risk_days_total")
+        self._metrics.add("cryptoalpha_value_at_risk_forecasts_total")
         self._metrics.add("cryptoalpha_value_at_risk_exceedances_total", float(loss > said.value_at_risk))
         self._metrics.set("cryptoalpha_exceedance_p_ratio", too_many(self._exceeded, self._judged, said.level))
 

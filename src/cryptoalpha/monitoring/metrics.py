@@ -60,7 +60,12 @@ METRICS: Mapping[str, Metric] = _table(
     ),
     Metric("cryptoalpha_value_at_risk_ratio", "gauge", "Value at risk of the book over the next day, fraction of equity.", "ratio"),
     Metric("cryptoalpha_expected_shortfall_ratio", "gauge", "Expected shortfall of the book over the next day, fraction.", "ratio"),
-    Metric("cryptoalpha_value_at_risk_days_total", "counter", "Days whose loss was compared with the value at risk before.", "total"),
+    Metric(
+        "cryptoalpha_value_at_risk_forecasts_total",
+        "counter",
+        "Forecasts of value at risk that were compared with the day they were about.",
+        "total",
+    ),
     Metric("cryptoalpha_value_at_risk_exceedances_total", "counter", "Days that lost more than the value at risk before.", "total"),
     Metric("cryptoalpha_exceedance_p_ratio", "gauge", "Kupiec's p value of the exceedances where there are too many, else 1.", "ratio"),
     Metric("cryptoalpha_orders_total", "counter", "Orders sent.", "total", ("side",)),

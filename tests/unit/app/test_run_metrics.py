@@ -129,7 +129,7 @@ def test_a_day_is_judged_by_what_was_said_at_its_start():
         meter.take(at, [book(at, equity), *([standing(at, said[day])] if day < 4 else [])])
         meter.take(at + HOUR, [book(at + HOUR, 1.0), standing(at + HOUR, 1e-6)])
     value = meter.metrics.value
-    assert (value("cryptoalpha_value_at_risk_days_total"), value("cryptoalpha_value_at_risk_exceedances_total")) == (3.0, 1.0)
+    assert (value("cryptoalpha_value_at_risk_forecasts_total"), value("cryptoalpha_value_at_risk_exceedances_total")) == (3.0, 1.0)
     assert value("cryptoalpha_exceedance_p_ratio") == too_many(1, 3, 0.95)
     returns = [later / earlier - 1.0 for earlier, later in pairwise(equities)]
     assert value("cryptoalpha_rolling_sharpe_ratio") == pytest.approx(sharpe_ratio(returns, periods_per_year=365))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 
@@ -66,16 +67,30 @@ class BacktestResult:
     trials: int
     digest: str
     tape: SignalTape
-    tails: TailStudy
-    """Value at risk of each instrument and of the book, beside what came."""
-    years: tuple[PeriodRow, ...]
-    regimes: tuple[PeriodRow, ...]
-    by_instrument: tuple[InstrumentRow, ...]
     seconds: dict[str, float]
 
     @property
     def instruments(self) -> tuple[str, ...]:
         return self.panel.instruments
+
+    @cached_property
+    def tails(self) -> TailStudy:
+        """Value at risk of each instrument and of the book, beside what came."""
+        states, config = self.recorder.risk_states, self.settings.risk.tail
+        return study_tails(self.dataset, self.instruments, self.period, self.strategy.daily, states, config)
+
+    @cached_property
+    def years(self) -> tuple[PeriodRow, ...]:
+        return by_year(self.strategy.daily, self.settings.engine.seed)
+
+    @cached_property
+    def regimes(self) -> tuple[PeriodRow, ...]:
+        seed = self.settings.engine.seed
+        return by_regime(self.dataset, self.instruments, self.strategy.daily, self.recorder.regimes, seed)
+
+    @cached_property
+    def by_instrument(self) -> tuple[InstrumentRow, ...]:
+        return by_instrument(self.recorder, _years(self.panel))
 
 
 def run_identity(settings: Settings, dataset: Dataset, period: Period, instruments: Sequence[str]) -> dict[str, str]:
@@ -159,7 +174,6 @@ def run_backtest(
     strategy = own_series(settings, recorder, panel)
     baselines = run_baselines(settings, dataset, panel, weights)
     comparison = compare(strategy, baselines, trials, seed=settings.engine.seed)
-    tails = study_tails(dataset, panel.instruments, period, strategy.daily, recorder.risk_states, settings.risk.tail)
     return BacktestResult(
         run=run,
         dataset=dataset,
@@ -175,10 +189,6 @@ def run_backtest(
         trials=trials,
         digest=digest,
         tape=tape,
-        tails=tails,
-        years=by_year(strategy.daily, settings.engine.seed),
-        regimes=by_regime(dataset, panel.instruments, strategy.daily, recorder.regimes, settings.engine.seed),
-        by_instrument=by_instrument(recorder, _years(panel)),
         seconds={"signals": prepared - started, "loop": looped - prepared, "evaluation": perf_counter() - looped},
     )
 

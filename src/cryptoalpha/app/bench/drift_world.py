@@ -15,7 +15,7 @@ from cryptoalpha.core.seeds import stream
 from cryptoalpha.monitoring.daily import Floats
 from cryptoalpha.monitoring.drift.adwin import Adwin
 from cryptoalpha.monitoring.drift.baseline import Baseline, Standardised
-from cryptoalpha.monitoring.drift.calibrate import DetectorFactory, Run, calibrate_threshold, records
+from cryptoalpha.monitoring.drift.calibrate import DetectorFactory, Run, Scored, calibrate_threshold, records
 from cryptoalpha.monitoring.drift.cusum import Cusum
 from cryptoalpha.monitoring.drift.e_detector import EDetector
 from cryptoalpha.monitoring.drift.outcome_watch import lowest_rate
@@ -126,6 +126,7 @@ def _ratio(ends: list[tuple[int, bool]]) -> float:
 def mean_delay(name: str, shift: float, *, runs: int, length: int = 20_000) -> float:
     """Mean observations from a shift of the mean of standard normal values (or of the hit rate) to the alarm, runs with a false alarm
     before it left out."""
+    detector: Scored
     if name == "e_detector":
         detector, threshold = EDetector(expected=CLAIM, run_length=8_760.0), 8_760.0
     else:

@@ -16,7 +16,8 @@ from cryptoalpha.risk import caps
 from cryptoalpha.risk.clusters import clusters
 from cryptoalpha.risk.config import OrderLimitsConfig, RiskConfig, TailConfig
 from cryptoalpha.risk.gate import RiskGate
-from cryptoalpha.risk.shortfall import largest_growth, tail
+from cryptoalpha.risk.shortfall import largest_growth
+from cryptoalpha.risk.tail.losses import tail_of_losses
 
 NAMES = tuple("ABCD")
 EQUITY, NOW = 100_000.0, 200 * DAY + DAY // 2
@@ -164,7 +165,7 @@ def test_the_largest_growth_is_that_of_a_slow_bisection(seed, count, level, limi
     found = largest_growth(standing, growth, level, limit)
 
     def fits(f):
-        return tail(standing + f * growth, level)[1] <= limit
+        return tail_of_losses(standing + f * growth, level)[1] <= limit
 
     if fits(1.0):
         assert found == 1.0
@@ -176,10 +177,3 @@ def test_the_largest_growth_is_that_of_a_slow_bisection(seed, count, level, limi
             middle = (low + high) / 2
             low, high = (middle, high) if fits(middle) else (low, middle)
         assert found == pytest.approx(low, abs=1e-9)
-
-
-def test_tail_by_hand():
-    # ten losses 1 … 10 at 75 %: the 8th smallest is at risk; the worst 2.5 are 10, 9 and half of 8
-    at_risk, shortfall = tail(np.arange(1.0, 11.0), 0.75)
-    assert (at_risk, shortfall) == (8.0, pytest.approx((10 + 9 + 4) / 2.5))
-    assert all(math.isnan(x) for x in tail(np.empty(0), 0.9))

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 from cryptoalpha.core.time import HOUR
-from cryptoalpha.core.values import Side
 from cryptoalpha.risk.book import Book
 from cryptoalpha.risk.config import RiskConfig
 
@@ -46,15 +44,3 @@ class EntryRate:
 def outside_collar(price: float, last: float, collar: float | None) -> bool:
     """Whether `price` is further from the last known one than the collar allows. An unknown last price forbids nothing."""
     return collar is not None and last == last and not abs(price / last - 1.0) <= collar
-
-
-def collared_limit(side: Side, wanted: Decimal, last: Decimal, collar: float, tick: Decimal) -> Decimal:
-    """The limit price of an order, moved inside the collar around the last known price and onto the tick.
-
-    A buy is rounded down and a sell up, so that rounding never pays more; at the edge of the collar rounding goes inwards.
-    """
-    width = Decimal(repr(collar))
-    lowest = (last * (1 - width) / tick).to_integral_value(ROUND_CEILING) * tick
-    highest = (last * (1 + width) / tick).to_integral_value(ROUND_FLOOR) * tick
-    on_tick = (wanted / tick).to_integral_value(ROUND_FLOOR if side == "buy" else ROUND_CEILING) * tick
-    return min(max(on_tick, lowest), highest)

@@ -22,7 +22,7 @@ from cryptoalpha.risk.config import RiskConfig
 from cryptoalpha.risk.equity_guard import EquityGuard
 from cryptoalpha.risk.order_limits import EntryRate
 from cryptoalpha.risk.orders import Verdict
-from cryptoalpha.risk.shortfall import tail
+from cryptoalpha.risk.tail.losses import tail_of_losses
 
 Limits = list[tuple[str, float, float]]
 
@@ -111,7 +111,7 @@ class Observer:
             limits.append(("volatility_target", math.sqrt(variance(standing, config.assumed_correlation)[0]), config.volatility_target))
         limits.append(("cluster_cap", self._largest_cluster(book, stakes), config.max_cluster))
         if config.tail.max_expected_shortfall is not None:
-            used = tail(book.losses([(s.name, s.long, s.short) for s in stakes]), config.tail.level)[1] if stakes else 0.0
+            used = tail_of_losses(book.losses([(s.name, s.long, s.short) for s in stakes]), config.tail.level)[1] if stakes else 0.0
             limits.append(("expected_shortfall", used, config.tail.max_expected_shortfall))
         if config.max_concentration is not None:
             limits.append(("concentration", sum(s.size * s.size for s in stakes), config.max_concentration))
@@ -167,4 +167,4 @@ class Observer:
                 total += max(s.size, abs(s.held)) * BLIND_LOSS
             else:
                 total -= s.held * moves
-        return tail(total, self._config.tail.level)
+        return tail_of_losses(total, self._config.tail.level)

@@ -1,28 +1,18 @@
-"""Expected shortfall of a linear book over equally likely scenarios, and how far a book may grow before it is too large.
+"""How far a linear book may grow before its expected shortfall over equally likely scenarios is too large.
 
-`ES_α(L) = VaR + mean(max(L − VaR, 0)) / (1 − α)` with VaR the ⌈αn⌉-th smallest loss (Rockafellar & Uryasev, 2000): the mean of the worst
-`(1 − α) n` scenarios, the one on the edge counting in part. As a maximum over weights of scenarios it is convex in the book.
+The shortfall is that of `tail.losses.tail_of_losses`: the mean of the worst `(1 − α) n` scenarios, the one on the edge counting in part
+(Rockafellar & Uryasev, 2000). As a maximum over weights of scenarios it is convex in the book.
 """
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from cryptoalpha.risk.market_memory import Floats
+from cryptoalpha.risk.tail.losses import order_statistic
 
 ROUNDING = 1e-12
 """Relative slack that is given up so that rounding cannot exceed the limit."""
-
-
-def tail(losses: Floats, level: float) -> tuple[float, float]:
-    """Value at risk and expected shortfall at `level` of losses `[S]`, losses positive; NaN, NaN without any."""
-    if len(losses) == 0:
-        return math.nan, math.nan
-    ordered = np.sort(losses)
-    at_risk = float(ordered[_edge(len(losses), level)])
-    return at_risk, at_risk + float(np.mean(np.maximum(losses - at_risk, 0.0))) / (1.0 - level)
 
 
 def largest_growth(standing: Floats, growth: Floats, level: float, limit: float) -> float:
@@ -53,15 +43,10 @@ def _value_and_slope(standing: Floats, growth: Floats, f: float, level: float) -
     """Shortfall at f and its slope there: the growth's mean over the same worst scenarios."""
     losses = standing + f * growth
     order = np.argsort(losses, kind="stable")
-    edge, count = _edge(len(losses), level), len(losses)
+    edge, count = order_statistic(len(losses), level), len(losses)
     worst = order[edge + 1 :]
     whole = 1.0 / (count * (1.0 - level))
     part = 1.0 - whole * len(worst)
     value = part * losses[order[edge]] + whole * np.sum(losses[worst])
     slope = part * growth[order[edge]] + whole * np.sum(growth[worst])
     return float(value), float(slope)
-
-
-def _edge(count: int, level: float) -> int:
-    """Place of the value at risk among sorted losses."""
-    return min(max(math.ceil(level * count - 1e-9) - 1, 0), count - 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from cryptoalpha.core.time import DAY, HOUR, MINUTE, SECOND
 from cryptoalpha.risk.breakers import Breakers, CircuitBreaker
 from cryptoalpha.risk.config import BreakerConfig
-from cryptoalpha.risk.order_limits import EntryRate, collared_limit, outside_collar
+from cryptoalpha.risk.order_limits import EntryRate, outside_collar
 from cryptoalpha.risk.slippage import SlippageMonitor, threshold
 from cryptoalpha.risk.tick_filter import TickFilter
 
@@ -214,17 +213,3 @@ def test_a_price_far_from_the_last_one_is_outside():
     assert not outside_collar(109.0, 100.0, 0.1)
     assert not outside_collar(111.0, math.nan, 0.1)
     assert not outside_collar(111.0, 100.0, None)
-
-
-@pytest.mark.parametrize(
-    ("side", "wanted", "expected"),
-    [
-        ("buy", "100.037", "100.03"),
-        ("sell", "100.031", "100.04"),
-        ("buy", "120", "110.00"),
-        ("sell", "50", "90.00"),
-        ("buy", "80", "90.00"),
-    ],
-)
-def test_a_limit_is_moved_inside_the_collar_and_onto_the_tick(side, wanted, expected):
-    assert collared_limit(side, Decimal(wanted), Decimal(100), 0.1, Decimal("0.01")) == Decimal(expected)

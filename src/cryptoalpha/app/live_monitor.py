@@ -17,12 +17,14 @@ import numpy as np
 from cryptoalpha.app.engine import Step, StepOutcome
 from cryptoalpha.app.run_metrics import RunMeter
 from cryptoalpha.app.settings import Settings
+from cryptoalpha.app.tail_meter import TailMeter
 from cryptoalpha.core.clock import Clock
 from cryptoalpha.core.time import iso
 from cryptoalpha.monitoring.alerts import AlertBoard, alert_rules
 from cryptoalpha.monitoring.metrics import Metrics
 from cryptoalpha.monitoring.metrics_exposition import MetricsEndpoint
 from cryptoalpha.monitoring.process import memory_allowed, memory_used
+from cryptoalpha.risk.market_memory import MarketMemory
 
 _REMEMBERED_STEPS = 1000
 _MEASURE_SECONDS = 1.0
@@ -43,6 +45,7 @@ class LiveMonitor:
         self._config, self._say = settings.monitoring, say
         self._board = AlertBoard(alert_rules(self._config.alerts) if self._config.alerts.enabled else ())
         self._meter: RunMeter | None = None
+        self._tails: TailMeter | None = None
         self._wall: Clock | None = None
         self._begun = perf_counter()
         self._stepped: float | None = None
@@ -61,16 +64,26 @@ class LiveMonitor:
         if self.endpoint is not None:
             self.endpoint.close()
 
-    def follow(self, instruments: Sequence[str], interval: int, *, step_seconds: float | None, wall: Clock | None = None) -> None:
+    def follow(
+        self,
+        instruments: Sequence[str],
+        interval: int,
+        *,
+        step_seconds: float | None,
+        wall: Clock | None = None,
+        market: MarketMemory | None = None,
+    ) -> None:
         """Say which run this is, before its first step.
 
         Args:
             interval: length of a bar, ns.
             step_seconds: time meant between two steps; None where they come as fast as they can.
             wall: the clock alerts are judged by; None takes the run's own.
+            market: what the gate remembers; with it, value at risk of each instrument is judged day by day.
         """
         self._wall = wall
         self._meter = RunMeter(self._config, instruments, interval)
+        self._tails = None if market is None else TailMeter(market, self._meter.metrics)
         if step_seconds is not None:
             self._meter.metrics.set("cryptoalpha_step_interval_seconds", step_seconds)
 
@@ -86,6 +99,8 @@ class LiveMonitor:
         seconds = perf_counter() - self._begun
         meter.take(step.bar.at, outcome.values)
         meter.mark(outcome.portfolio)
+        if self._tails is not None:
+            self._tails.look()
         if not recovering:
             self._steps.append(seconds)
             self._stepped = monotonic()

@@ -28,6 +28,7 @@ from cryptoalpha.core.values import (
 from cryptoalpha.monitoring.config import MonitoringConfig
 from cryptoalpha.monitoring.metrics import Metrics
 from cryptoalpha.monitoring.ratios import sharpe_ratio
+from cryptoalpha.monitoring.streaming import StreamingMetrics
 from cryptoalpha.risk.kill_switch import NAME as KILL_SWITCH
 from cryptoalpha.risk.tail.backtests import kupiec_pof
 from cryptoalpha.store.journal_reader import JournalReader
@@ -161,6 +162,7 @@ class _Days:
     def __init__(self, metrics: Metrics, window_days: int) -> None:
         self._metrics = metrics
         self._returns: deque[float] = deque(maxlen=window_days)
+        self._since_start = StreamingMetrics()
         self._day, self._equity = -1, nan
         self._expected: RiskState | None = None
         self._judged = self._exceeded = 0
@@ -177,8 +179,16 @@ class _Days:
             gain = equity / self._equity - 1.0
             self._returns.append(gain)
             self._metrics.set("cryptoalpha_rolling_sharpe_ratio", sharpe_ratio(list(self._returns), periods_per_year=DAYS_PER_YEAR))
+            self._measure(gain)
             self._judge(-gain)
         self._day, self._equity, self._expected = at // DAY, equity, None
+
+    def _measure(self, gain: float) -> None:
+        whole, metrics = self._since_start, self._metrics
+        whole.update(gain)
+        metrics.set("cryptoalpha_run_sharpe_ratio", whole.sharpe_ratio(periods_per_year=DAYS_PER_YEAR))
+        metrics.set("cryptoalpha_run_drawdown_ratio", whole.max_drawdown())
+        metrics.set("cryptoalpha_run_underwater_seconds", whole.longest_underwater() * DAY / SECOND)
 
     def _judge(self, loss: float) -> None:
         said = self._expected
@@ -197,7 +207,8 @@ def too_many(exceeded: int, days: int, level: float) -> float:
 
 
 def metrics_of_journal(journal: JournalReader, config: MonitoringConfig) -> Metrics:
-    """The figures of a run as its journal tells them; those of a process (time per step, memory) are not among them."""
+    """The figures of a run as its journal tells them; those of a process (time per step, memory) and of
+    the market's own days (`tail_meter`) are not among them."""
     header = journal.header
     intervals = [parse_interval(text) for text in header.get("interval", "").split(",") if text]
     names = [name for name in header.get("instruments", "").split(",") if name]

@@ -157,7 +157,7 @@ def replay(
         learn_before(settings, dataset, period, names, engine)
         if monitor is not None:
             interval = tape.panel.interval
-            monitor.follow(names, interval, step_seconds=interval / SECOND / speed if speed > 0.0 else None)
+            monitor.follow(names, interval, step_seconds=interval / SECOND / speed if speed > 0.0 else None, market=engine.gate.memory)
         session = _Session(journal, speed, stop, say, monitor)
         recovered = _tell_recovery(journal, say)
         steps = engine.run(session.paced(tape_steps(tape, dataset, clock)), session.watch)
@@ -198,7 +198,7 @@ def live(
         engine = _engine(settings, dataset, names, clock, journal, run)
         learn_before(settings, dataset, Period(begun, begun + interval), names, engine)
         if monitor is not None:
-            monitor.follow(names, interval, step_seconds=interval / SECOND, wall=SystemClock())
+            monitor.follow(names, interval, step_seconds=interval / SECOND, wall=SystemClock(), market=engine.gate.memory)
         session = _Session(journal, 0.0, stop, say, monitor)
         recovered = _tell_recovery(journal, say)
         steps = _live_steps(settings, history, dataset, bars, names, venue, period, clock, stop)

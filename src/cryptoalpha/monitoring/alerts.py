@@ -229,6 +229,11 @@ def _of_models(config: AlertsConfig) -> tuple[AlertRule, ...]:
             "do not trust the tail figures; lower `risk.tail.max_expected_shortfall` or try another `risk.tail.method`",
         ),
         AlertRule(
+            "instrument_risk_exceeded", "warning", Condition("cryptoalpha_instrument_exceedance_p_ratio", "<", config.exceedance_p),
+            "an instrument falls beyond its value at risk more often than a right model allows",
+            "the gate takes it for safer than it is: lower `risk.max_position` or try another `risk.tail.method`",
+        ),
+        AlertRule(
             "drift", "warning", Condition("cryptoalpha_alarm_age_seconds", "<", config.alarm_days * 86_400.0),
             "what the models see or say is not as it was",
             "`cryptoalpha status` names the alarm; train anew and compare",

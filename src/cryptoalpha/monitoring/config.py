@@ -39,8 +39,8 @@ class AlertsConfig(Section):
     """Share of the cap on expected shortfall used (0–1) from which it is told."""
 
     exceedance_p: Probability = 0.01
-    """Probability, under a right model, of so many losses beyond value at risk (0–1, Kupiec's test) below which it is told. 0.01: the
-    test is looked at every day, so 0.05 would speak without cause more often than not."""
+    """Probability, under a right model, of so many losses beyond value at risk (0–1, Kupiec's test) below which it is told, of the
+    book and of each instrument. 0.01: the test is looked at every day, so 0.05 would speak without cause more often than not."""
 
     alarm_days: Positive = 7.0
     """Days for which a drift alarm stands (> 0)."""

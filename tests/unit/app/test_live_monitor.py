@@ -23,6 +23,7 @@ from cryptoalpha.core.values import ObservationRef, PortfolioState
 from cryptoalpha.data.simulated import simulate
 from cryptoalpha.execution.broker import BarStep
 from cryptoalpha.monitoring.metrics import METRICS
+from cryptoalpha.risk.config import TailConfig
 from cryptoalpha.risk.gate import Review
 from cryptoalpha.store.journal_reader import JournalReader
 from cryptoalpha.store.tables import Dataset
@@ -32,6 +33,8 @@ PROCESS = {
     "cryptoalpha_step_seconds", "cryptoalpha_step_p99_seconds", "cryptoalpha_idle_seconds", "cryptoalpha_memory_bytes",
     "cryptoalpha_memory_ratio", "cryptoalpha_alerts", "cryptoalpha_alerts_fired_total", "cryptoalpha_step_interval_seconds",
 }  # fmt: skip
+MARKET = {name for name in METRICS if name.startswith("cryptoalpha_instrument_")}
+"""Of the market's own days, which no journal holds."""
 MARKED = {"cryptoalpha_equity_quote", "cryptoalpha_cash_quote", "cryptoalpha_drawdown_ratio"}
 """Known at every step; the journal holds the book only when it changed."""
 
@@ -68,7 +71,7 @@ def test_the_figures_of_the_loop_are_those_of_its_journal(market, tmp_path):
         live = monitor.now()
     with JournalReader(tmp_path / "a.sqlite") as journal:
         later = metrics_of_journal(journal, settings().monitoring)
-    for name in METRICS.keys() - PROCESS - MARKED:
+    for name in METRICS.keys() - PROCESS - MARKED - MARKET:
         assert list(live.labelled(name)) == list(later.labelled(name)), name
     assert live.value("cryptoalpha_fills_total", "buy")
     assert live.value("cryptoalpha_limit_allowed", "gross_cap") == settings().risk.max_gross
@@ -77,6 +80,18 @@ def test_the_figures_of_the_loop_are_those_of_its_journal(market, tmp_path):
     histogram = live.histogram("cryptoalpha_step_seconds")
     assert histogram is not None
     assert sum(histogram.counts) == STEPS == live.value("cryptoalpha_journal_rows_total")
+
+
+def test_a_trade_judges_the_value_at_risk_of_each_instrument_also_after_a_restart(market, tmp_path):
+    chosen = settings().model_copy(update={"risk": settings().risk.model_copy(update={"tail": TailConfig(least_days=30)})})
+    found = []
+    for _ in range(2):  # the second takes the same steps again
+        with LiveMonitor(chosen, lambda text: None) as monitor:
+            traded(chosen, market, tmp_path / "a.sqlite", monitor)
+            found.append({name: list(monitor.now().labelled(name)) for name in sorted(MARKET)})
+    assert found[0] == found[1]
+    assert {count for _, count in found[0]["cryptoalpha_instrument_forecasts_total"]} == {8.0}  # midnights in 200 hours
+    assert len(found[0]["cryptoalpha_instrument_exceedance_p_ratio"]) == 2
 
 
 def test_scrapes_all_along_change_nothing_and_the_port_is_free_afterwards(market, tmp_path):

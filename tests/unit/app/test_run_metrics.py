@@ -135,6 +135,19 @@ def test_a_day_is_judged_by_what_was_said_at_its_start():
     assert value("cryptoalpha_rolling_sharpe_ratio") == pytest.approx(sharpe_ratio(returns, periods_per_year=365))
 
 
+def test_the_whole_run_is_measured_also_beyond_the_rolling_window():
+    config = MonitoringConfig.model_validate({"metrics": {"window_days": 2}})
+    meter, equities = RunMeter(config, [BTC], HOUR), [100.0, 110.0, 88.0, 99.0, 111.0, 100.0]
+    for day, equity in enumerate(equities):
+        meter.take(START + day * DAY, [book(START + day * DAY, equity)])
+    returns = [later / earlier - 1.0 for earlier, later in pairwise(equities)]
+    value = meter.metrics.value
+    assert value("cryptoalpha_run_sharpe_ratio") == pytest.approx(sharpe_ratio(returns, periods_per_year=365))
+    assert value("cryptoalpha_rolling_sharpe_ratio") == pytest.approx(sharpe_ratio(returns[-2:], periods_per_year=365))
+    assert value("cryptoalpha_run_drawdown_ratio") == pytest.approx(1 - 88 / 110)
+    assert value("cryptoalpha_run_underwater_seconds") == 2 * 86_400.0  # the days of 88 and 99; then one more below 111
+
+
 def test_kupiec_speaks_only_of_too_many():
     assert too_many(7, 255, 0.99) == pytest.approx(0.021126, abs=1e-6)
     assert too_many(0, 250, 0.99) == 1.0  # Kupiec himself: .025 for too few

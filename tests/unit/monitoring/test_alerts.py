@@ -92,6 +92,7 @@ def test_the_houses_rules_fire_where_they_should_and_not_beside_it():
     assert fired("run_stands_still", idle_seconds=10_801.0, step_interval_seconds=3600.0) == [()]
     assert fired("run_stands_still", idle_seconds=1e9) == []  # a replay without pace has no interval
     assert fired("value_at_risk_exceeded", exceedance_p_ratio=0.009) == [()]
+    assert fired("instrument_risk_exceeded", instrument_exceedance_p_ratio={("BTC",): 0.009, ("ETH",): 1.0}) == [("BTC",)]
     assert fired("drift", alarm_age_seconds={("retrain",): 6 * DAY / SECOND, ("champion",): 8 * DAY / SECOND}) == [("retrain",)]
     assert fired("memory_nearly_used", memory_ratio=0.8) == [()]
     assert fired("slow_steps", step_p99_seconds=1.0) == []

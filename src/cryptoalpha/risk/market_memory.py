@@ -1,7 +1,8 @@
 """What the gate remembers of the market: daily returns, their volatility, how instruments move together, and what is traded in a day.
 
-Fed with every closed bar, it works at day boundaries only: the close of a day is the last price known at or before 00:00 UTC. Everything is
-computed from bars already observed, in order, so one pass over the same bars always gives the same numbers, and bars to come change none.
+Fed with every closed bar, it keeps them and works them off together, at the latest when their day is over: the close of a day is the last
+price known at or before 00:00 UTC. Everything is computed from bars already observed, in order, so one pass over the same bars always gives
+the same numbers, whenever somebody asks, and bars to come change none.
 
 * Volatility: `v' = λ v + (1 − λ) r²` from the mean of the first 20 squares (RiskMetrics, 1996).
 * Scenarios: each past day divided by the volatility that was expected of it, times the present one (filtered historical simulation:
@@ -13,12 +14,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.core.seeds import stream
 from cryptoalpha.core.time import DAY, DAYS_PER_YEAR
 from cryptoalpha.risk.config import TailConfig
@@ -34,6 +37,9 @@ VALUE_DAYS = 30
 NORMAL_POINTS = 2_000
 """Scenarios of method `normal`."""
 
+KEPT_BARS = 512
+"""Bars kept before they are worked off together."""
+
 NAN = math.nan
 
 
@@ -48,12 +54,17 @@ class MarketMemory:
         self.config = config
         self._place: dict[str, int] = {}
         self._instruments: Sequence[str] = ()
-        self._places: list[int] = []
+        self._places = np.empty(0, np.int64)
+        self._interval = 0
+        # bars not worked off yet, and the moment until which another of the same kind may join them
+        self._closes: list[Sequence[float]] = []
+        self._volumes: list[Sequence[float]] = []
+        self._room_until = 0
         # the day that is running: last prices stay, the rest begins anew at midnight
         self._at, self._day, self._ended = 0, 0, 0
-        self._last: list[float] = []
-        self._value: list[float] = []
-        self._fresh: list[bool] = []
+        self._last = np.empty(0)
+        self._value = np.empty(0)
+        self._fresh = np.empty(0, np.bool_)
         # the days that are over
         self._returns = _Days(config.history_days)
         self._scores = _Days(config.history_days)  # returns / the volatility expected of their day
@@ -74,28 +85,26 @@ class MarketMemory:
             at: when the bar was known, UTC ns, not before the last one.
             interval: its length, ns.
             instruments: names, of which new ones may come at any time.
-            close: last prices, one per instrument.
+            close: last prices, one per instrument. Kept for a while, as `volume` is: not to be changed any more.
             volume: traded in the bar, base units.
         """
-        if at > self._day * DAY:
-            self._end_day()
-            self._day = max(self._day, -(-at // DAY))
+        if at > self._room_until or instruments is not self._instruments or interval != self._interval:
+            self._begin(at, interval, instruments)
         self._at = at
-        if instruments is not self._instruments:
-            self._places = [self._place_of(name) for name in instruments]
-            self._instruments = instruments
-        days = interval // DAY or 1  # what a bar of several days traded is spread over them
-        last, value, fresh = self._last, self._value, self._fresh
-        for place, price, units in zip(self._places, close, volume, strict=True):
-            if 0.0 < price < math.inf:
-                last[place] = price
-                value[place] += price * units / days
-                fresh[place] = True
+        self._closes.append(close)
+        self._volumes.append(volume)
 
     def last_price(self, name: str) -> float:
         """The last close known; NaN before the first."""
         place = self._place.get(name)
-        return NAN if place is None else self._last[place]
+        if place is None:
+            return NAN
+        if self._closes and name in self._instruments:
+            column = self._instruments.index(name)
+            for close in reversed(self._closes):
+                if 0.0 < close[column] < math.inf:
+                    return close[column]
+        return float(self._last[place])
 
     def daily_volatility(self, name: str) -> float:
         """Standard deviation expected of the next day's return; NaN before `START_DAYS` returns are known."""
@@ -173,9 +182,9 @@ class MarketMemory:
         place = self._place.get(name)
         if place is None:
             place = self._place[name] = len(self._place)
-            self._last.append(NAN)
-            self._value.append(0.0)
-            self._fresh.append(False)
+            self._last = np.append(self._last, NAN)
+            self._value = np.append(self._value, 0.0)
+            self._fresh = np.append(self._fresh, False)
             self._first.append([])
             self._close = np.append(self._close, NAN)
             self._close_day = np.append(self._close_day, 0)
@@ -184,6 +193,42 @@ class MarketMemory:
                 days.widen()
         return place
 
+    def _begin(self, at: int, interval: int, instruments: Sequence[str]) -> None:
+        """Before a bar of another day, of other instruments or length, or of enough others: make room."""
+        if at > self._day * DAY:
+            self._end_day()
+            self._day = max(self._day, -(-at // DAY))
+        self._work_off()
+        if instruments is not self._instruments:
+            self._places = np.array([self._place_of(name) for name in instruments], np.int64)
+            self._instruments = instruments
+        self._interval = interval
+        self._room_until = min(self._day * DAY, at + KEPT_BARS * interval)
+
+    def _work_off(self) -> None:
+        """Take the bars that were kept into the day that is running, in their order."""
+        if not self._closes:
+            return
+        price, units = self._kept(self._closes), self._kept(self._volumes)
+        self._closes, self._volumes = [], []
+        days = self._interval // DAY or 1  # what a bar of several days traded is spread over them
+        with np.errstate(invalid="ignore", over="ignore"):
+            traded = price * units / days
+        seen = (price > 0.0) & (price < math.inf)
+        places, heard = self._places, seen.any(axis=0)
+        # running sums: added up one after the other, so that it does not matter how many bars are worked off together
+        self._value[places] = np.cumsum(np.vstack([self._value[places], np.where(seen, traded, 0.0)]), axis=0)[-1]
+        latest = len(seen) - 1 - seen[::-1].argmax(axis=0)
+        self._last[places] = np.where(heard, price[latest, np.arange(len(places))], self._last[places])
+        self._fresh[places] |= heard
+
+    def _kept(self, rows: Sequence[Sequence[float]]) -> Floats:
+        """`[T, A]`. Several times faster than `np.array`."""
+        if any(len(row) != len(self._places) for row in rows):
+            raise ConfigError(f"bars of {len(self._places)} instruments hold {sorted({len(row) for row in rows})} prices or volumes")
+        flat = np.fromiter(chain.from_iterable(rows), np.float64, len(rows) * len(self._places))
+        return flat.reshape(len(rows), len(self._places))
+
     def _settle(self) -> None:
         """End the running day if its midnight has come."""
         if self._at >= self._day * DAY:
@@ -191,9 +236,10 @@ class MarketMemory:
 
     def _end_day(self) -> None:
         """Take the running day into the past. Nothing happens for a day without a bar."""
-        if not any(self._fresh):
+        self._work_off()
+        if not self._fresh.any():
             return
-        fresh, price = np.array(self._fresh), np.array(self._last)
+        fresh, price = self._fresh, self._last
         known = fresh & ~np.isnan(self._close)
         span = np.maximum(self._day - self._close_day, 1)
         change = np.where(known, (price / self._close - 1.0) / np.sqrt(span), NAN)
@@ -207,7 +253,7 @@ class MarketMemory:
         for place in np.flatnonzero(known & ~started):
             self._start(int(place), float(change[place]))
         self._close, self._close_day = np.where(fresh, price, self._close), np.where(fresh, self._day, self._close_day)
-        self._value, self._fresh = [0.0] * len(self._value), [False] * len(self._fresh)
+        self._value, self._fresh = np.zeros(len(self._value)), np.zeros(len(self._fresh), np.bool_)
         self._shapes.clear()
         self._correlations.clear()
         self._daily_values.clear()

@@ -44,13 +44,14 @@ from cryptoalpha.decisions.fusion import Fusion
 from cryptoalpha.decisions.rule_agent import Agent
 from cryptoalpha.execution.broker import BarStep, Broker
 from cryptoalpha.execution.portfolio import Portfolio
-from cryptoalpha.risk.gate import Review, RiskGate
+from cryptoalpha.risk.gate import QUIET, Review, RiskGate
 from cryptoalpha.risk.kill_switch import NAME as KILL_SWITCH
 from cryptoalpha.risk.kill_switch import may_enter
 from cryptoalpha.store.controls import Control
 from cryptoalpha.store.journal import Journal
 
 ZERO = Decimal(0)
+NOTHING: tuple[RiskEvent, ...] = ()
 
 
 class Step(msgspec.Struct, gc=False):
@@ -119,7 +120,7 @@ class Engine:
         self.broker, self.portfolio, self.journal = broker, portfolio, journal
         self.auto_trading, self.watchdog = auto_trading, watchdog
         self.steps = 0
-        self._day = -1
+        self._midnight = 0
         self._kill_switch = gate.kill_switch
         self._is_asked = journal.takes_controls
 
@@ -138,26 +139,26 @@ class Engine:
         now = self.clock.now()
         states = _known_by(now, step)
         row = self.journal.next_row
-        told = self._obey(now, self.journal.controls()) if self._is_asked else []
+        told = self._obey(now, self.journal.controls()) if self._is_asked else NOTHING
         cancelled = [] if self._kill_switch.tripped_at is None else self._cancel_entries(now)
-        happened: Sequence[Fill | FundingPayment | Refusal] = self.broker.on_bar(step.bar)
+        bar = step.bar
+        happened: Sequence[Fill | FundingPayment | Refusal] = self.broker.on_bar(bar)
         for event in happened:
             if not isinstance(event, Refusal):
                 self.portfolio.apply(event)
         if cancelled:
             happened = [*cancelled, *happened]
-        portfolio = self.portfolio.mark(now, step.bar.close)
+        portfolio = self.portfolio.mark(now, bar.close)
         values: list[Travelling] = [*step.references, *happened]
-        if happened or now // DAY != self._day:  # between changes it can be recomputed from the bars
+        if happened or now >= self._midnight:  # between changes it can be recomputed from the bars
             values.append(portfolio)
-            self._day = now // DAY
-        bar = step.bar
+            self._midnight = (now // DAY + 1) * DAY
         self.gate.observe(bar.at, bar.interval, bar.instruments, bar.close, bar.volume)
         fused, decisions, events = self._think(now, row << ROW_SHIFT, step, portfolio, values)
         alarms = () if self.watchdog is None else self.watchdog.look(step, portfolio, fused, happened)
         if self._is_asked:
             with self.journal.turn() as late:
-                told += self._obey(now, late)
+                told = [*told, *self._obey(now, late)]
                 review = self._review(now, decisions, events, states, portfolio)
                 self._record(now, told, review, values, alarms)
         else:
@@ -190,21 +191,24 @@ class Engine:
                 cancelled.append(Refusal(happened_at=now, known_at=now, instrument=name, rule=KILL_SWITCH, message=why))
         return cancelled
 
-    def _record(self, now: int, told: list[RiskEvent], review: Review, values: list[Travelling], alarms: Sequence[Alarm]) -> None:
+    def _record(self, now: int, told: Sequence[RiskEvent], review: Review, values: list[Travelling], alarms: Sequence[Alarm]) -> None:
         """Complete the row and write it: what people and risk changed, where the book stands, what is alarming, the verdicts last."""
-        values += review.sizings
-        if told or review.events:
+        if review is QUIET:
+            values += told
+            values += alarms
+        else:
+            values += review.sizings
             values += told
             values += review.events
             for event in review.events:
                 if event.rule == KILL_SWITCH and event.state == "tripping":
                     self.journal.record_trip(now, event.message, flatten=self._kill_switch.flatten)
+            if review.state is not None:
+                values.append(review.state)
+            values += alarms
+            values += review.verdicts
         if self._is_asked and self._kill_switch.state == "tripped":
             self.journal.record_settled()
-        if review.state is not None:
-            values.append(review.state)
-        values += alarms
-        values += review.verdicts
         self.journal.append(now, values)
 
     def _send(self, reviewed: Sequence[Order | Refusal], first: int) -> None:
@@ -250,8 +254,7 @@ class Engine:
     ) -> Review:
         """Decisions → orders and refusals."""
         if self.auto_trading:
-            pending = self.broker.pending()
-            return self.gate.review(now, decisions, events=events, states=states, portfolio=portfolio, pending=pending)
+            return self.gate.review(now, decisions, events, states, portfolio, self.broker.pending())
         settled = self._kill_switch.settle(now, pending=False, flat=not portfolio.positions)
         return Review([], events=[] if settled is None else [settled])
 

@@ -53,6 +53,10 @@ class Review(msgspec.Struct, gc=False):
     state: RiskState | None = None
 
 
+QUIET = Review([])
+"""What a review came to in which nothing happened. It is shared: nobody may change a review."""
+
+
 class RiskGate:
     """See the module header.
 
@@ -111,7 +115,6 @@ class RiskGate:
         self,
         at: int,
         decisions: Sequence[Decision],
-        *,
         events: Sequence[int],
         states: Mapping[str, MarketState],
         portfolio: PortfolioState,
@@ -144,7 +147,7 @@ class RiskGate:
                 or (self._knows_every_cap and not self._observer.binding and self._standstill.holds(at, decisions, states, portfolio))
             )
         ):
-            return Review([])
+            return QUIET
         changed = self._watch(at, portfolio)
         news = self._observer.is_new(at, portfolio)
         told = [*changed, *self.breakers.tick(at)]

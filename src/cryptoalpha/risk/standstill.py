@@ -42,10 +42,12 @@ class Standstill:
     """
 
     def __init__(self, config: RiskConfig, rules: Container[str], max_age: int, memory: MarketMemory) -> None:
-        self._config, self._rules, self._max_age, self._memory = config, rules, max_age, memory
+        self._rules, self._max_age, self._memory = rules, max_age, memory
+        # reading a field of a configuration costs more than comparing it
+        self._band, self._target, self._cap = config.no_trade_band, config.volatility_target, config.max_position
         days = config.orders.max_liquidation_days
         self._share = None if days is None else days * config.orders.participation
-        self._day = -1
+        self._midnight = 0
         self._largest: dict[str, float] = {}
         self._exposures = config.ladder.regime_exposure
         self._in_units = config.sizing == "units"
@@ -59,6 +61,9 @@ class Standstill:
         """
         if portfolio.positions is not self._positions:  # a Decimal becomes a float through text: once per fill, not once per bar
             self._positions, self._held = portfolio.positions, {name: float(quantity) for name, quantity in portfolio.positions}
+        if at >= self._midnight:
+            self._midnight = (at // DAY + 1) * DAY
+            self._largest.clear()
         equity = 0.0
         for decision in decisions:
             name, wanted = decision.instrument, decision.target_weight
@@ -78,33 +83,26 @@ class Standstill:
             equity = equity or float(portfolio.equity)
             if self._in_units:
                 wanted = wanted * price / equity
-            if not _stays(wanted, units * price / equity, state.volatility, self._config):
+            if not self._stays(wanted, units * price / equity, state.volatility):
                 return False
-            if self._share is not None and not abs(wanted) <= self._liquid(at, name) / equity:
-                return False
+            if self._share is not None:
+                largest = self._largest.get(name)
+                if not abs(wanted) <= (self._liquid(name) if largest is None else largest) / equity:
+                    return False
         return len(decisions) == 1 or len({decision.instrument for decision in decisions}) == len(decisions)
 
-    def _liquid(self, at: int, name: str) -> float:
+    def _liquid(self, name: str) -> float:
         """The largest value of a position that `liquidity` allows; asked once a day, because days are what the memory knows."""
-        if at // DAY != self._day:
-            self._day = at // DAY
-            self._largest.clear()
-        largest = self._largest.get(name)
-        if largest is None:
-            traded = float(self._memory.daily_value((name,))[0])
-            share = self._share
-            largest = self._largest[name] = math.inf if share is None or traded != traded else share * traded
+        traded = float(self._memory.daily_value((name,))[0])
+        share = self._share
+        largest = self._largest[name] = math.inf if share is None or traded != traded else share * traded
         return largest
 
-
-def _stays(wanted: float, held: float, volatility: float, config: RiskConfig) -> bool:
-    """Whether a position is enlarged by nobody, near enough to what is wanted, and within the caps that look at it alone."""
-    if not (0.0 < wanted <= held or held <= wanted < 0.0):
-        return False
-    if wanted != held and abs(wanted - held) >= config.no_trade_band:
-        return False
-    size = abs(wanted)
-    if size > config.max_position:
-        return False
-    target = config.volatility_target
-    return target is None or not volatility > 0.0 or target / volatility >= size
+    def _stays(self, wanted: float, held: float, volatility: float) -> bool:
+        """Whether a position is enlarged by nobody, near enough to what is wanted, and within the caps that look at it alone."""
+        if not (0.0 < wanted <= held or held <= wanted < 0.0):
+            return False
+        if wanted != held and abs(wanted - held) >= self._band:
+            return False
+        size, target = abs(wanted), self._target
+        return size <= self._cap and (target is None or not volatility > 0.0 or target / volatility >= size)

@@ -9,6 +9,9 @@ rest on, and a watch that costs next to nothing is left switched on. What it is 
 - **information coefficient** of yesterday's directions over the book, where at least five instruments have one;
 - **return** of the book over the day, after costs;
 - **features** of the market states, where there are any.
+
+Mean directions and coefficients learn what is normal anew after each of their alarms: a lasting change is told once. Outcomes, returns and
+features keep what they were promised, and what stays wrong is told again.
 """
 
 from __future__ import annotations

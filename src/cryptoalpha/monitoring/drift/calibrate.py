@@ -3,7 +3,9 @@
 Runs are drawn from a reference by the stationary block bootstrap, or from a generator. Each run gets its own simulated reference too, of
 the same length, from which the detector takes its baseline: so the threshold pays for a mean that is known from so many values only.
 The detector's statistic does not depend on the threshold before the first alarm, so one pass over the runs serves all thresholds. Runs end
-after four run lengths; with A alarms in a total time of T the mean run length is T / A, its error A^(−1/2) of it.
+after `horizon` run lengths; with A alarms in a total time of T the mean run length is T / A, its error A^(−1/2) of it. Over the luck of
+short references alarms come early or hardly ever, so a long horizon lets the first years alarm more often than stated; a horizon of one run
+length makes their rate the stated one and later rates lower.
 
 What a finite reference costs stays visible: `Calibration.if_mean_is_low` and `if_mean_is_high` are the run lengths of the same threshold
 when the true mean lies one standard error off the reference's.
@@ -88,6 +90,7 @@ def calibrate_threshold(
     block_length: float | None = None,
     reference_length: int | None = None,
     runs: int = 400,
+    horizon: float = HORIZON,
 ) -> Calibration:
     """Find the threshold with this mean run length under the null.
 
@@ -99,16 +102,17 @@ def calibrate_threshold(
         block_length: mean length of bootstrap blocks [by the rule of Politis & White].
         reference_length: length of the simulated references [n; 0 with a generator: the baseline is exact].
         runs: simulated runs.
+        horizon: length of each, in run lengths, above 0.
 
     Raises:
-        ConfigError: for a run length below 10 or fewer than 20 runs.
+        ConfigError: for a run length below 10, fewer than 20 runs or a horizon that is not positive.
         DataError: for a reference of fewer than 30 values, NaN or infinity.
     """
-    if run_length < 10.0 or runs < 20:
-        raise ConfigError(f"run_length {run_length}, runs {runs}: expected at least 10 and at least 20")
+    if run_length < 10.0 or runs < 20 or not horizon > 0.0:
+        raise ConfigError(f"run_length {run_length}, runs {runs}, horizon {horizon}: expected at least 10, at least 20, above 0")
     draw, size, block = _source(reference, block_length)
     size = size if reference_length is None else reference_length
-    length = int(max(min(HORIZON * run_length, MOST_VALUES / runs), 2.0))
+    length = int(max(min(horizon * run_length, MOST_VALUES / runs), 2.0))
     simulated = [_one(detector_factory, draw, size, length, stream(seed, "drift", "run", i)) for i in range(runs)]
     threshold = _threshold(simulated, run_length)
     low, high = run_length, run_length

@@ -18,8 +18,9 @@ class DriftConfig(Section):
     """Whether features, predictions, outcomes and returns are watched."""
 
     reference_days: Count = 90
-    """Days at the start that say what normal is (≥ 1). 90: with hourly values the mean is then known to 2 % of a standard deviation; a
-    shorter reference makes run lengths a matter of luck."""
+    """Days that say what normal is, at the start and for predictions and information coefficients after each of their alarms (≥ 1). 90: of
+    daily values the mean is then known to a tenth of a standard deviation, which the threshold pays for. What changes within these days
+    counts as normal."""
 
     retrain_run_length_days: Positive = 365.0
     """Mean days between false alarms of each thing that proposes retraining (> 0): the features together, the predictions, accuracy and
@@ -49,7 +50,8 @@ class DriftConfig(Section):
     length of 8,760."""
 
     cooldown_days: NonNegative = 14.0
-    """Days after an alarm in which the same detector says nothing (≥ 0); it starts anew afterwards."""
+    """Days after an alarm in which the same detector says nothing (≥ 0). Predictions and information coefficients are silent for
+    `reference_days` at least, while they learn anew."""
 
     simulated_runs: Annotated[int, Field(ge=50)] = 200
-    """Runs simulated to find a threshold (≥ 50). 200 leave the mean run length uncertain by 7 %."""
+    """Runs simulated to find a threshold (≥ 50). 200 leave the mean run length uncertain by 9 %."""

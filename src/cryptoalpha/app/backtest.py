@@ -21,10 +21,13 @@ from cryptoalpha.app.book import build_engine, show_the_past, tape_steps, warm_u
 from cryptoalpha.app.engine import Engine, Step, StepOutcome
 from cryptoalpha.app.period import Period
 from cryptoalpha.app.recorder import Recorder
-from cryptoalpha.app.report.risk_content import InstrumentRow, TailStudy
+from cryptoalpha.app.report.content import SourceSkill
+from cryptoalpha.app.report.risk_content import InstrumentRow, StressStudy, TailStudy
 from cryptoalpha.app.result_tables import by_instrument, by_regime, by_year
 from cryptoalpha.app.runs import digest_of
 from cryptoalpha.app.settings import Settings
+from cryptoalpha.app.skill import mean_source_weights, source_skill
+from cryptoalpha.app.stress_study import study_stress
 from cryptoalpha.app.tail_study import study_tails
 from cryptoalpha.core.clock import VirtualClock
 from cryptoalpha.core.errors import AccountingError
@@ -78,6 +81,17 @@ class BacktestResult:
         """Value at risk of each instrument and of the book, beside what came."""
         states, config = self.recorder.risk_states, self.settings.risk.tail
         return study_tails(self.dataset, self.instruments, self.period, self.strategy.daily, states, config)
+
+    @cached_property
+    def stress(self) -> StressStudy:
+        """What crises, gaps and outages would have cost the largest book."""
+        equity = self.recorder.equity_array()
+        return study_stress(self.dataset, self.instruments, self.recorder.time_array(), self.weights, equity)
+
+    @cached_property
+    def source_skill(self) -> tuple[SourceSkill, ...]:
+        """How much each source knew."""
+        return source_skill(self.tape, mean_source_weights(self.recorder), seed=self.settings.engine.seed)
 
     @cached_property
     def years(self) -> tuple[PeriodRow, ...]:

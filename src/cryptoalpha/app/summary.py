@@ -25,7 +25,6 @@ from cryptoalpha.app.report.content import (
 from cryptoalpha.app.report.metrics import risk_metrics
 from cryptoalpha.app.risk_summary import risk_record
 from cryptoalpha.app.runs import digest_of
-from cryptoalpha.app.skill import source_skill
 from cryptoalpha.core.time import DAY, interval_name, iso
 from cryptoalpha.core.values import format_event_id
 from cryptoalpha.monitoring.comparison import Assessment
@@ -85,14 +84,14 @@ def as_dict(result: BacktestResult) -> dict[str, object]:
         "differences": list(result.comparison.differences),
         "costs": {"gross": costs.gross, "fees": costs.fees, "spread": costs.spread, "impact": costs.impact,
                   "funding_received": costs.funding_received, "net": costs.net, "currency": card.quote},
-        "source_skill": list(source_skill(result.tape, _mean_source_weights(result))),
+        "source_skill": list(result.source_skill),
         "turnover_per_year": result.turnover,
         "exposure": {"mean_gross": float(gross.mean()), "max_gross": float(gross.max()), "mean_net": float(net.mean())},
         "orders": result.recorder.orders,
         "fills": len(result.recorder.fills),
         "refusals": dict(result.recorder.refusals),
         "cuts": dict(result.recorder.binding),
-        **risk_metrics(risk_record(result.recorder), result.tails),
+        **risk_metrics(risk_record(result.recorder), result.tails, result.stress),
         "by_year": list(result.years),
         "by_regime": list(result.regimes),
         "by_instrument": list(result.by_instrument),
@@ -188,7 +187,7 @@ def report_content(result: BacktestResult, *, command: str, audited: AuditReport
         trades_total=len(recorder.fills),
         source_weights=_source_weights(result),
         position_weights=_position_weights(result),
-        source_skill=source_skill(result.tape, _mean_source_weights(result)),
+        source_skill=result.source_skill,
         checks=_checks(result, audited),
         refusals=tuple(
             RefusalCount(rule, count, recorder.refusal_examples.get(rule, "")) for rule, count in sorted(recorder.refusals.items())
@@ -197,6 +196,7 @@ def report_content(result: BacktestResult, *, command: str, audited: AuditReport
         liveness=_liveness(result),
         risk=risk_record(recorder),
         tail=result.tails,
+        stress=result.stress,
         years=result.years,
         regimes=result.regimes,
         instruments=result.by_instrument,
@@ -220,12 +220,6 @@ def _trades(result: BacktestResult) -> tuple[Trade, ...]:
         )
         for event, fill in newest
     )
-
-
-def _mean_source_weights(result: BacktestResult) -> dict[str, float]:
-    history = result.recorder.source_weights
-    names = {name for _, weights in history for name in weights}
-    return {name: sum(weights.get(name, 0.0) for _, weights in history) / len(history) for name in names}
 
 
 def _source_weights(result: BacktestResult) -> WeightHistory | None:

@@ -36,6 +36,8 @@ from cryptoalpha.app.report.risk_content import (
     LimitUse,
     RiskRecord,
     StateChange,
+    Stress,
+    StressStudy,
     TailSeries,
     TailStudy,
     TailTest,
@@ -45,6 +47,7 @@ from cryptoalpha.app.report.view import limit_rows
 from cryptoalpha.app.result_tables import by_year
 from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.core.time import DAY, HOUR, parse_time
+from cryptoalpha.monitoring.bootstrap import Interval
 from cryptoalpha.monitoring.comparison import EquitySeries, compare
 from cryptoalpha.monitoring.period_tables import period_table
 
@@ -125,7 +128,7 @@ def make_content(
         trades_total=1_417,
         source_weights=WeightHistory(SOURCES, times, raw / raw.sum(axis=1, keepdims=True)),
         position_weights=WeightHistory(ASSETS, times, held),
-        source_skill=tuple(SourceSkill(one, 0.01 * k - 0.02, 0.7 * k - 1.0, 18_000, 1 / 6, "24h") for k, one in enumerate(SOURCES)),
+        source_skill=tuple(make_skill(k, one) for k, one in enumerate(SOURCES)),
         checks=(
             Check("features keep their prefix", True, "8 cuts, 1,920 values compared"),
             Check("future poisoned", True, "8 cuts, bit-equal"),
@@ -140,10 +143,28 @@ def make_content(
         notes=("No text before 2022-01-01: the news source abstains until then.",),
         risk=make_risk(),
         tail=make_tail(),
+        stress=make_stress(),
         years=by_year(strategy.daily, seed=0),
         regimes=tuple(period_table(strategy.daily.returns, ["falling, calm"] * len(strategy.daily), periods_per_year=365, resamples=100)),
         instruments=(InstrumentRow("BTC/USDT", 1_200.0, 60.0, 8.0, 4.0, -3.0, 61_000.0, 41, 3.25),),
     )
+
+
+def make_skill(k: int, name: str) -> SourceSkill:
+    """A source; the first of them never spoke."""
+    if k == 0:
+        return SourceSkill(name, math.nan, math.nan, 0, 0.0, "24h", coverage=0.0, reason="the source never spoke about a known outcome")
+    quality = Interval(0.008 * k, -0.001, 0.03, 0.95, 24.0, 500, 0.04)
+    return SourceSkill(name, 0.01 * k - 0.02, 0.7 * k - 1.0, 18_000, 1 / 6, "24h", quality=quality, coverage=0.9, freshness=0.75)
+
+
+def make_stress() -> StressStudy:
+    """A book that is long one and short another."""
+    results = (
+        Stress("gap", -0.06, (("BTC/USDT", -0.08), ("ETH/USDT", 0.02)), "prices jump by -20% at once"),
+        Stress("covid_2020", -0.021, (("BTC/USDT", -0.041), ("ETH/USDT", 0.02)), "every market falls at once; lowest after day 7 of 7"),
+    )
+    return StressStudy(START + 9 * DAY, (("BTC/USDT", 0.4), ("ETH/USDT", -0.1)), results, (("ftx_2022", "0 of 16 days are there"),))
 
 
 def make_risk() -> RiskRecord:
@@ -357,6 +378,8 @@ def test_changes_of_ladder_and_switch_are_marked_on_the_drawdown(page):
         "by risk: equity fell 35% below its peak", "Last 1 of 9", "volatility is not as it was", "Bad days beside their forecasts",
         "60 days without a forecast. cannot be told: no days", "too many: days were worse than forecast",
         "Days worse than forecast: BTC/USDT", "By year and by state of the market", "falling, calm", "Profit, costs and turnover",
+        "What if", "50.0% of equity at 2021-11-14 00:00:00", "covid 2020", "cannot be told: 0 of 16 days are there",
+        "the source never spoke about a known outcome",
     ],
 )  # fmt: skip
 def test_the_page_says_of_risk(page, words):
@@ -370,16 +393,23 @@ def test_an_exceeded_limit_has_negative_headroom_and_a_full_bar(content):
 
 
 def test_content_of_an_earlier_version_has_no_risk_and_says_so(content):
-    old = dataclasses.replace(content, risk=None, tail=None, years=(), regimes=(), instruments=())
+    old = dataclasses.replace(content, risk=None, tail=None, stress=None, years=(), regimes=(), instruments=())
     assert "Not recorded in this run" in Page(build_report(old)).text
-    calm = dataclasses.replace(content, risk=RiskRecord())
-    for words in ("No limit cut a size", "No rung of the drawdown ladder was touched", "No detector raised an alarm"):
+    calm = dataclasses.replace(content, risk=RiskRecord(), stress=StressStudy(None))
+    for words in (
+        "No limit cut a size",
+        "No rung of the drawdown ladder was touched",
+        "No detector raised an alarm",
+        "Nothing was ever held",
+    ):
         assert words in Page(build_report(calm)).text
 
 
 def test_risk_is_stored_and_read_back(content):
     again = load_content(dump_content(content))
     assert again.risk == content.risk
+    assert again.stress == content.stress
+    assert repr(again.source_skill) == repr(content.source_skill)
     assert repr(again.tail.tests) == repr(content.tail.tests)
     assert np.array_equal(again.tail.series[0].returns, content.tail.series[0].returns)
     assert repr(again.years) == repr(content.years)

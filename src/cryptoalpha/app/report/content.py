@@ -14,10 +14,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cryptoalpha.app.report.risk_content import InstrumentRow, RiskRecord, TailStudy
+from cryptoalpha.app.report.risk_content import InstrumentRow, RiskRecord, StressStudy, TailStudy
 from cryptoalpha.core.errors import ConfigError
+from cryptoalpha.monitoring.bootstrap import Interval
 from cryptoalpha.monitoring.comparison import Comparison, EquitySeries
 from cryptoalpha.monitoring.period_tables import PeriodRow
+from cryptoalpha.monitoring.ratios import NAN
+
+UNMEASURED = Interval(NAN, NAN, NAN, NAN, NAN, 0, NAN)
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ class CostSplit:
 
 @dataclass(frozen=True)
 class SourceSkill:
-    """How much one source of signals knew: its rank correlation with what followed."""
+    """How much one source of signals knew: its rank correlation (IC) with what followed, and its quality as in `signal_quality`."""
 
     name: str
     ic: float
@@ -118,6 +122,14 @@ class SourceSkill:
     observations: int
     mean_weight: float
     horizon: str = ""
+    quality: Interval = UNMEASURED
+    """IC × coverage × freshness."""
+    coverage: float = NAN
+    """Share of the known outcomes about which it spoke, 0 to 1."""
+    freshness: float = NAN
+    """Mean of 2^(−age / horizon) over its opinions, 0 to 1."""
+    reason: str = ""
+    """Why the quality is undefined."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +195,7 @@ class ReportContent:
         liveness: features that had data, per family and asset.
         risk: what limits did, how their state changed, what is left of them, and alarms.
         tail: value at risk beside what came.
+        stress: the largest book under crises, gaps and outages.
         years, regimes: the strategy by calendar year and by state of the market.
         instruments: profit, costs and turnover by instrument.
         notes: sentences a reader must not miss (limits of the data, periods without text, …), printed under the verdict.
@@ -206,6 +219,7 @@ class ReportContent:
     notes: tuple[str, ...] = field(default_factory=tuple)
     risk: RiskRecord | None = None
     tail: TailStudy | None = None
+    stress: StressStudy | None = None
     years: tuple[PeriodRow, ...] = ()
     regimes: tuple[PeriodRow, ...] = ()
     instruments: tuple[InstrumentRow, ...] = ()

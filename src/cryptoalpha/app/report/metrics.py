@@ -14,7 +14,7 @@ from decimal import Decimal
 import numpy as np
 
 from cryptoalpha.app.report.content import ReportContent
-from cryptoalpha.app.report.risk_content import RiskRecord, TailStudy
+from cryptoalpha.app.report.risk_content import RiskRecord, StressStudy, TailStudy
 from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.core.time import iso
 from cryptoalpha.monitoring.comparison import Assessment
@@ -57,16 +57,16 @@ def metrics_of(content: ReportContent) -> dict[str, Plain]:
         "bar_gate": plain(content.bar_gate),
         "liveness": plain(content.liveness),
         "notes": plain(content.notes),
-        **risk_metrics(content.risk, content.tail),
+        **risk_metrics(content.risk, content.tail, content.stress),
         "by_year": plain(content.years),
         "by_regime": plain(content.regimes),
         "by_instrument": plain(content.instruments),
     }
 
 
-def risk_metrics(risk: RiskRecord | None, tail: TailStudy | None) -> dict[str, Plain]:
-    """What limits and tails say, JSON-ready; the day-by-day series of the tail stay in the charts."""
-    found: dict[str, Plain] = {"risk": None, "tail": None}
+def risk_metrics(risk: RiskRecord | None, tail: TailStudy | None, stress: StressStudy | None) -> dict[str, Plain]:
+    """What limits, tails and stresses say, JSON-ready; the day-by-day series of the tail stay in the charts."""
+    found: dict[str, Plain] = {"risk": None, "tail": None, "stress": None}
     if risk is not None:
         fields = _fields(risk)
         fields["changes"] = [{**_fields(one), "time": iso(one.time)} for one in risk.changes]
@@ -75,6 +75,15 @@ def risk_metrics(risk: RiskRecord | None, tail: TailStudy | None) -> dict[str, P
         found["risk"] = fields
     if tail is not None:
         found["tail"] = {"level": tail.level, "tests": plain(tail.tests)}
+    if stress is not None:
+        found["stress"] = {
+            "at": None if stress.at is None else iso(stress.at),
+            "reason": "nothing was ever held" if stress.at is None else "",
+            "gross": stress.gross,
+            "book": plain(dict(stress.book)),
+            "results": [{**_fields(one), "positions": plain(dict(one.positions))} for one in stress.results],
+            "missing": plain(dict(stress.missing)),
+        }
     return found
 
 

@@ -131,6 +131,35 @@ class TailStudy:
 
 
 @dataclass(frozen=True)
+class Stress:
+    """What one stress would have done to the book: profit (losses negative) in all and by instrument, fractions of equity."""
+
+    name: str
+    profit: float
+    positions: tuple[tuple[str, float], ...]
+    what: str
+
+
+@dataclass(frozen=True)
+class StressStudy:
+    """The largest book of a run under every stress, told from what was known when it was held."""
+
+    at: int | None
+    """When it was held, ns; None where nothing ever was."""
+    book: tuple[tuple[str, float], ...] = ()
+    """Weight of every instrument held, signed fractions of equity."""
+    results: tuple[Stress, ...] = ()
+    """The worst first."""
+    missing: tuple[tuple[str, str], ...] = ()
+    """Stresses that could not be told, and why."""
+
+    @property
+    def gross(self) -> float:
+        """Size of the book, fraction of equity."""
+        return sum(abs(weight) for _, weight in self.book)
+
+
+@dataclass(frozen=True)
 class InstrumentRow:
     """What one instrument brought and cost, in the quote currency; `turnover` is its part of the book's, per year."""
 

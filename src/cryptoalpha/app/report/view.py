@@ -173,6 +173,7 @@ class RunView:
     alarms: list[tuple[AlarmNote, str]]
     tail_charts: list[ChartView]
     regime_note: str
+    stressed_at: str
 
 
 def json_block(value: Plain) -> Markup:
@@ -226,6 +227,7 @@ def run_view(
         alarms=[(one, _moment(one.time)) for one in content.risk.alarms] if content.risk else [],
         tail_charts=[chart_view(chart, density) for chart in tails],
         regime_note=REGIME_NOTE,
+        stressed_at=_moment(content.stress.at) if content.stress and content.stress.at is not None else "",
     )
 
 

@@ -6,14 +6,12 @@ import dataclasses
 import json
 import math
 import re
-from decimal import Decimal
 from html.parser import HTMLParser
 from urllib.parse import unquote
 
 import numpy as np
 import pytest
 
-from cryptoalpha.app.report.assets import LIGHTWEIGHT_CHARTS, UPLOT_SCRIPT, UPLOT_STYLE, own_asset, package_asset
 from cryptoalpha.app.report.build import build_report
 from cryptoalpha.app.report.charts import POINTS
 from cryptoalpha.app.report.content import (
@@ -28,7 +26,7 @@ from cryptoalpha.app.report.content import (
     Trade,
     WeightHistory,
 )
-from cryptoalpha.app.report.metrics import look_up, metrics_of, plain
+from cryptoalpha.app.report.metrics import look_up, metrics_of
 from cryptoalpha.app.report.risk_content import (
     AlarmNote,
     CutCount,
@@ -485,35 +483,6 @@ def test_no_runs_or_too_many_are_refused(content):
         build_report([])
     with pytest.raises(ConfigError, match="not 6"):
         build_report([content] * 6)
-
-
-def test_chart_libraries_are_the_ones_we_tested():
-    import hashlib
-
-    for asset, expected in (
-        (LIGHTWEIGHT_CHARTS, "756b0ba9f5893022"),
-        (UPLOT_SCRIPT, "2d27e8ad3d228164"),
-        (UPLOT_STYLE, "df630c6a8d6f8eea"),
-    ):
-        assert hashlib.sha256(package_asset(*asset).encode()).hexdigest()[:16] == expected
-
-
-def test_a_missing_chart_library_is_named():
-    with pytest.raises(ConfigError, match="no_such_package_here"):
-        package_asset("no_such_package_here", "x.js")
-
-
-def test_the_script_makes_no_request():
-    script = own_asset("report.js")
-    assert not re.search(r"fetch\(|XMLHttpRequest|WebSocket|import\(|https?:", script)
-
-
-def test_what_has_no_json_form_is_refused_and_undefined_is_null():
-    assert plain((float("nan"), np.float64(1.5), np.int64(3), Decimal("2.5"), None, {"a": True})) == [None, 1.5, 3, 2.5, None, {"a": True}]
-    with pytest.raises(ConfigError, match="set has no JSON form"):
-        plain({1, 2})
-    with pytest.raises(ConfigError, match="no metric at a / b"):
-        look_up({"a": {}}, ("a", "b"))
 
 
 def test_content_that_contradicts_itself_is_refused(content):

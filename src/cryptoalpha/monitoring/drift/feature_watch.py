@@ -3,7 +3,12 @@
 Looks are `false_discovery_rate × run length` apart and each takes the values since the last one, so no value is tested twice. At a look
 every feature gets a p-value (twice the smaller of the PSI's and Kolmogorov–Smirnov's, both on whitened values), and Benjamini–Hochberg says
 which to believe. Where nothing changed the chance of believing any is at most the rate: one false look per run length, however many
-features there are.
+features there are. That holds for the average over references, so the same reference serves until `relearn` and what stays changed is told
+at every look.
+
+A short reference cannot say how a feature's volatility comes and goes, and a month of high volatility would count as another distribution.
+What dependence whitening left in the sizes of surprises therefore makes both samples count as shorter (`dispersion_share`). With 90 daily
+values a shift by one standard deviation is still found at nine looks in ten, a change of scale alone hardly: that takes hourly values.
 """
 
 from __future__ import annotations
@@ -23,6 +28,8 @@ from cryptoalpha.monitoring.drift.detector import State
 from cryptoalpha.monitoring.drift.false_discovery import adjusted_p_values
 from cryptoalpha.monitoring.drift.two_samples import effective_size, ks_test, psi
 
+LAGS = 3
+"""Lags at which sizes of surprises are looked at for dependence."""
 EVERY = HOUR
 """Features are sampled at most once an hour: minutes add memory, not independent values."""
 
@@ -155,5 +162,15 @@ def feature_p_value(reference: Floats, sample: Floats) -> float | None:
         return found.p_value if found.p_value == found.p_value else None
     baseline = Baseline.fit(e)
     before, now = baseline.of_reference(e), baseline.surprises(a)
-    sizes = (float(before.size), float(now.size))  # given, so that the limit law is used: counting out takes a tenth of a second a feature
-    return min(1.0, 2.0 * min(psi(before, now).p_value, ks_test(before, now, effective=sizes).p_value))
+    share = dispersion_share(np.concatenate((before, now)))
+    sizes = (share * before.size, share * now.size)  # by the limit law: counting out takes a tenth of a second a feature
+    return min(1.0, 2.0 * min(psi(before, now, effective=sizes).p_value, ks_test(before, now, effective=sizes).p_value))
+
+
+def dispersion_share(surprises: Floats) -> float:
+    """Share of values `[n]` that the distribution of their sizes is worth: `1 / (1 + 2 Σ ρ)`, ρ the positive autocorrelations of |z|."""
+    d = np.abs(surprises) - np.abs(surprises).mean()
+    total = float((d * d).sum())
+    if not total > 0.0:
+        return 1.0
+    return 1.0 / (1.0 + 2.0 * sum(max(float((d[lag:] * d[:-lag]).sum()) / total, 0.0) for lag in range(1, LAGS + 1)))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from itertools import chain
 from statistics import NormalDist
 from typing import NamedTuple
@@ -37,7 +38,7 @@ VALUE_DAYS = 30
 NORMAL_POINTS = 2_000
 """Scenarios of method `normal`."""
 
-KEPT_BARS = 512
+KEPT_BARS = 1440
 """Bars kept before they are worked off together."""
 
 NAN = math.nan
@@ -224,8 +225,8 @@ class MarketMemory:
 
     def _kept(self, rows: Sequence[Sequence[float]]) -> Floats:
         """`[T, A]`. Several times faster than `np.array`."""
-        if any(len(row) != len(self._places) for row in rows):
-            raise ConfigError(f"bars of {len(self._places)} instruments hold {sorted({len(row) for row in rows})} prices or volumes")
+        if (lengths := set(map(len, rows))) != {len(self._places)}:
+            raise ConfigError(f"bars of {len(self._places)} instruments hold {sorted(lengths)} prices or volumes")
         flat = np.fromiter(chain.from_iterable(rows), np.float64, len(rows) * len(self._places))
         return flat.reshape(len(rows), len(self._places))
 
@@ -383,8 +384,9 @@ def _correlation(scores: Floats, least: int) -> Floats:
     return result
 
 
+@cache
 def _normal_grid(points: int) -> Floats:
-    """Equally likely points of the standard normal law, scaled to unit variance, `[points]`."""
+    """Equally likely points of the standard normal law, scaled to unit variance, `[points]`. Shared: not to be changed."""
     law = NormalDist()
     grid = np.array([law.inv_cdf((i + 0.5) / points) for i in range(points)])
     size = math.sqrt(float(np.mean(grid * grid)))

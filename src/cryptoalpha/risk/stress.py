@@ -46,8 +46,8 @@ def historical(weights: ArrayLike, daily_returns: ArrayLike, days: ArrayLike, cr
         severity: how many times as far every instrument moves from where it started (≥ 0); no price falls below zero.
 
     Raises:
-        DataMissingError: if the days do not cover the crisis whole.
-        DataError: for shapes that do not fit, or NaN among the days of the crisis for an instrument that is held.
+        DataMissingError: if the days do not cover the crisis whole, or not for every instrument that is held.
+        DataError: for shapes that do not fit.
     """
     w, rows, at = checked_weights(weights), np.asarray(daily_returns, dtype=np.float64), np.asarray(days, dtype=np.int64)
     if rows.shape != (len(at), len(w)):
@@ -61,8 +61,11 @@ def historical(weights: ArrayLike, daily_returns: ArrayLike, days: ArrayLike, cr
             hint="fetch or import daily history that goes back further (cryptoalpha data fetch)",
         )
     held = np.flatnonzero(w)
+    known = np.isfinite(rows[inside][:, held]).all(axis=0)
+    if not known.all():
+        raise DataMissingError(f"{np.sum(~known)} of the {len(held)} positions have no returns on all days of {crisis.name}")
     moved = np.zeros((wanted, len(w)))
-    moved[:, held] = np.cumprod(1.0 + checked_rows(rows[inside][:, held]), axis=0) - 1.0 if len(held) else 0.0
+    moved[:, held] = np.cumprod(1.0 + rows[inside][:, held], axis=0) - 1.0
     path = w * np.maximum(severity * moved, -1.0)
     worst = int(np.argmin(path.sum(axis=1)))
     return StressResult(crisis.name, path[worst], f"{crisis.what}; lowest after day {worst + 1} of {wanted}")
@@ -120,7 +123,9 @@ def gap(weights: ArrayLike, gaps: ArrayLike, *, severity: float = 1.0, name: str
         raise DataError(f"gaps of shape {jump.shape} for {len(w)} weights: expected a return of −1 or more for each")
     _check(severity)
     jump = np.maximum(severity * jump, -1.0)
-    return StressResult(name, w * jump, f"prices jump by {jump.min(initial=0.0):+.0%} to {jump.max(initial=0.0):+.0%} at once")
+    low, high = (float(jump.min()), float(jump.max())) if len(jump) else (0.0, 0.0)
+    sizes = f"{low:+.0%}" if low == high else f"{low:+.0%} to {high:+.0%}"
+    return StressResult(name, w * jump, f"prices jump by {sizes} at once")
 
 
 def worst_gap(weights: ArrayLike, size: float) -> StressResult:

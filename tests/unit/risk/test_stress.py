@@ -58,7 +58,7 @@ def test_a_crisis_that_is_not_stored_is_not_made_up():
     holes = np.zeros((len(days), 2))
     holes[5, 1] = np.nan
     assert historical([0.5, 0.0], holes, days, COVID).total == 0.0  # of an instrument nobody holds
-    with pytest.raises(DataError, match="finite"):
+    with pytest.raises(DataError, match="1 of the 2 positions"):
         historical([0.5, 0.1], holes, days, COVID)
     assert_array_equal(historical([0.0, 0.0], holes, days, COVID).by_position, [0.0, 0.0])
 

@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 
+from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.core.time import DAY, HOUR
 from cryptoalpha.risk.config import TailConfig
 from cryptoalpha.risk.market_memory import START_DAYS, MarketMemory
@@ -219,3 +220,53 @@ def test_a_bar_costs_microseconds():
         return time.process_time() - begin
 
     assert min(of_a_thousand() for _ in range(5)) < 1000 * 20 * 1e-6 * 2  # .4 µs per instrument where nothing else runs; 2 allowed
+
+
+class OneByOne(MarketMemory):
+    """Takes in every bar at once, one price after the other."""
+
+    def observe(self, at, interval, instruments, close, volume):
+        super().observe(at, interval, instruments, close, volume)
+        self._work_off()
+
+    def _work_off(self):
+        for close, volume in zip(self._closes, self._volumes, strict=True):
+            for place, price, units in zip(self._places.tolist(), close, volume, strict=True):
+                if 0.0 < price < math.inf:
+                    self._last[place], self._fresh[place] = price, True
+                    self._value[place] += price * units / (self._interval // DAY or 1)
+        self._closes, self._volumes = [], []
+
+
+def test_keeping_bars_changes_nothing():
+    """Bit for bit, over bars that are absent, of other lengths and of other instruments."""
+    rng = np.random.default_rng(12)
+    books = (("A", "B", "C"), ("C", "A", "B", "D"), ("B",))
+    kept, eager, at, book, interval = MarketMemory(TailConfig(least_days=20)), OneByOne(TailConfig(least_days=20)), 0, books[0], HOUR
+    prices = dict.fromkeys("ABCD", 100.0)
+    for turn in range(1500):
+        if rng.random() < 0.02:
+            book = books[rng.integers(3)]
+        if rng.random() < 0.02:
+            interval = (HOUR // 60, HOUR, 3 * HOUR, 2 * DAY)[rng.integers(4)]
+        at += interval
+        prices.update({name: prices[name] * math.exp(rng.normal(0.0, 0.01)) for name in book})
+        close = [(math.nan, math.inf, 0.0)[rng.integers(3)] if rng.random() < 0.1 else prices[name] for name in book]
+        volume = [math.nan if rng.random() < 0.001 else float(rng.exponential()) for _ in book]
+        for memory in (kept, eager):
+            memory.observe(at, interval, book, close, volume)
+        for name in "ABCDX":
+            np.testing.assert_equal(kept.last_price(name), eager.last_price(name))
+        if turn % 100 == 99:
+            np.testing.assert_array_equal(kept.daily_value("ABCD"), eager.daily_value("ABCD"))
+            np.testing.assert_array_equal(kept.scenarios("ABCD", {"D": 0.5}), eager.scenarios("ABCD", {"D": 0.5}))
+            assert kept.last_day() == eager.last_day()
+    assert kept.days("A") > 100
+    assert np.isfinite(kept.daily_value("ABC")).all()
+
+
+def test_a_bar_of_another_length_than_its_book_is_refused():
+    memory = MarketMemory(TailConfig())
+    memory.observe(HOUR, HOUR, ("A", "B"), (1.0, 2.0), (1.0,))
+    with pytest.raises(ConfigError, match=r"bars of 2 instruments hold \[1\]"):
+        memory.observe(DAY + HOUR, HOUR, ("A", "B"), (1.0, 2.0), (1.0, 1.0))

@@ -91,6 +91,29 @@ def test_after_an_alarm_it_is_silent_for_the_cooldown_and_then_speaks_again(life
     assert min(gaps) >= 10 * DAY
 
 
+def test_a_lasting_change_is_told_once_and_then_is_the_new_normal():
+    """Forty lives with a shift of half a standard deviation on day 150: none goes without an alarm, a restart changes nothing."""
+    delays, later = [], 0
+    for seed in range(40):
+        rng = stream(seed, "test", "lasting")
+        settings = WatchSettings("x", "retrain", 90.0, 1_000.0, 14.0, 0.5, runs=50, seed=seed)
+        watch, told = SeriesWatch(settings), []
+        for day, noise in enumerate(rng.normal(size=520).tolist()):
+            if watch.update(day * DAY, noise + (0.5 if day >= 150 else 0.0)) is not None:
+                told.append(day)
+                assert not watch.is_watching
+                watch = SeriesWatch.from_state(settings, json.loads(json.dumps(watch.state())))
+                assert watch.update(day * DAY, 0.0) is None  # that day is taken already
+        assert told  # a false alarm just before the shift counts: what comes while it learns is normal
+        assert all(b - a >= 90 for a, b in pairwise(told))
+        if told[0] >= 150:
+            delays.append(told[0] - 150)
+            later += len(told) - 1
+    assert len(delays) >= 34
+    assert 15 <= np.median(delays) <= 60
+    assert later <= 20  # in about 220 days each; references that are kept go on every 30 days or so
+
+
 def test_relearning_makes_the_new_normal():
     rng = stream(2, "test", "relearn")
     monitor = DriftMonitor(CONFIG, seed=1)

@@ -9,6 +9,9 @@ mean better than its reference does; notes say by how much. The e-detector promi
 `delay_DETECTOR_SHIFT` counts observations (standard normal, the threshold of two thousand) from a shift of so many standard deviations; for
 the e-detector from a hit rate of .53 with a run length of 8,760; for returns days from a Sharpe ratio of 2, run length two years. The
 sketch's rules stand beside it: the share of looks at which they fire though nothing changed.
+
+`alarms_per_run_length_WATCH` counts all alarms of a monitor at its default settings, first and later ones, over years of daily values in
+which nothing changes (`drift_alarms`), half of them independent, half GARCH with Student-t surprises; 1 is as stated, less is cautious.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from math import sqrt
 
 import numpy as np
 
+from cryptoalpha.app.bench.drift_alarms import CHAMPION, WATCHES, alarms_per_run_length
 from cryptoalpha.app.bench.drift_sketch import accuracy_rule_share, ks_shares, psi_shares, sharpe_rule_share
 from cryptoalpha.app.bench.drift_world import DETECTORS, FRESH, REFERENCE, RUN_LENGTH, WORLDS, mean_delay, run_length_ratios
 from cryptoalpha.core.seeds import stream
@@ -53,12 +57,29 @@ def bench_drift(*, repeats: int, advance: Callable[[int], None]) -> tuple[Figure
         figures[f"delay_e_detector_0.53_to_{rate:.2f}"] = mean_delay("e_detector", 0.53 - rate, runs=40 * repeats)
     figures.update(_returns(runs=200 * repeats))
     advance(1)
+    more, said = _in_use(lives=8 * repeats)
+    figures.update(more)
+    notes += said
+    advance(1)
     figures.update(_rules_without_a_null(runs=40 * repeats))
     advance(1)
     notes.append(
         "rules without a null: share of looks at which they fire though nothing changed; psi_chi2 and ks_whitened are ours, at 1 % and 5 %"
     )
     return figures, tuple(notes)
+
+
+def _in_use(*, lives: int) -> tuple[Figures, list[str]]:
+    """Alarms per run length of each watch, and notes by world."""
+    figures: Figures = {}
+    notes = []
+    for watch in WATCHES:
+        days = 1_825 if watch in CHAMPION else 1_000
+        each = {world: alarms_per_run_length(watch, world, lives=lives, days=days) for world in ("iid", "garch_t")}
+        figures[f"alarms_per_run_length_{watch}"] = float(np.mean(list(each.values())))
+        spread = ", ".join(f"{world} {one.mean():.2f} ± {one.std() / sqrt(one.size):.2f}" for world, one in each.items())
+        notes.append(f"alarms of {watch} per run length, {lives} lives of {days:,} days each: {spread}")
+    return figures, notes
 
 
 def _returns(*, runs: int) -> Figures:

@@ -69,6 +69,10 @@ TARGETS = {
             for world in ("iid", "ar98", "garch_t")
         },
         "arl_measured_over_stated_cusum_returns": "0.8–1.2",
+        **{
+            f"alarms_per_run_length_{watch}": "≤ 1.2"
+            for watch in ("predictions", "information_coefficient", "returns", "outcomes", "features")
+        },
     },
 }
 

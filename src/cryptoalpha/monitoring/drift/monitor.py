@@ -7,6 +7,7 @@ Two tiers (the third, minutes, are the breakers of `risk`):
 - **champion**, two years each: its daily returns (CUSUM from the expected Sharpe ratio to none, told together with the rolling Sharpe ratio
   and the probability that the true one is positive) and its information coefficient.
 
+After an alarm the predictions' and the coefficient's watch learn anew what is normal; the others compare with what they were promised.
 An alarm proposes; nothing here trades. Same values in the same order, same alarms; `state` and `from_state` carry on where it stopped.
 """
 

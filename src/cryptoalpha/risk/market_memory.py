@@ -28,6 +28,7 @@ from cryptoalpha.core.time import DAY, DAYS_PER_YEAR
 from cryptoalpha.risk.config import TailConfig
 
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 START_DAYS = 20
 """Days whose mean square starts the volatility."""
@@ -152,7 +153,7 @@ class MarketMemory:
         key = tuple(names)
         found = self._correlations.get(key)
         if found is None:
-            found = self._correlations[key] = _correlation(self._columns(self._scores, key), max(self.config.least_days, 2))
+            found = self._correlations[key] = _correlation(_columns(self._scores.window, self._place, key), max(self.config.least_days, 2))
         return found.copy()
 
     def scenarios(self, names: Sequence[str], volatility: Mapping[str, float]) -> Floats:
@@ -210,25 +211,11 @@ class MarketMemory:
         """Take the bars that were kept into the day that is running, in their order."""
         if not self._closes:
             return
-        price, units = self._kept(self._closes), self._kept(self._volumes)
+        places, days = self._places, self._interval // DAY or 1  # what a bar of several days traded is spread over them
+        price, units = _kept(self._closes, len(places)), _kept(self._volumes, len(places))
         self._closes, self._volumes = [], []
-        days = self._interval // DAY or 1  # what a bar of several days traded is spread over them
-        with np.errstate(invalid="ignore", over="ignore"):
-            traded = price * units / days
-        seen = (price > 0.0) & (price < math.inf)
-        places, heard = self._places, seen.any(axis=0)
-        # running sums: added up one after the other, so that it does not matter how many bars are worked off together
-        self._value[places] = np.cumsum(np.vstack([self._value[places], np.where(seen, traded, 0.0)]), axis=0)[-1]
-        latest = len(seen) - 1 - seen[::-1].argmax(axis=0)
-        self._last[places] = np.where(heard, price[latest, np.arange(len(places))], self._last[places])
+        self._value[places], self._last[places], heard = _taken_in(price, units, days, self._value[places], self._last[places])
         self._fresh[places] |= heard
-
-    def _kept(self, rows: Sequence[Sequence[float]]) -> Floats:
-        """`[T, A]`. Several times faster than `np.array`."""
-        if (lengths := set(map(len, rows))) != {len(self._places)}:
-            raise ConfigError(f"bars of {len(self._places)} instruments hold {sorted(lengths)} prices or volumes")
-        flat = np.fromiter(chain.from_iterable(rows), np.float64, len(rows) * len(self._places))
-        return flat.reshape(len(rows), len(self._places))
 
     def _settle(self) -> None:
         """End the running day if its midnight has come."""
@@ -279,31 +266,16 @@ class MarketMemory:
 
     def _remembered(self, days: _Days, name: str) -> Floats:
         self._settle()
-        place = self._place.get(name)
-        if place is None:
-            return np.empty(0)
-        column = days.window[:, place]
+        column = _columns(days.window, self._place, (name,))[:, 0]
         return column[~np.isnan(column)]
 
     def _daily_value(self, name: str) -> float:
         """Computed once a day: the gate asks for every entry."""
         value = self._daily_values.get(name)
         if value is None:
-            place = self._place.get(name)
-            known = np.empty(0) if place is None else self._values.window[:, place]
-            known = known[~np.isnan(known)]
+            known = self._remembered(self._values, name)
             value = self._daily_values[name] = float(np.median(known)) if known.size else NAN
         return value
-
-    def _columns(self, days: _Days, names: tuple[str, ...]) -> Floats:
-        """`[T, A]`, NaN for a name never seen."""
-        window = days.window
-        chosen = np.full((len(window), len(names)), NAN)
-        for column, name in enumerate(names):
-            place = self._place.get(name)
-            if place is not None:
-                chosen[:, column] = window[:, place]
-        return chosen
 
     def _shape(self, names: tuple[str, ...]) -> _Shape:
         """What scenarios are made of until the next day."""
@@ -317,11 +289,11 @@ class MarketMemory:
         if not rows.any():
             return _Shape(np.repeat(_normal_grid(config.history_days)[:, None], len(names), axis=1), None, own_volatility)
         market = _market(every[rows][:, able])
-        scores = self._columns(self._scores, names)[rows]
+        scores = _columns(self._scores.window, self._place, names)[rows]
         own = ~np.isnan(scores) & ((~np.isnan(scores)).sum(axis=0) >= config.least_days)
         scaled = np.where(own, scores, market[:, None])
         if config.method == "historical":
-            return _Shape(scaled, np.where(own, self._columns(self._returns, names)[rows], NAN), own_volatility)
+            return _Shape(scaled, np.where(own, _columns(self._returns.window, self._place, names)[rows], NAN), own_volatility)
         return _Shape(scaled, None, own_volatility)
 
 
@@ -359,6 +331,35 @@ class _Days:
         """Write into a row counted from the end (−1 is the last), if it is still remembered."""
         if -back <= min(self._end, self._count):
             self._cells[self._end + back, place] = value
+
+
+def _kept(rows: Sequence[Sequence[float]], width: int) -> Floats:
+    """Bars as a matrix `[T, A]`, several times faster than `np.array`."""
+    if (lengths := set(map(len, rows))) != {width}:
+        raise ConfigError(f"bars of {width} instruments hold {sorted(lengths)} prices or volumes")
+    return np.fromiter(chain.from_iterable(rows), np.float64, len(rows) * width).reshape(len(rows), width)
+
+
+def _taken_in(price: Floats, units: Floats, days: int, value: Floats, last: Floats) -> tuple[Floats, Floats, Bools]:
+    """Traded value and last price after some bars `[T, A]`, and of whom anything was heard, each `[A]`."""
+    seen = (price > 0.0) & (price < math.inf)
+    with np.errstate(invalid="ignore", over="ignore"):
+        traded = np.where(seen, price * units / days, 0.0)
+    # running sums: added up one after the other, so that it does not matter how many bars are worked off together
+    value = np.cumsum(np.vstack([value, traded]), axis=0)[-1]
+    heard: Bools = np.any(seen, axis=0)
+    latest = len(seen) - 1 - seen[::-1].argmax(axis=0)
+    last = np.where(heard, price[latest, np.arange(len(last))], last)
+    return value, last, heard
+
+
+def _columns(window: Floats, place: Mapping[str, int], names: tuple[str, ...]) -> Floats:
+    """`[T, A]`, NaN for a name never seen."""
+    chosen = np.full((len(window), len(names)), NAN)
+    for column, name in enumerate(names):
+        if name in place:
+            chosen[:, column] = window[:, place[name]]
+    return chosen
 
 
 def _market(scores: Floats) -> Floats:

@@ -33,7 +33,9 @@ NO_CAPS = RiskConfig(
     tail=TailConfig(max_expected_shortfall=None),
     ladder=LadderConfig(rungs=()),
     orders=OrderLimitsConfig(max_entries_per_hour=None, collar=None, max_liquidation_days=None),
-    breakers=BreakerConfig(daily_loss_reduce=None, daily_loss_kill=None, bad_tick_score=1e9, bad_tick_jump=1e9),
+    breakers=BreakerConfig(
+        daily_loss_reduce=None, daily_loss_kill=None, bad_tick_score=1e9, bad_tick_jump=1e9, slippage_run_length_days=None
+    ),
 ).model_copy(update={"max_gross": 1e9, "max_cluster": 1e9})  # a rotation would wait for what it sells
 
 

@@ -21,6 +21,7 @@ from typing import Protocol
 
 import msgspec
 
+from cryptoalpha.app.fill_costs import FillCosts
 from cryptoalpha.core.clock import Clock
 from cryptoalpha.core.errors import LookAheadError
 from cryptoalpha.core.time import DAY, iso
@@ -122,6 +123,7 @@ class Engine:
         self.steps = 0
         self._midnight = 0
         self._kill_switch = gate.kill_switch
+        self._costs = FillCosts(gate)
         self._is_asked = journal.takes_controls
 
     def run(self, steps: Iterable[Step], watch: Callable[[Step, StepOutcome], None] | None = None) -> int:
@@ -143,9 +145,11 @@ class Engine:
         cancelled = [] if self._kill_switch.tripped_at is None else self._cancel_entries(now)
         bar = step.bar
         happened: Sequence[Fill | FundingPayment | Refusal] = self.broker.on_bar(bar)
-        for event in happened:
-            if not isinstance(event, Refusal):
-                self.portfolio.apply(event)
+        if happened:
+            for event in happened:
+                if not isinstance(event, Refusal):
+                    self.portfolio.apply(event)
+            self._costs.judge(now, happened)
         if cancelled:
             happened = [*cancelled, *happened]
         portfolio = self.portfolio.mark(now, bar.close)
@@ -165,7 +169,7 @@ class Engine:
             review = self._review(now, decisions, events, states, portfolio)
             self._record(now, told, review, values, alarms)
         if review.verdicts:
-            self._send(review.verdicts, (row << ROW_SHIFT) + len(values) - len(review.verdicts))
+            self._send(review.verdicts, (row << ROW_SHIFT) + len(values) - len(review.verdicts), states)
         self.steps += 1
         return StepOutcome(row, portfolio, fused, decisions, review, happened, values)
 
@@ -211,10 +215,11 @@ class Engine:
             self.journal.record_settled()
         self.journal.append(now, values)
 
-    def _send(self, reviewed: Sequence[Order | Refusal], first: int) -> None:
-        """Hand the orders to the broker. `first` is the event id of the first verdict."""
+    def _send(self, reviewed: Sequence[Order | Refusal], first: int, states: dict[str, MarketState]) -> None:
+        """Hand the orders to the broker. `first` is the event id of the first verdict, `states` are those it was decided on."""
         for place, verdict in enumerate(reviewed):
             if type(verdict) is Order:
+                self._costs.sent(verdict, states)
                 self.broker.submit(verdict, first + place)
             else:  # what is left of an earlier order no longer serves a target that was refused
                 self.broker.cancel(verdict.instrument)

@@ -2,6 +2,9 @@
 
 A broker takes orders and turns bars into fills. It never touches the journal and knows nothing of decisions. Backtest and paper use
 `SimulatedBroker`; a live broker answers to the same protocol.
+
+An order that the venue itself refuses for good comes back as a `Refusal` with the rule `rejected` (`REJECTED`). Brokers give up orders for
+reasons of their own under other rules: no bar, no cash.
 """
 
 from __future__ import annotations
@@ -22,6 +25,9 @@ from cryptoalpha.store.tables import Dataset, Floats
 
 Outcome = Fill | FundingPayment | Refusal
 """What a bar can do to an account: trades, funding, and orders that the broker gave up."""
+
+REJECTED = "rejected"
+"""Rule of a refusal by the venue: enough of them within a minute stop entries (`risk.breakers`)."""
 
 CHUNK = 8192
 """Rows converted from arrays to Python floats at once: bounds memory, costs nothing."""

@@ -100,7 +100,8 @@ class Breakers:
         self._of_book = (self.model_output, self.slippage, self.venue)
         self._of_instrument: dict[tuple[str, str], CircuitBreaker] = {}
         self.ticks = TickFilter(config.bad_tick_score, config.bad_tick_jump)
-        self._costs = SlippageMonitor(config.slippage_run_length_days)
+        days = config.slippage_run_length_days
+        self._costs = None if days is None else SlippageMonitor(days)
         self._rejects: deque[int] = deque(maxlen=config.rejects)
         self._events: list[RiskEvent] = []
         self.is_quiet = True
@@ -108,7 +109,7 @@ class Breakers:
 
     def note_fill(self, at: int, realised: float, modelled: float) -> None:
         """A fill and its cost, as fractions of its value: what it cost and what the cost model expected of it."""
-        alarm = self._costs.update(at, realised - modelled)
+        alarm = "" if self._costs is None else self._costs.update(at, realised - modelled)
         if alarm:
             self._note(self.slippage.fault(at, alarm))
         else:

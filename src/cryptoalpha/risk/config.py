@@ -87,8 +87,8 @@ class BreakerConfig(Section):
     bad_tick_jump: Positive = 0.5
     """Move within one bar beyond which its price is not believed, fraction."""
 
-    slippage_run_length_days: Positive = 365.0
-    """Mean days between false alarms of the slippage monitor."""
+    slippage_run_length_days: Positive | None = 365.0
+    """Mean days between false alarms of the slippage monitor (> 0, none = what fills cost is not watched). A year: it pauses entries."""
 
     rejects: Count = 5
     """Orders refused by the venue within a minute after which entries pause."""

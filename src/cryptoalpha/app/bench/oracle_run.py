@@ -95,7 +95,8 @@ def run_loop(panel: Panel, units: Floats, journal: Journal, *, fill: FillRule, f
     costs = CostConfig(taker_fee=fee, maker_fee=fee, half_spread=0.0, impact=0.0, max_participation=None, unknown_volume_slippage=0.0)
     limits = RiskConfig(
         sizing="units", volatility_target=None, max_position=1.0, max_gross=1.0, max_cluster=1.0, max_drawdown=1.0, no_trade_band=0.0,
-        breakers=BreakerConfig(bad_tick_score=1e9, bad_tick_jump=1e9),  # the market has moves that nobody would believe, and trades them
+        # the market has moves that nobody would believe, and trades them; what a fill costs is the oracle's own business
+        breakers=BreakerConfig(bad_tick_score=1e9, bad_tick_jump=1e9, slippage_run_length_days=None),
     )  # fmt: skip
     clock = VirtualClock()
     engine = Engine(

@@ -79,8 +79,8 @@ class BacktestResult:
     @cached_property
     def tails(self) -> TailStudy:
         """Value at risk of each instrument and of the book, beside what came."""
-        states, config = self.recorder.risk_states, self.settings.risk.tail
-        return study_tails(self.dataset, self.instruments, self.period, self.strategy.daily, states, config)
+        judged, config = self.recorder.judged, self.settings.risk.tail
+        return study_tails(self.dataset, self.instruments, self.period, self.strategy.daily, judged, config)
 
     @cached_property
     def stress(self) -> StressStudy:

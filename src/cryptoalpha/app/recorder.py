@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import numpy as np
 
+from cryptoalpha.app.book_forecasts import BookForecasts, JudgedDay
 from cryptoalpha.app.engine import Step, StepOutcome
 from cryptoalpha.core.time import DAY
 from cryptoalpha.core.values import (
@@ -48,6 +49,7 @@ class Recorder:
         self.risk_events: list[tuple[int, RiskEvent]] = []
         self.risk_states: list[RiskState] = []
         self.alarms: list[tuple[int, Alarm]] = []
+        self.judged: list[JudgedDay] = []
         self.source_weights: list[tuple[int, dict[str, float]]] = []
         self.regimes: list[tuple[int, tuple[float, ...]]] = []
         self.last: PortfolioState | None = None
@@ -55,6 +57,7 @@ class Recorder:
         self._positions: list[tuple[tuple[str, Decimal], ...]] = []
         self._closes: list[Sequence[float]] = []
         self._day = -1
+        self._forecasts = BookForecasts()
 
     def watch(self, step: Step, outcome: StepOutcome) -> None:
         """Note one step."""
@@ -66,6 +69,8 @@ class Recorder:
         said = {fused.instrument: fused.direction for fused in outcome.fused}
         self._directions.append([said.get(name, 0.0) for name in self.instruments])
         self.last = outcome.portfolio
+        if (judged := self._forecasts.take(at, outcome.values)) is not None:
+            self.judged.append(judged)
         if outcome.happened:
             self._note_events(outcome, len(step.references))
         review = outcome.review

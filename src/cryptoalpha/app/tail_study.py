@@ -1,20 +1,22 @@
 """Value at risk after the fact: what each method would have said of each day, from the days before it, beside what came.
 
-Instruments by their daily closes at 00:00 UTC, with whatever history lies before the period; the book by its own returns, and by what its
-risk gate said of it at the time. Nothing here feeds back into a run. A day on which nothing printed is left out: the next return spans it.
+Instruments by their daily closes at 00:00 UTC, with whatever history lies before the period; the book by its own returns; and what its risk
+gate said of it at the time, beside what each day did to the positions that it spoke of. Nothing here feeds back into a run. A day on which
+nothing printed is left out: the next return spans it. A loss of nothing, said of a book that had held nothing, is no forecast.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
 import numpy as np
 
+from cryptoalpha.app.book_forecasts import JudgedDay
 from cryptoalpha.app.period import Period
 from cryptoalpha.app.report.risk_content import BOOK, TailSeries, TailStudy, TailTest
 from cryptoalpha.core.time import DAY
-from cryptoalpha.core.values import RiskState
 from cryptoalpha.monitoring.daily import DailyReturns
 from cryptoalpha.risk.config import TailConfig
 from cryptoalpha.risk.tail.backtests import SIGNIFICANCE
@@ -47,14 +49,14 @@ def study_tails(
     instruments: Sequence[str],
     period: Period,
     book: DailyReturns,
-    states: Sequence[RiskState],
+    judged: Sequence[JudgedDay],
     config: TailConfig,
 ) -> TailStudy:
     """Every method on every instrument and on the book, over the days of the period.
 
     Args:
         book: the daily returns of the run.
-        states: what the gate said of the book; the first of each day is taken as its forecast of that day.
+        judged: what the gate said of the book at the beginning of each day, beside what the day did to that book (`book_forecasts`).
         config: `history_days` are drawn from where there are so many, `least_days` at least.
     """
     tests, series = list[TailTest](), list[TailSeries]()
@@ -65,11 +67,14 @@ def study_tails(
         ends, close = ends[inside], close[inside]
         studied.append((name, ends[1:], close[1:] / close[:-1] - 1.0))
     for subject, ends, returns in studied:
-        for walked in _walk(ends, returns, period.since, config):
+        for forecasts in _walk(ends, returns, period.since, config):
+            walked = _of_something(forecasts) if subject == BOOK else forecasts
+            if subject == BOOK and not walked.made.any():
+                continue
             tests.append(tail_test(subject, walked))
             if walked.method == DRAWN and walked.made.any():
                 series.append(_series(subject, walked, ends))
-    if stated := _stated(book, states):
+    if stated := _stated(judged):
         tests.insert(sum(test.subject == BOOK for test in tests), tail_test(BOOK, stated))
     return TailStudy(LEVEL, tuple(tests), tuple(series))
 
@@ -84,23 +89,25 @@ def _walk(ends: Times, returns: Floats, since: int, config: TailConfig) -> list[
     return [one.between(before, len(returns)) for one in walked.values()]
 
 
+def _of_something(walked: WalkForecasts) -> WalkForecasts:
+    """Without the days for which a loss of nothing was forecast, since nothing had been held."""
+    some = walked.value_at_risk > 0.0
+    var, es = (np.where(some, one, math.nan) for one in (walked.value_at_risk, walked.expected_shortfall))
+    return dataclasses.replace(walked, value_at_risk=var, expected_shortfall=es)
+
+
 def _series(subject: str, walked: WalkForecasts, ends: Times) -> TailSeries:
     made = walked.made
     days = ends[walked.first : walked.first + len(made)]
     return TailSeries(subject, walked.method, days[made], -walked.losses[made], walked.value_at_risk[made])
 
 
-def _stated(book: DailyReturns, states: Sequence[RiskState]) -> WalkForecasts | None:
-    """What the gate said at the beginning of each day of what the day may lose; None where it never said anything."""
-    said: dict[int, RiskState] = {}
-    for state in states:
-        said.setdefault(state.known_at // DAY, state)
-    days = (book.days // DAY).tolist()
-    found = [(said[day].value_at_risk, said[day].expected_shortfall) if day in said else (math.nan, math.nan) for day in days]
-    if not any(math.isfinite(var) for var, _ in found):
+def _stated(judged: Sequence[JudgedDay]) -> WalkForecasts | None:
+    """What the gate said at the beginning of each day of the book it held; None where it never said anything of a book."""
+    if not judged:
         return None
-    var, es = np.array(found).T
-    return WalkForecasts(STATED, states[0].level, 0, -book.returns, var, es)
+    losses, var, es = np.array([(one.loss, one.value_at_risk, one.expected_shortfall) for one in judged]).T
+    return WalkForecasts(STATED, judged[0].level, 0, losses, var, es)
 
 
 def tail_test(subject: str, walked: WalkForecasts) -> TailTest:

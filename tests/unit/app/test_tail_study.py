@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pytest
 
+from cryptoalpha.app.book_forecasts import JudgedDay
 from cryptoalpha.app.period import Period
 from cryptoalpha.app.result_tables import UNKNOWN, by_regime, market_states
 from cryptoalpha.app.tail_study import daily_closes, study_tails
 from cryptoalpha.core.time import DAY, HOUR, parse_time
-from cryptoalpha.core.values import RiskState
 from cryptoalpha.data.config import SimulatedConfig
 from cryptoalpha.data.simulated import simulate
 from cryptoalpha.monitoring.daily import DailyReturns
@@ -41,17 +41,14 @@ def test_a_day_ends_with_the_last_close_known_at_midnight(market: Dataset) -> No
     assert close.tolist() == [part.close[22], part.close[47]]
 
 
-def test_what_the_gate_said_is_judged_by_the_day_it_spoke_of(market: Dataset) -> None:
-    def state(at: int, var: float) -> RiskState:
-        return RiskState(
-            happened_at=at, known_at=at, limits=(), exposure=1.0, mode="armed", value_at_risk=var, expected_shortfall=var, level=0.975
-        )
-
-    book = book_of([-0.03, 0.01, -0.05, -0.02])
-    states = [state(START, 0.02), state(START + 5 * HOUR, 0.9), state(START + 2 * DAY, 0.06), state(START + 3 * DAY, 0.01)]
-    study = study_tails(market, (), Period(START, START + 4 * DAY), book, states, TailConfig())
+def test_what_the_gate_said_is_judged_by_what_its_book_did(market: Dataset) -> None:
+    judged = [
+        JudgedDay(START + k * DAY, loss, var, 1.2 * var, 0.975) for k, loss, var in ((0, 0.03, 0.02), (2, 0.05, 0.06), (3, 0.02, 0.01))
+    ]
+    book = book_of([0.5, -0.5, 0.5, -0.5])  # what the run's own days brought says nothing of the books that were forecast
+    study = study_tails(market, (), Period(START, START + 4 * DAY), book, judged, TailConfig())
     (found,) = study.tests
-    assert (found.method, found.days, found.refused, found.exceedances) == ("the gate", 3, 1, 2)  # nothing was said of the second day
+    assert (found.method, found.days, found.refused, found.exceedances) == ("the gate", 3, 0, 2)
     assert found.expected == pytest.approx(3 * 0.025)
     assert found.mean_value_at_risk == pytest.approx(0.03)
 
@@ -65,10 +62,18 @@ def test_with_little_history_forecasts_begin_later_and_with_none_there_are_none(
     assert study_tails(market, ("SIM1/USDT",), Period(START, START + 50 * DAY), book_of([]), [], TailConfig()).tests == ()
 
 
-def test_an_idle_book_has_no_tail_and_no_error(market: Dataset) -> None:
+def test_of_an_idle_book_nothing_is_forecast(market: Dataset) -> None:
+    """A loss of nothing is no forecast: 90 days that kept it would look like a test that was passed."""
     study = study_tails(market, (), Period(START, START + 90 * DAY), book_of([0.0] * 90), [], TailConfig())
-    assert all(one.exceedances == 0 for one in study.tests)
-    assert all(one.days + one.refused == 30 for one in study.tests)
+    assert study.tests == ()
+
+
+def test_a_book_that_began_late_is_judged_from_when_it_moved(market: Dataset) -> None:
+    moves = [-0.02, *np.random.default_rng(3).normal(0.0, 0.02, 59).tolist()]
+    study = study_tails(market, (), Period(START, START + 150 * DAY), book_of([0.0] * 90 + moves), [], TailConfig())
+    found = {one.method: one for one in study.tests}
+    assert found["historical"].days == 59  # a loss of nothing was forecast for the 30 days without a book and for its first
+    assert found["historical"].refused == 31
 
 
 def test_states_of_the_market_are_told_from_the_past_alone(market: Dataset) -> None:

@@ -85,22 +85,24 @@ def warm_up(fusion: Fusion, tape: SignalTape) -> None:
 def show_the_past(gate: RiskGate, dataset: Dataset, since: int, instruments: Sequence[str]) -> int:
     """Let the gate see the market of `risk.tail.history_days` before a run, bar by bar as it would have; returns how many bars it saw.
 
-    Only bars known at `since`: one that came late is left out for good, so the same data always show the same past. Nothing is traded
-    or journaled. Where the data begin with the run, the gate starts without memory and its scenarios borrow or wait.
+    Only bars known at `since`: one that became known later is left out for good, and nothing else with it, so the same data always show
+    the same past. A bar that came late but by `since` is seen in its place, those after it not before it was known. Nothing is traded or
+    journaled. Where the data begin with the run, the gate starts without memory and its scenarios borrow or wait.
     """
     first = (since // DAY - gate.config.tail.history_days - 1) * DAY  # a day's return needs the close of the day before
     used = [name for name in instruments if name in dataset.bars]
     if not any(_opens_between(dataset, name, first, since) for name in used):
         return 0
     panel = build_panel(dataset, since=first, until=since, instruments=used)
-    known_at = np.maximum.accumulate(panel.known_at)
-    rows = int(np.searchsorted(known_at, since, side="right"))
-    for start in range(0, rows, CHUNK):
-        part = slice(start, min(start + CHUNK, rows))
-        for at, close, volume in zip(known_at[part].tolist(), panel.close[part].tolist(), panel.volume[part].tolist(), strict=True):
+    seen = np.flatnonzero(panel.known_at <= since)  # first: one that came later must not hold back those after it
+    known_at = np.maximum.accumulate(panel.known_at[seen])
+    for start in range(0, len(seen), CHUNK):
+        part = slice(start, start + CHUNK)
+        rows = seen[part]
+        for at, close, volume in zip(known_at[part].tolist(), panel.close[rows].tolist(), panel.volume[rows].tolist(), strict=True):
             gate.observe(at, panel.interval, panel.instruments, close, volume)
     gate.breakers.tick(since)  # what opened and closed before the run is no event of the run; what is open stays so
-    return rows
+    return len(seen)
 
 
 def _opens_between(dataset: Dataset, name: str, since: int, until: int) -> bool:

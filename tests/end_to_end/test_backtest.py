@@ -285,7 +285,7 @@ def test_the_gate_has_seen_the_market_before_the_run_as_it_would_have_live(monke
     backtest(market, PLAIN, 1500)
     assert len(split) == 1500
     assert split == seen
-    short = PLAIN.model_copy(update={"risk": RiskConfig(tail=TailConfig(history_days=10))})
+    short = PLAIN.model_copy(update={"risk": RiskConfig(tail=TailConfig(history_days=10, least_days=10))})
     seen.clear()
     backtest(market, short, 300)
     day = seen[0][0] // DAY * DAY

@@ -26,6 +26,7 @@ from cryptoalpha.store.bar_gate import BarGate
 from cryptoalpha.store.controls import control_state
 from cryptoalpha.store.history import History
 from cryptoalpha.store.home import Home
+from cryptoalpha.store.journal_reader import JournalReader
 from cryptoalpha.store.lock import StoreLock
 from cryptoalpha.store.whole_file import write_whole
 
@@ -61,22 +62,43 @@ def run_session(settings: Settings, home: Path, request: TradeRequest, *, say: C
             settings, home, data=request.data, simulated=request.simulated, interval=request.interval, instruments=request.instruments
         )
         period = period_of(dataset, request.since, request.until)
-        _make_room(journal)
-        report = replay(
-            settings, dataset, period, journal, run=request.run, speed=request.speed, stop=stop.event, say=say,
-            instruments=request.instruments, monitor=monitor,
-        )  # fmt: skip
+        with _room_for(journal):
+            report = replay(
+                settings, dataset, period, journal, run=request.run, speed=request.speed, stop=stop.event, say=say,
+                instruments=request.instruments, monitor=monitor,
+            )  # fmt: skip
         report = dataclasses.replace(report, control=control_state(journal))
         if report.is_complete:  # what `status` calls a finished run
             write_whole(journal.parent / METRICS, json.dumps(plain(report.as_dict()), indent=2))
         return dataclasses.replace(report, interrupted=stop.by_keyboard)
 
 
-def _make_room(journal: Path) -> None:
+@contextmanager
+def _room_for(journal: Path) -> Iterator[None]:
+    """A folder for the journal. What a refused start of a new run made is removed again: a journal that holds the refused settings and not
+    one row would refuse the mended ones."""
+    is_new = not journal.exists()
     try:
         journal.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"cannot write {journal.parent}: {error.strerror}", hint="set CRYPTOALPHA_HOME to a writable folder") from None
+    try:
+        yield
+    except BaseException:
+        if is_new and _is_blank(journal):
+            for file in journal.parent.glob(f"{journal.name}*"):  # and what SQLite keeps beside it
+                file.unlink()
+            if not any(journal.parent.iterdir()):
+                journal.parent.rmdir()
+        raise
+
+
+def _is_blank(journal: Path) -> bool:
+    """Whether nothing was done and nothing was asked in this journal."""
+    if not journal.exists():
+        return True
+    with JournalReader(journal) as reader:
+        return len(reader) == 0 and not control_state(journal).stands
 
 
 def _live(
@@ -91,10 +113,9 @@ def _live(
 ) -> TradeReport:
     assert request.feed is not None
     dataset = open_store(store.root, interval=request.interval, instruments=request.instruments)
-    _make_room(journal)
     client = Venues(settings.data.exchange).client(request.feed)
     gate = BarGate(settings.store.bar_gate)
-    with History(store, lock=lock) as history:
+    with History(store, lock=lock) as history, _room_for(journal):
         bars = LiveBars(client, dataset.bars, gate=gate, config=settings.data.exchange, wait=_wait(stop.event, monitor.idle), notice=say)
         report = live(
             settings, history, dataset, bars, journal, run=request.run, venue=request.feed, stop=stop.event, say=say, monitor=monitor

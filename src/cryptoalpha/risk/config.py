@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
-from cryptoalpha.core.config import Count, Fraction, NonNegative, Positive, Section
+from cryptoalpha.core.config import Count, Fraction, NonNegative, Positive, PositiveFraction, Section
 
 
 class TailConfig(Section):
@@ -32,13 +33,21 @@ class TailConfig(Section):
     decay: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.94
     """Weight of yesterday in the volatility that days are rescaled by (0–1), RiskMetrics' daily value."""
 
+    @field_validator("least_days")
+    @classmethod
+    def _can_be_reached(cls, days: int, info: ValidationInfo) -> int:
+        if days > info.data.get("history_days", days):
+            raise ValueError("must not exceed risk.tail.history_days: no instrument's own past would ever be used")
+        return days
+
 
 class LadderConfig(Section):
     """[risk.ladder] Less exposure the deeper the drawdown, in shares of `risk.max_drawdown`."""
 
-    rungs: tuple[tuple[Fraction, Fraction], ...] = ((1 / 3, 0.75), (1 / 2, 0.5), (2 / 3, 0.25))
-    """(share of `max_drawdown`, exposure left), deeper rungs leaving less. With `max_drawdown` at 1.5 times the yearly target volatility a
-    book of Sharpe ratio 0 touches them in 96, 72 and 32 % of years, and the limit itself in 0.1 % instead of 17 %."""
+    rungs: tuple[tuple[PositiveFraction, Fraction], ...] = ((1 / 3, 0.75), (1 / 2, 0.5), (2 / 3, 0.25))
+    """(share of `max_drawdown`, exposure left), each rung deeper than the one before and leaving less ([] = no ladder). With `max_drawdown`
+    at 1.5 times the yearly target volatility a book of Sharpe ratio 0 touches them in 96, 72 and 32 % of years, and the limit itself in
+    0.1 % instead of 17 %."""
 
     step_up_share: Fraction = 1 / 15
     """How far above a rung equity must recover before exposure grows again, share of `max_drawdown`."""
@@ -49,6 +58,28 @@ class LadderConfig(Section):
     regime_exposure: tuple[Fraction, ...] = (1.0, 0.5, 0.25)
     """Exposure by regime: calm, turbulent, crisis. Weighed by the belief of `MarketState.regime` where that has as many entries; without
     one, all is 1."""
+
+    @field_validator("rungs")
+    @classmethod
+    def _go_down(cls, rungs: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+        if any(after[0] <= before[0] or after[1] >= before[1] for before, after in pairwise(((0.0, 1.0), *rungs))):
+            raise ValueError("each rung must be deeper than the one before and leave less, the first less than 1")
+        return rungs
+
+    @field_validator("step_up_share")
+    @classmethod
+    def _can_step_up(cls, share: float, info: ValidationInfo) -> float:
+        rungs = info.data.get("rungs")
+        if rungs and share > rungs[0][0]:
+            raise ValueError("must not exceed the share of the first of risk.ladder.rungs: equity could never rise far enough above it")
+        return share
+
+    @field_validator("regime_exposure")
+    @classmethod
+    def _falls(cls, exposures: tuple[float, ...]) -> tuple[float, ...]:
+        if not exposures or any(after > before for before, after in pairwise(exposures)):
+            raise ValueError("needs an exposure for at least one regime, and none larger than that of a calmer one")
+        return exposures
 
 
 class OrderLimitsConfig(Section):
@@ -80,6 +111,14 @@ class BreakerConfig(Section):
 
     daily_loss_kill: Positive | None = 8.0
     """Loss since 00:00 UTC, same unit, at which the kill switch trips (none = never). Eight: once in sixteen years on such days."""
+
+    @field_validator("daily_loss_kill")
+    @classmethod
+    def _comes_later(cls, kill: float | None, info: ValidationInfo) -> float | None:
+        reduce = info.data.get("daily_loss_reduce")
+        if kill is not None and reduce is not None and kill < reduce:
+            raise ValueError("must not be less than risk.breakers.daily_loss_reduce, which would never act")
+        return kill
 
     bad_tick_score: Positive = 10.0
     """Robust z score of a bar's move beyond which its price is not believed until the next bar."""
@@ -127,10 +166,10 @@ class RiskConfig(Section):
     allow_short: bool = False
     """Whether positions may be negative. Off: spot markets lend nothing by default."""
 
-    max_drawdown: Fraction = 0.35
-    """Equity lost from its peak (0–1) at which everything is closed and entries are refused until a person resumes. At 30 % volatility a
-    book without skill touches 0.35 in 30 % of years, one with a Sharpe ratio of 1 in 9 %, of 2 in 2 % (20,000 simulated years, t4
-    days)."""
+    max_drawdown: PositiveFraction = 0.35
+    """Equity lost from its peak (above 0, at most 1) at which everything is closed and entries are refused until a person resumes. At 30 %
+    volatility a book without skill touches 0.35 in 30 % of years, one with a Sharpe ratio of 1 in 9 %, of 2 in 2 % (20,000 simulated
+    years, t4 days)."""
 
     no_trade_band: Fraction = 0.02
     """Changes smaller than this fraction of equity (0–1) are not traded, closing a position excepted. 0.02: at 12 basis points a trade,

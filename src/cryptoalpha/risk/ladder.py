@@ -10,7 +10,6 @@ Source: facts of drawdown control by exposure, Grossman & Zhou (1993), here in s
 
 from __future__ import annotations
 
-from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.core.time import HOUR
 from cryptoalpha.core.values import RiskEvent
 from cryptoalpha.risk.config import LadderConfig
@@ -24,17 +23,10 @@ class DrawdownLadder:
     Args:
         config: the rungs, as shares of `max_drawdown`, and when to step up.
         max_drawdown: loss from the peak at which the book is closed, 0–1.
-
-    Raises:
-        ConfigError: if rungs do not go down with exposures that fall.
     """
 
     def __init__(self, config: LadderConfig, max_drawdown: float) -> None:
         shares, exposures = [share for share, _ in config.rungs], [left for _, left in config.rungs]
-        if shares != sorted(set(shares)) or exposures != sorted(set(exposures), reverse=True):
-            raise ConfigError(
-                f"rungs {config.rungs} must go deeper and leave less, each", hint="risk.ladder.rungs: ((1/3, .75), (1/2, .5))"
-            )
         self.depths = tuple(share * max_drawdown for share in shares)
         """Drawdown of each rung, shallow ones first."""
         self._exposures = (1.0, *exposures)

@@ -213,7 +213,7 @@ def test_the_schema_describes_every_setting(capsys):
     schema = json.loads(capsys.readouterr().out)
     assert schema["additionalProperties"] is False
     risk = schema["$defs"]["RiskConfig"]["properties"]["max_drawdown"]
-    assert (risk["minimum"], risk["maximum"], risk["default"]) == (0.0, 1.0, Settings().risk.max_drawdown)
+    assert (risk["exclusiveMinimum"], risk["maximum"], risk["default"]) == (0.0, 1.0, Settings().risk.max_drawdown)
     assert "peak" in risk["description"]
 
 

@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 
-from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.core.time import DAY, HOUR
 from cryptoalpha.risk.config import BreakerConfig, LadderConfig
 from cryptoalpha.risk.daily_loss import DailyLoss
@@ -46,10 +45,7 @@ def test_at_the_edge_of_a_rung_nothing_flutters():
     assert sum(change is not None for change in changes) == 1
 
 
-def test_rungs_must_go_down():
-    for rungs in (((0.5, 0.5), (0.3, 0.2)), ((0.3, 0.2), (0.5, 0.5)), ((0.3, 0.5), (0.3, 0.4))):
-        with pytest.raises(ConfigError, match="deeper and leave less"):
-            ladder(rungs=rungs)
+def test_without_rungs_everything_is_left():
     assert ladder(rungs=()).exposure == 1.0
 
 

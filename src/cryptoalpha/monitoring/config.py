@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from cryptoalpha.core.config import Count, Fraction, NonNegative, Positive, Section
+from cryptoalpha.core.config import Count, NonNegative, Positive, PositiveFraction, Section
 from cryptoalpha.monitoring.drift.config import DriftConfig
 
 Probability = Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -32,10 +32,10 @@ class AlertsConfig(Section):
     stale_bars: Positive = 3.0
     """Bar lengths without a new bar of an instrument, or without a step of the loop (> 0), after which data count as stale."""
 
-    drawdown: Fraction = 0.5
+    drawdown: PositiveFraction = 0.5
     """Share of `risk.max_drawdown` used (0–1) from which a drawdown is told. One half: there the ladder has halved the exposure."""
 
-    limit_used: Fraction = 0.9
+    limit_used: PositiveFraction = 0.9
     """Share of the cap on expected shortfall used (0–1) from which it is told."""
 
     exceedance_p: Probability = 0.01
@@ -49,7 +49,7 @@ class AlertsConfig(Section):
     """99th percentile of the time one step takes, seconds (> 0), from which the loop counts as slow. One second: bars of a minute leave
     room for it, and a durable row takes milliseconds."""
 
-    memory: Fraction = 0.8
+    memory: PositiveFraction = 0.8
     """Share of the memory this process may use (0–1) from which it is told, before the system ends it."""
 
     hold_minutes: NonNegative = 5.0

@@ -247,6 +247,11 @@ def test_settings_that_must_agree_with_each_other_are_checked(tmp_path, override
     refuse(tmp_path, overrides=(override,))
 
 
+@pytest.mark.parametrize("name", ["drawdown", "limit_used", "memory"])
+def test_an_alert_that_would_never_be_silent_is_refused(tmp_path, name):
+    assert "greater than 0" in str(refuse(tmp_path, overrides=(f"monitoring.alerts.{name}=0",)))
+
+
 def test_settings_are_frozen():
     with pytest.raises(ValueError, match="frozen"):
         Settings().engine.seed = 3

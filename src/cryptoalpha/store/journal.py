@@ -25,8 +25,9 @@ import msgspec
 from cryptoalpha.core.errors import JournalDivergenceError, RiskHaltError, StoreError
 from cryptoalpha.core.time import iso
 from cryptoalpha.core.values import ROW_SHIFT, Fill, Order, Travelling, event_id, format_event_id, split_event_id
-from cryptoalpha.store.controls import Control, RunControls
+from cryptoalpha.store.controls import Control
 from cryptoalpha.store.journal_reader import FRAME, SCHEMA, TRAVELLING, JournalReader
+from cryptoalpha.store.run_controls import RunControls
 from cryptoalpha.store.sqlite import open_database, sqlite_errors
 
 BLOCK_ROWS = 512

@@ -235,26 +235,6 @@ def test_a_kill_left_while_a_row_was_being_written_still_keeps_its_entry_out(pat
         assert take(journal, 2) == (["kill"], [])
 
 
-def test_any_file_of_that_name_is_a_kill_and_is_taken_once(path):
-    flag = path.with_name("journal.sqlite.kill")
-    flag.touch()
-    assert "journal.sqlite.kill lies beside" in control_state(path).reason
-    with opened(path) as journal:
-        take(journal, 1)
-        assert len(journal.controls()) == 1  # in the table now
-        journal._controls._absorb()  # the process died before it removed the file, and finds it again
-        assert len(journal.controls()) == 1
-        take(journal, 2, settles=True)
-        assert control_state(path).kills == 1
-        resume(path)
-        assert control_state(path).mode == "armed"
-
-
-def test_a_file_that_cannot_be_read_is_a_kill_too(path):
-    path.with_name("journal.sqlite.kill-folder").mkdir()
-    assert control_state(path).mode == "requested"
-
-
 def test_old_journals_know_no_controls_and_take_them_all_the_same(path):
     connection = sqlite3.connect(path)
     connection.execute("DROP TABLE control")

@@ -44,9 +44,11 @@ def kupiec_pof(hits: int, observations: int, level: float) -> ForecastTest:
     """Is the share of hits what the level promises? Likelihood ratio of `1 − level` against `hits / observations`, χ² with one degree.
 
     Raises:
-        ConfigError: for a level outside (0, 1) or hits outside 0–observations.
+        ConfigError: for a level outside (0, 1), hits outside 0–observations, or parts of either.
     """
     expected = 1.0 - checked_level(level)
+    if not float(hits).is_integer() or not float(observations).is_integer():
+        raise ConfigError(f"{hits} hits in {observations} observations, expected whole numbers")
     if not 0 <= hits <= observations:
         raise ConfigError(f"{hits} hits in {observations} observations, expected 0 to {observations}")
     if observations == 0:

@@ -66,9 +66,16 @@ def component_var(weights: ArrayLike, covariance: ArrayLike, *, level: float = 0
 def incremental_var(
     weights: ArrayLike, change: ArrayLike, covariance: ArrayLike, *, level: float = 0.99, mean: ArrayLike | None = None
 ) -> float:
-    """By how much the normal value at risk of the book rises when `change [A]` is added to its weights: exact, not the derivative."""
+    """By how much the normal value at risk of the book rises when `change [A]` is added to its weights: exact, not the derivative.
+
+    Raises:
+        DataError: as `component_var`, and for a change of another shape.
+    """
     w, c, mu = checked_book(weights, covariance, mean)
-    after = w + checked_returns(change, name="change")
+    added = checked_returns(change, name="change")
+    if added.shape != w.shape:
+        raise DataError(f"a change of {added.size} weights for a book of {w.size}", hint="pass one for each, 0 where nothing changes")
+    after = w + added
     var_after, var_before = (normal_tail(float(np.sum(book * mu)), math.sqrt(variance_of(book, c)), level)[0] for book in (after, w))
     return var_after - var_before
 

@@ -27,7 +27,7 @@ from cryptoalpha.monitoring.daily import checked_returns
 from cryptoalpha.monitoring.ratios import deviation
 from cryptoalpha.risk.tail.garch import fit_garch
 from cryptoalpha.risk.tail.laws import cornish_fisher_tail, moments, normal_tail, why_not_monotone
-from cryptoalpha.risk.tail.losses import Floats, checked_level, tail_of_losses
+from cryptoalpha.risk.tail.losses import Floats, checked_level, tail_of_losses, why_beyond
 from cryptoalpha.risk.tail.volatility import DECAY, START, ewma_variances, simulated_paths
 
 Method = Literal["historical", "normal", "cornish_fisher", "ewma", "filtered", "garch", "garch_t"]
@@ -60,29 +60,34 @@ def tail_risk(
 ) -> TailRisk:
     """VaR and ES over the next `horizon` periods.
 
+    A quantile of outcomes is told only where they reach that far: 99 % asks for a hundred past days or simulated paths.
+
     Args:
         returns: `[n]`, simple, oldest first.
         level: confidence, inside (0, 1).
         method: see the module header.
         horizon: periods ahead. `normal`, `cornish_fisher` and `ewma` scale their moments as independent days do; `filtered` and `garch`
             simulate `paths` paths, compounded; `historical` knows one period only.
-        decay: of the volatility of `ewma` and `filtered`.
+        decay: of the volatility of `ewma` and `filtered`, inside (0, 1).
         seed: of the paths.
+        paths: how many are simulated.
 
     Raises:
         DataError: for NaN or infinite returns.
-        ConfigError: for an unknown method, a level outside (0, 1), or a horizon that the method does not know.
+        ConfigError: for an unknown method, a level or decay outside (0, 1), no paths, or a horizon that the method does not know.
     """
     checked_level(level)
     if method not in METHODS:
         raise ConfigError(f"no method of value at risk is called {method!r}", hint=f"known: {', '.join(METHODS)}")
-    if horizon < 1 or (method == "historical" and horizon != 1):
+    if not _is_count(horizon) or (method == "historical" and horizon != 1):
         raise ConfigError(
             f"method {method!r} does not know a horizon of {horizon} periods",
-            hint="use `filtered`, which simulates paths, or pass returns of that length",
+            hint="a whole number of periods; use `filtered`, which simulates paths, or pass returns of that length",
         )
+    if not _is_count(paths) or not 0.0 < decay < 1.0:
+        raise ConfigError(f"paths {paths} and decay {decay}: expected a whole number of at least 1, and a decay inside (0, 1)")
     r = checked_returns(returns)
-    reason = _why_not(r, method)
+    reason = _why_not(r, method) or _why_too_few(r.size, level, method, horizon, paths)
     if reason is None:
         if method in ("garch", "garch_t"):
             fit = fit_garch(r, shocks="normal" if method == "garch" else "student")
@@ -126,6 +131,16 @@ def _why_not(r: Floats, method: Method) -> str | None:
     if method == "filtered" and not bool(np.all(ewma_variances(r)[:-1] > 0.0)):
         return "the returns begin without volatility"
     return None
+
+
+def _why_too_few(count: int, level: float, method: Method, horizon: int, paths: int) -> str | None:
+    if method in ("historical", "filtered") and horizon == 1:
+        return why_beyond(count, level)
+    return why_beyond(paths, level) if method in ("filtered", "garch", "garch_t") and horizon > 1 else None
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int | np.integer) and bool(value >= 1)
 
 
 def _filtered_losses(r: Floats, horizon: int, decay: float, seed: int, paths: int) -> Floats:

@@ -29,6 +29,14 @@ def checked_level(level: float) -> float:
     return level
 
 
+def why_beyond(count: int, level: float) -> str | None:
+    """The reason why so many equally likely losses say nothing of this level: it asks for one rarer than the worst of them. None where
+    they do."""
+    if count * (1.0 - level) >= 1.0 - 1e-9:
+        return None
+    return f"{count} outcomes, fewer than the {math.ceil(1.0 / (1.0 - level) - 1e-9)} of which one would lie beyond the level of {level:g}"
+
+
 def order_statistic(count: int, level: float) -> int:
     """Place (from 0, ascending) of the value at risk among `count` losses: the least loss that a share `level` of them does not exceed."""
     return min(max(math.ceil(level * count - 1e-9) - 1, 0), count - 1)  # 1e-9: .55 · 100 is 55.00000000000001

@@ -17,7 +17,7 @@ from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.core.seeds import stream
 from cryptoalpha.risk.tail.components import checked_book, variance_of
 from cryptoalpha.risk.tail.estimate import TailRisk
-from cryptoalpha.risk.tail.losses import Floats, checked_level, tail_of_losses
+from cryptoalpha.risk.tail.losses import Floats, checked_level, tail_of_losses, why_beyond
 
 SCENARIOS = 100_000
 
@@ -41,12 +41,15 @@ def monte_carlo_tail(
         mean: `[A]` of one period; zero unless given.
         degrees: of the multivariate Student law (> 2), scaled to `covariance`; normal unless given.
         horizon: periods, independent, weights kept; returns are added up.
+        scenarios: draws (≥ 1); what so few cannot tell of this level is NaN with a reason.
 
     Raises:
         DataError: if shapes disagree, something is not finite, or the book's variance is negative.
-        ConfigError: for degrees of 2 or fewer, or a level outside (0, 1).
+        ConfigError: for degrees of 2 or fewer, a level outside (0, 1), or fewer than one scenario or period.
     """
     checked_level(level)
+    if not isinstance(scenarios, int | np.integer) or not isinstance(horizon, int | np.integer) or scenarios < 1 or horizon < 1:
+        raise ConfigError(f"scenarios {scenarios} and horizon {horizon}: expected whole numbers of at least 1")
     w, c, mu = checked_book(weights, covariance, mean)
     spread = math.sqrt(variance_of(w, c))
     drift = float(np.sum(w * mu))
@@ -54,8 +57,9 @@ def monte_carlo_tail(
     total = np.zeros(scenarios)
     for _ in range(horizon):
         total += _shocks(rng, (scenarios, 1), degrees)[:, 0]
-    var, es = tail_of_losses(-(drift * horizon + spread * total), level)
-    return TailRisk(var, es, level, horizon, "monte_carlo")
+    reason = why_beyond(scenarios, level)
+    var, es = (math.nan, math.nan) if reason else tail_of_losses(-(drift * horizon + spread * total), level)
+    return TailRisk(var, es, level, horizon, "monte_carlo", reason)
 
 
 def correlated_returns(
@@ -68,6 +72,8 @@ def correlated_returns(
     Raises:
         DataError, ConfigError: as `monte_carlo_tail`.
     """
+    if not isinstance(count, int | np.integer) or count < 0:
+        raise ConfigError(f"count is {count}, expected a whole number of 0 or more")
     matrix = np.asarray(covariance, dtype=np.float64)
     _, c, mu = checked_book(np.zeros(len(matrix)), matrix, mean)
     values, vectors = np.linalg.eigh(c)

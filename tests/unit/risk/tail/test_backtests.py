@@ -88,6 +88,9 @@ def test_too_little_to_judge_is_nan_with_a_reason_and_not_accepted():
 def test_what_is_no_hit_series_is_refused():
     with pytest.raises(DataError, match="booleans"):
         christoffersen_independence([0.01, -0.02])
+    for hits, observations in ((1.5, 100), (1, 100.5)):
+        with pytest.raises(ConfigError, match="whole numbers"):
+            kupiec_pof(hits, observations, 0.99)
     with pytest.raises(ConfigError, match="3 hits in 2"):
         kupiec_pof(3, 2, 0.99)
 

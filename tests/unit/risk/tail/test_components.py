@@ -52,6 +52,12 @@ def test_incremental_var_of_a_trade_is_the_difference_of_two_books():
     assert found < 0.0
 
 
+@pytest.mark.parametrize("change", [[0.1], [0.1] * 5, [], 0.1])
+def test_a_change_of_another_shape_is_refused(change):
+    with pytest.raises(DataError):
+        incremental_var(WEIGHTS, change, COVARIANCE)
+
+
 def test_an_empty_book_has_no_risk():
     found = component_var([0.0, 0.0], np.eye(2))
     assert found.value_at_risk == 0.0
@@ -117,8 +123,25 @@ def test_projection_agrees_with_full_revaluation_of_student_draws():
 def test_four_independent_days_have_twice_the_deviation():
     one, four = (monte_carlo_tail(WEIGHTS, COVARIANCE, horizon=h, scenarios=200_000).value_at_risk for h in (1, 4))
     assert four == pytest.approx(2 * one, rel=0.02)
-    sure = monte_carlo_tail([1.0], [[0.0]], mean=[-0.01], horizon=4, scenarios=10)  # no variance: the drift alone
+    sure = monte_carlo_tail([1.0], [[0.0]], mean=[-0.01], horizon=4, scenarios=100)  # no variance: the drift alone
     assert (sure.value_at_risk, sure.horizon) == (pytest.approx(0.04), 4)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"scenarios": 0}, {"scenarios": -1}, {"scenarios": 1.5}, {"horizon": 0}, {"horizon": -1}, {"horizon": 1.5}]
+)
+def test_a_projection_needs_scenarios_and_a_horizon(wrong):
+    with pytest.raises(ConfigError, match="whole numbers"):
+        monte_carlo_tail(WEIGHTS, COVARIANCE, **wrong)
+
+
+def test_a_projection_of_too_few_scenarios_is_nan_with_a_reason():
+    found = monte_carlo_tail(WEIGHTS, COVARIANCE, scenarios=99)
+    assert math.isnan(found.value_at_risk)
+    assert "99 outcomes" in found.reason
+    assert monte_carlo_tail(WEIGHTS, COVARIANCE, scenarios=100).reason is None
+    with pytest.raises(ConfigError, match="count"):
+        correlated_returns(COVARIANCE, -1)
 
 
 def test_a_student_law_without_variance_is_refused():

@@ -67,6 +67,24 @@ def test_what_cannot_be_told_is_nan_with_a_reason(method):
         tail_risk([0.01, math.nan], method=method)
 
 
+@pytest.mark.parametrize("returns", [[0.01], [0.01, -0.02, 0.005, 0.0, -0.01], [0.01, -0.02] * 49])
+def test_a_level_beyond_the_worst_day_is_nan_with_a_reason(returns):
+    found = tail_risk(returns, level=0.99)
+    assert math.isnan(found.value_at_risk)
+    assert math.isnan(found.expected_shortfall)
+    assert f"{len(returns)} outcomes, fewer than the 100" in found.reason
+
+
+def test_one_day_beyond_the_level_is_enough():
+    r = np.linspace(-0.05, 0.049, 100)
+    found = tail_risk(r, level=0.99)  # the ninety-ninth of a hundred losses, and the one beyond it
+    assert (found.value_at_risk, found.expected_shortfall) == (pytest.approx(0.049), pytest.approx(0.05))
+    assert tail_risk(TOY, level=0.9).reason is None
+    assert tail_risk(np.tile(TOY, 7), level=0.99, method="filtered").reason.startswith("70 outcomes")
+    assert tail_risk(np.tile(TOY, 7), level=0.99, method="filtered", horizon=2, paths=1_000).reason is None
+    assert tail_risk(np.tile(TOY, 7), level=0.99, method="filtered", horizon=2, paths=99).reason.startswith("99 outcomes")
+
+
 @pytest.mark.parametrize("method", ["cornish_fisher", "filtered", "garch_t"])
 def test_a_series_that_never_moves_has_no_shape(method):
     found = tail_risk(np.zeros(200), method=method)
@@ -82,8 +100,12 @@ def test_unknown_methods_levels_and_horizons_are_refused():
     with pytest.raises(ConfigError, match="horizon") as refusal:
         tail_risk(TOY, horizon=10)
     assert "filtered" in refusal.value.hint
-    with pytest.raises(ConfigError, match="horizon"):
-        tail_risk(TOY, method="normal", horizon=0)
+    for horizon in (0, 1.5, math.nan, "2"):
+        with pytest.raises(ConfigError, match="horizon"):
+            tail_risk(TOY, method="normal", horizon=horizon)
+    for paths, decay in ((0, 0.9), (10.5, 0.9), (10, 1.0), (10, math.nan)):
+        with pytest.raises(ConfigError, match="paths"):
+            tail_risk(TOY, method="filtered", paths=paths, decay=decay)
 
 
 # Cornish–Fisher
@@ -199,6 +221,6 @@ def test_cornish_fisher_of_the_index_is_known_and_refused(spx):
 @pytest.mark.parametrize("level", [0.9, 0.95, 0.975, 0.99, 0.999])
 def test_skfolio_agrees(spx, level):
     measures = pytest.importorskip("skfolio.measures")
-    for r in (spx, spx[:777], np.random.default_rng(0).standard_t(3, 1000) * 0.01):
+    for r in (spx, spx[:1777], np.random.default_rng(0).standard_t(3, 1000) * 0.01):
         assert value_at_risk(r, level=level) == pytest.approx(measures.value_at_risk(r, level), abs=1e-12)
         assert expected_shortfall(r, level=level) == pytest.approx(measures.cvar(r, level), abs=1e-12)

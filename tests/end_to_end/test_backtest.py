@@ -438,7 +438,7 @@ def test_an_order_and_an_event_are_explained_alike(kept: KeptRun, journal: Journ
         ("999999.0", "no fill, order or refusal '999999.0'"),
         ("0.0", "no fill, order or refusal '0.0'"),
         ("1.60000", "no fill, order or refusal '1.60000'"),
-        ("1.0", "event 1.0 is not a fill, an order or a refusal, it is of type ObservationRef"),
+        ("1.0", "event 1.0 is not a fill, an order, a refusal, a change of state or an alarm, it is of type ObservationRef"),
         ("", "no fill, order or refusal ''"),
     ],
 )

@@ -6,6 +6,7 @@ baselines on the same bars and costs, a random signal of equal turnover, interva
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from cryptoalpha import __version__
 from cryptoalpha.app.baselines import WARMUP_DAYS, baseline_weights, shifted_copies
 from cryptoalpha.app.book import build_engine, show_the_past, tape_steps, warm_up
 from cryptoalpha.app.engine import Engine, Step, StepOutcome
+from cryptoalpha.app.held_out import held_out_notes
 from cryptoalpha.app.period import Period
 from cryptoalpha.app.recorder import Recorder
 from cryptoalpha.app.report.content import SourceSkill
@@ -188,6 +190,8 @@ def run_backtest(
     strategy = own_series(settings, recorder, panel)
     baselines = run_baselines(settings, dataset, panel, weights)
     comparison = compare(strategy, baselines, trials, seed=settings.engine.seed)
+    notes = held_out_notes(recorder, no_trade_band=settings.risk.no_trade_band, quote=settings.execution.quote)
+    comparison = dataclasses.replace(comparison, verdict=" ".join((*notes, comparison.verdict)))
     return BacktestResult(
         run=run,
         dataset=dataset,

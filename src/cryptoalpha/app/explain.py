@@ -1,5 +1,5 @@
 """Why this trade, or why none? From a fill, an order or a refusal back through what each limit allowed to the decision, the weights, the
-signals and the bars they were read from."""
+signals and the bars they were read from. A change of state and an alarm are told with what stood beside them: they have no decision."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from cryptoalpha.app.sizing_steps import (
 from cryptoalpha.core.errors import ConfigError, DataMissingError
 from cryptoalpha.core.time import iso
 from cryptoalpha.core.values import (
+    Alarm,
     Decision,
     Fill,
     FusedSignal,
@@ -28,6 +29,8 @@ from cryptoalpha.core.values import (
     ObservationRef,
     Order,
     Refusal,
+    RiskEvent,
+    RiskState,
     Signal,
     Sizing,
     Travelling,
@@ -95,15 +98,17 @@ def _sizing_dict(sizing: Sizing, units: Units | None) -> dict[str, object]:
 
 
 def explain(journal: JournalReader, name: str) -> Explanation:
-    """The chain behind a fill, an order or a refusal.
+    """The chain behind a fill, an order or a refusal; of a change of state or an alarm, what was journaled beside it.
 
     Args:
-        name: a trade id, a client order id, or an event id `row.place` of a fill, an order or a refusal.
+        name: a trade id, a client order id, or an event id `row.place` of a fill, an order, a refusal, a change of state or an alarm.
 
     Raises:
-        DataMissingError: if the journal has no such fill, order or refusal.
+        DataMissingError: if the journal has none of that name.
     """
     event, found = _look_up(journal, name)
+    if isinstance(found, RiskEvent | Alarm):
+        return Explanation(tuple(_state_links(journal, event, found)))
     links: list[Link] = []
     verdict: Verdict
     if isinstance(found, Fill):
@@ -142,7 +147,20 @@ def _add_sizing(journal: JournalReader, event: int, verdict: Verdict, links: lis
     return sizing, units
 
 
-def _look_up(journal: JournalReader, name: str) -> tuple[int, Fill | Verdict]:
+def _state_links(journal: JournalReader, event: int, found: RiskEvent | Alarm) -> list[Link]:
+    """A change of state or an alarm, and where limits stood in the same row, if that was told."""
+    words = event_words(found) if isinstance(found, RiskEvent) else _alarm_words(found)
+    links = [Link(format_event_id(event), found, words)]
+    row, _ = split_event_id(event)
+    for place, value in enumerate(journal.read(row)[1]):
+        if isinstance(value, RiskState):
+            details = tuple(f"{name}: {used:.6g} of {allowed:.6g} used" for name, used, allowed in value.limits)
+            mode = value.mode.replace("_", " ")
+            links.append(Link(format_event_id(event_id(row, place)), value, f"gate {mode}; where the limits stood then", details))
+    return links
+
+
+def _look_up(journal: JournalReader, name: str) -> tuple[int, Fill | Verdict | RiskEvent | Alarm]:
     fills = list(journal.find(Fill, trade_id=name))
     if fills:
         return fills[0]
@@ -156,10 +174,12 @@ def _look_up(journal: JournalReader, name: str) -> tuple[int, Fill | Verdict]:
     row, place = (0, 0) if event is None else split_event_id(event)
     if event is not None and 1 <= row <= len(journal) and place < len(journal.read(row)[1]):
         value = journal.get(event)
-        if isinstance(value, Fill | Order | Refusal):
+        if isinstance(value, Fill | Order | Refusal | RiskEvent | Alarm):
             return event, value
         kind = type(value).__name__
-        raise DataMissingError(f"event {name} is not a fill, an order or a refusal, it is of type {kind}", hint=HINT)
+        raise DataMissingError(
+            f"event {name} is not a fill, an order, a refusal, a change of state or an alarm, it is of type {kind}", hint=HINT
+        )
     raise DataMissingError(f"no fill, order or refusal {name!r} in this journal", hint=HINT)
 
 
@@ -189,6 +209,13 @@ def _fill_words(fill: Fill) -> str:
     return (
         f"{fill.side} {fill.quantity} {fill.instrument} at {fill.price} on {iso(fill.happened_at)}; fee {fill.fee} {fill.fee_asset}, "
         f"spread {fill.spread_cost}, impact {fill.impact_cost}"
+    )
+
+
+def _alarm_words(alarm: Alarm) -> str:
+    return (
+        f"{alarm.detector} on {alarm.subject}, evidence for {alarm.tier}: {alarm.statistic:.4g} against a threshold of "
+        f"{alarm.threshold:.4g}; {alarm.message}"
     )
 
 

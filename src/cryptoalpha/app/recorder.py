@@ -44,8 +44,12 @@ class Recorder:
         self.binding: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
         self.refusal_examples: dict[str, str] = {}
+        self.refusal_events: dict[str, int] = {}
+        """Event id of the last refusal of each rule, the one whose message is the example."""
         self.cuts: Counter[str] = Counter()
         self.cut_sizes: defaultdict[str, float] = defaultdict(float)
+        self.cut_to: defaultdict[str, float] = defaultdict(float)
+        """Largest size that each limit left when it decided, fraction of equity."""
         self.risk_events: list[tuple[int, RiskEvent]] = []
         self.risk_states: list[RiskState] = []
         self.alarms: list[tuple[int, Alarm]] = []
@@ -80,13 +84,14 @@ class Recorder:
             self._note_changes(outcome)
         if review.state is not None:
             self.risk_states.append(review.state)
-        for verdict in review.verdicts:
+        first = len(outcome.values) - len(review.verdicts)
+        for place, verdict in enumerate(review.verdicts, first):
             if type(verdict) is Order:
                 self.orders += 1
                 if verdict.binding_limit:
                     self.binding[verdict.binding_limit] += 1
             elif type(verdict) is Refusal:
-                self._note_refusal(verdict)
+                self._note_refusal(verdict, event_id(outcome.row, place))
         if at // DAY != self._day and outcome.fused:
             self._day = at // DAY
             self.source_weights.append((at, _mean_weights(outcome)))
@@ -102,13 +107,14 @@ class Recorder:
             elif type(event) is FundingPayment:
                 self.funding.append(event)
             elif type(event) is Refusal:
-                self._note_refusal(event)
+                self._note_refusal(event, base + place)
 
     def _note_cut(self, sizing: Sizing) -> None:
         """How often a limit decided, and how much of what was wanted it took: fractions of equity, summed."""
         if sizing.binding:
             self.cuts[sizing.binding] += 1
             self.cut_sizes[sizing.binding] += abs(sizing.requested) - abs(sizing.allowed)
+            self.cut_to[sizing.binding] = max(self.cut_to[sizing.binding], abs(sizing.allowed))
 
     def _note_changes(self, outcome: StepOutcome) -> None:
         """Changes of state and alarms, each with its event id."""
@@ -118,9 +124,10 @@ class Recorder:
             elif type(value) is Alarm:
                 self.alarms.append((event_id(outcome.row, place), value))
 
-    def _note_refusal(self, refusal: Refusal) -> None:
+    def _note_refusal(self, refusal: Refusal, event: int) -> None:
         self.refusals[refusal.rule] += 1
         self.refusal_examples[refusal.rule] = refusal.message
+        self.refusal_events[refusal.rule] = event
 
     def position_weights(self) -> Floats:
         """Marked-to-market position weights at every step. Shape `[T, A]`; an absent bar keeps the last known price."""

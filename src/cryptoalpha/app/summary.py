@@ -90,6 +90,7 @@ def as_dict(result: BacktestResult) -> dict[str, object]:
         "orders": result.recorder.orders,
         "fills": len(result.recorder.fills),
         "refusals": dict(result.recorder.refusals),
+        "last_refusals": {rule: format_event_id(event) for rule, event in sorted(result.recorder.refusal_events.items())},
         "cuts": dict(result.recorder.binding),
         **risk_metrics(risk_record(result.recorder), result.tails, result.stress),
         "by_year": list(result.years),
@@ -190,7 +191,8 @@ def report_content(result: BacktestResult, *, command: str, audited: AuditReport
         source_skill=result.source_skill,
         checks=_checks(result, audited),
         refusals=tuple(
-            RefusalCount(rule, count, recorder.refusal_examples.get(rule, "")) for rule, count in sorted(recorder.refusals.items())
+            RefusalCount(rule, count, recorder.refusal_examples[rule], format_event_id(recorder.refusal_events[rule]))
+            for rule, count in sorted(recorder.refusals.items())
         ),
         bar_gate_summary="; ".join(result.dataset.notes),
         liveness=_liveness(result),

@@ -143,11 +143,12 @@ class Check:
 
 @dataclass(frozen=True)
 class RefusalCount:
-    """How often a risk rule stopped an order, with the last message it gave."""
+    """How often a risk rule stopped an order, with the last message it gave and that refusal's event id, for `cryptoalpha explain`."""
 
     rule: str
     count: int
     example: str = ""
+    event: str = ""
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ def test_scrapes_all_along_change_nothing_and_the_port_is_free_afterwards(market
 
 
 def test_steps_that_are_taken_again_are_counted_but_not_said(market, tmp_path):
-    always = settings(alerts={"drawdown": 0.0})  # fires at the first state of risk
+    always = settings(alerts={"drawdown": 1e-9})  # fires whenever equity is below its peak
     first: list[str] = []
     with LiveMonitor(always, first.append) as monitor:
         traded(always, market, tmp_path / "a.sqlite", monitor)
@@ -129,15 +129,16 @@ def test_steps_that_are_taken_again_are_counted_but_not_said(market, tmp_path):
     with LiveMonitor(always, again.append) as monitor:
         assert traded(always, market, tmp_path / "a.sqlite", monitor).recovered == STEPS
         after = monitor.now()
-    assert sum("alert drawdown" in text for text in first) == 1
+    fired = sum("alert drawdown:" in text for text in first)
+    assert fired >= 1
     assert again == []
-    assert after.value("cryptoalpha_alerts_fired_total", "drawdown") == before.value("cryptoalpha_alerts_fired_total", "drawdown") == 1.0
+    assert after.value("cryptoalpha_alerts_fired_total", "drawdown") == before.value("cryptoalpha_alerts_fired_total", "drawdown") == fired
     assert list(after.labelled("cryptoalpha_orders_total")) == list(before.labelled("cryptoalpha_orders_total"))
 
 
 def test_a_switch_turns_the_alerts_off(market, tmp_path):
     said: list[str] = []
-    chosen = settings(alerts={"enabled": False, "drawdown": 0.0})
+    chosen = settings(alerts={"enabled": False, "drawdown": 1e-9})
     with LiveMonitor(chosen, said.append) as monitor:
         traded(chosen, market, tmp_path / "a.sqlite", monitor)
     assert said == []

@@ -4,8 +4,9 @@ One step per bar for the whole book: what the broker did with the bar → cash a
 → decision → risk → orders. Everything a step saw and did becomes one journal row, written before an order leaves (write-ahead): with
 a durable journal a killed process finds its intents on restart. A value known after the clock stops the run with `LookAheadError`.
 
-A durable journal also carries kill and resume from other processes. They are taken twice a step: before the bar reaches the broker, so
-that it fills no entry any more, and in one transaction with risk's review and the row, so that no entry is written after a kill.
+A durable journal also carries kill and resume from other processes. They are taken twice a step: immediately before the bar reaches the
+broker, so that what was pending is cancelled, and in one transaction with risk's review and the row, so that no entry is written after a
+kill. An entry sent earlier may be filled by the bar that was on its way when the kill came, as at any venue; by no later one.
 
 The loop is deterministic: the same steps give the same journal, byte for byte. That is how a killed run is recovered (`Journal` compares
 each replayed row with what is stored) and how backtests are compared (`Journal.digest`).
@@ -101,7 +102,8 @@ class Engine:
     Raises (from `step`):
         LookAheadError: if a state or signal is known after the clock.
         AccountingError: if cash or positions stop adding up.
-        RiskHaltError: if risk let an entry through although the run is killed; the journal does not take it.
+        RiskHaltError: if the row has an entry although the run is killed: risk let it through, or the kill came as a file after the
+            transaction had looked for it. The journal does not take the row; started again, the engine takes the kill.
     """
 
     def __init__(

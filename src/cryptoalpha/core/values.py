@@ -215,6 +215,8 @@ class Order(Value, frozen=True, kw_only=True):
     binding_limit: str = ""
     """Name of the risk rule that cut the size, empty where nothing did."""
     attempt: int = 0
+    worst_price: Decimal | None = None
+    """Worst price an entry may be filled at, quote units; None where any price will do, as for a reduction."""
 
     def __post_init__(self) -> None:
         if not self.quantity > 0:

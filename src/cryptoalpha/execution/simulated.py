@@ -8,6 +8,7 @@ What it promises:
 * A bar that is missing is waited for; a market order more than `stale_after_intervals` late is given up (`Refusal.rule == "stale_order"`).
 * Exposure grows only while equity covers it, at the prices of the fill: what cash does not cover is given up (`"insufficient_cash"`).
   Sells of a bar come before buys, so that their proceeds count.
+* An entry that would fill beyond its `worst_price` is given up (`"price_collar"`): the market is no longer the one it was decided on.
 * A limit order waits until it is traded through (`fill_model`).
 * Funding settled at a bar's open is owed on what was held before it.
 
@@ -185,6 +186,9 @@ class SimulatedBroker:
             if quantity == 0:
                 return
         price = self._model.price(order, quote, quantity, volume, i)
+        if order.worst_price is not None and (price > order.worst_price if order.side == "buy" else price < order.worst_price):
+            self._give_up(working, step, "price_collar", f"it would fill at {price}, beyond {order.worst_price}", outcomes)
+            return
         fee_rate = self._model.fee_rate(quote)
         covered = self.account.covered(order.instrument, order.side, quantity, price, fee_rate, self._known(step.open))
         if covered < quantity:

@@ -15,8 +15,11 @@ from cryptoalpha.risk.config import RiskConfig
 from cryptoalpha.risk.equity_guard import EquityGuard
 from cryptoalpha.risk.ladder import regime_exposure
 from cryptoalpha.risk.market_memory import MarketMemory
-from cryptoalpha.risk.order_limits import EntryRate, outside_collar
+from cryptoalpha.risk.order_limits import EntryRate
 from cryptoalpha.risk.orders import ZERO, Verdict, refuse
+
+BEYOND_REASON = 1e9
+"""Nobody means a position that many times equity, or so many units of anything: not a wish to be cut, but a fault."""
 
 
 class Admission:
@@ -57,7 +60,7 @@ class Admission:
                 verdicts.append(refuse(at, decision, event, "duplicate_decision", "a second decision for it in one review"))
                 continue
             seen.add(name)
-            if not math.isfinite(decision.target_weight):
+            if not abs(decision.target_weight) <= BEYOND_REASON:
                 fault = f"{decision.agent} wants {decision.target_weight} of {name}"
             admitted = self._admit(at, decision, event, states.get(name), positions.get(name, ZERO), pending.get(name, ZERO), book.equity)
             if isinstance(admitted, Proposal):
@@ -74,29 +77,36 @@ class Admission:
         if decision.instrument not in self._rules:
             return refuse(at, decision, event, "unknown_instrument", "no lot and tick are known for it")
         wanted = decision.target_weight
-        if not math.isfinite(wanted):
+        if not abs(wanted) <= BEYOND_REASON:
             return refuse(at, decision, event, "not_finite", f"{decision.agent} wants {wanted}")
-        price = state.price if state is not None and at - state.known_at <= self.max_age else math.nan
+        price = math.nan
+        if state is not None and at - state.known_at <= self.max_age:
+            price = self.breakers.believed_price(decision.instrument, state.price)
         if state is None or not 0.0 < price < math.inf:
             if wanted == 0.0 and position:  # closing needs no price
                 return Proposal(decision, event, 0.0, math.copysign(1.0, position), math.nan, math.nan, position, pending, True)
             return refuse(at, decision, event, "no_market_state", "its market state is missing, stale or without a price")
         if self.config.sizing == "units":
             wanted = wanted * price / equity
+            if not abs(wanted) <= BEYOND_REASON:
+                return refuse(
+                    at, decision, event, "not_finite", f"{decision.agent} wants {decision.target_weight} units, {wanted} of equity"
+                )
         held = float(position) * price / equity
         reducing = only_reduces(wanted, held)
-        if not reducing and state.volatility != state.volatility and self.config.volatility_target is not None:
-            return refuse(at, decision, event, "no_market_state", "too little history to know its volatility")
-        p = Proposal(decision, event, wanted, held, price, state.volatility, position, pending, reducing)
+        volatility = state.volatility if 0.0 <= state.volatility < math.inf else math.nan
+        if not reducing and volatility != volatility and self.config.volatility_target is not None:
+            return refuse(at, decision, event, "no_market_state", f"a volatility of {state.volatility} says nothing: too little history")
+        p = Proposal(decision, event, wanted, held, price, volatility, position, pending, reducing)
         own = stake("", held, held + float(pending) * price / equity if pending else held, math.nan)
         p.standing = own.long if wanted > 0.0 else own.short if wanted < 0.0 else 0.0
         p.growth = max(0.0, abs(wanted) - p.standing)
         p.exposure = regime_exposure(state.regime, self.config.ladder.regime_exposure)
         if not reducing:
-            p.block, p.reason = self.block(at, decision.instrument, price)
+            p.block, p.reason = self.block(at, decision.instrument)
         return p
 
-    def block(self, at: int, name: str, price: float) -> tuple[str, str]:
+    def block(self, at: int, name: str) -> tuple[str, str]:
         """Rule and reason that forbid to enter an instrument now; empty where nothing does."""
         if self.guard.kill.stands:
             return kill_switch.NAME, self.guard.kill.message
@@ -105,12 +115,15 @@ class Admission:
         blocked = self.breakers.block(name)
         if blocked is not None:
             return blocked
-        collar, last = self.config.orders.collar, self.memory.last_price(name)
-        if outside_collar(price, last, collar):
-            return "price_collar", f"{price} is more than {collar:.0%} from the market's last known price of {last}"
         if self._rate.is_spent(at):
             return "order_rate", f"{self._rate.most} entries were ordered within the hour"
         return "", ""
+
+    def last_price(self, name: str, states: Mapping[str, MarketState]) -> float:
+        """The last price of an instrument that is believed; NaN where nobody knows one."""
+        state = states.get(name)
+        price = state.price if state is not None and 0.0 < state.price < math.inf else self.memory.last_price(name)
+        return self.breakers.believed_price(name, price)
 
     def lay_stakes(
         self,
@@ -120,19 +133,21 @@ class Admission:
         pending: Mapping[str, Decimal],
         states: Mapping[str, MarketState],
     ) -> None:
-        """What stands, by instrument, at the last price known. Positions without any share what equity is left unexplained."""
-        unexplained, blind = book.equity - float(portfolio.cash), False
+        """What stands, by instrument, at the last price known. Positions without any share what equity is left unexplained; long ones and
+        short ones without any could hide each other's size there, and count as all of equity."""
+        unexplained, blind = book.equity - float(portfolio.cash), set[bool]()
         for name in {**positions, **pending}:
             held, state = float(positions.get(name, ZERO)), states.get(name)
-            price = state.price if state is not None and 0.0 < state.price < math.inf else self.memory.last_price(name)
+            price = self.last_price(name, states)
             if price != price:
-                blind = blind or held != 0.0
+                if held != 0.0:
+                    blind.add(held > 0.0)
                 continue
             unexplained -= held * price
             heading = held + float(pending.get(name, ZERO))
             volatility = math.nan if state is None else state.volatility
             book.stakes.append(stake(name, held * price / book.equity, heading * price / book.equity, volatility))
         if blind:
-            size = abs(unexplained) / book.equity
+            size = max(abs(unexplained) / book.equity, 1.0 if len(blind) > 1 else 0.0)
             book.stakes.append(Stake("", size, size, math.nan))
         book.states = {name: state.volatility for name, state in states.items()}

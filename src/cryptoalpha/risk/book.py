@@ -45,7 +45,7 @@ class Stake(msgspec.Struct, gc=False):
     @property
     def known_volatility(self) -> float:
         """Its volatility, always finite."""
-        return self.volatility if math.isfinite(self.volatility) else BLIND_VOLATILITY
+        return self.volatility if 0.0 <= self.volatility < math.inf else BLIND_VOLATILITY
 
 
 def stake(name: str, held: float, heading: float, volatility: float) -> Stake:
@@ -109,7 +109,7 @@ class Book:
             expected = self.states
             if expected is None:
                 expected = {s.name: s.volatility for s in self.stakes} | {p.decision.instrument: p.volatility for p in self.proposals}
-            finite = {name: volatility for name, volatility in expected.items() if math.isfinite(volatility)}
+            finite = {name: volatility for name, volatility in expected.items() if 0.0 <= volatility < math.inf}
             self.drawn = {name: i for i, name in enumerate(names)}, self.memory.scenarios(names, finite)
         return self.drawn
 

@@ -18,14 +18,16 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Literal
 
 from cryptoalpha.core.time import MINUTE, iso
-from cryptoalpha.core.values import RiskEvent
+from cryptoalpha.core.values import PortfolioState, RiskEvent
 from cryptoalpha.risk.config import BreakerConfig
 from cryptoalpha.risk.slippage import SlippageMonitor
 from cryptoalpha.risk.tick_filter import TickFilter
 
+ZERO = Decimal(0)
 BreakerState = Literal["closed", "open", "half_open"]
 
 
@@ -148,6 +150,24 @@ class Breakers:
         """An entry was ordered."""
         for breaker in self._of_book:
             breaker.entered()
+
+    def believed_price(self, name: str, price: float) -> float:
+        """The price to count an instrument at: `price`, or the last one believed while it is in doubt whether that can be."""
+        doubt = self.ticks.quarantined.get(name)
+        return price if doubt is None else doubt[1]
+
+    def believed_equity(self, portfolio: PortfolioState) -> Decimal:
+        """Equity without what a price in quarantine made of it.
+
+        Of an instrument whose feed went stale meanwhile the lower of both counts: there may never be a bar that settles it.
+        """
+        equity = portfolio.equity
+        for name, quantity in portfolio.positions:
+            doubt = self.ticks.quarantined.get(name)
+            if doubt is not None:
+                excess = quantity * (Decimal(repr(doubt[0])) - Decimal(repr(doubt[1])))
+                equity -= max(excess, ZERO) if ("stale_feed", name) in self._of_instrument else excess
+        return equity
 
     def take_in(self, at: int, instruments: Sequence[str], close: Sequence[float], odd: dict[int, tuple[str, str]]) -> Sequence[float]:
         """Open and close what the tick filter says of places in the bar; returns the prices that are believed, NaN for the others."""

@@ -39,7 +39,7 @@ def volatility_target(book: Book, config: RiskConfig) -> list[float]:
     if target is None:
         return _free(book)
     factor = growth_within(*variance(book, config.assumed_correlation), target * target)
-    alone = [target / p.volatility if p.volatility > 0.0 else math.inf for p in book.proposals]
+    alone = [target / p.volatility if p.volatility > 0.0 else p.kept if p.volatility < 0.0 else math.inf for p in book.proposals]
     return [min(one, together) for one, together in zip(alone, _grown(book, factor), strict=True)]
 
 
@@ -113,19 +113,30 @@ def gross_cap(book: Book, config: RiskConfig) -> list[float]:
 def cluster_cap(book: Book, config: RiskConfig) -> list[float]:
     """The positions of one cluster of correlated instruments are together not larger than `max_cluster`.
 
-    Not looked at where `max_gross` is no larger: it holds then anyhow. Instruments that the memory does not know count as one cluster.
+    Not looked at where `max_gross` is no larger: it holds then anyhow.
     """
     if config.max_cluster >= config.max_gross or not book.proposals:
         return _free(book)
-    sizes = _by_name(book)
-    names = tuple(sizes)
-    labels = clusters(book.memory.correlation(names), config.cluster_correlation).tolist() if len(names) > 1 else [0]
+    sizes, own = _by_name(book), cluster_of(book, config)
     factors = {}
-    for label in set(labels):
-        kept, added = _total(sizes[name] for name, own in zip(names, labels, strict=True) if own == label)
+    for label in {-1, *own.values()}:
+        kept, added = _total(size for name, size in sizes.items() if own.get(name, label) == label)
         factors[label] = growth_within(kept, added, 0.0, config.max_cluster)
-    own = dict(zip(names, labels, strict=True))
-    return [_allowed(p, factors[own[p.decision.instrument]]) for p in book.proposals]
+    least = min(factors.values())
+    return [_allowed(p, factors[own[p.decision.instrument]] if p.decision.instrument in own else least) for p in book.proposals]
+
+
+def cluster_of(book: Book, config: RiskConfig) -> dict[str, int]:
+    """Cluster of each instrument of the gate's universe that the memory can tell from any other, whoever is held or asked for.
+
+    The rest are in none and count in every one: what is not known to be apart is taken to move together. But they link nobody else, so
+    that a coin listed yesterday does not make one bet of the whole market.
+    """
+    names = book.universe or tuple(_by_name(book))
+    rho = book.memory.correlation(names)
+    told = np.flatnonzero((rho != 1.0).any(axis=1))
+    labels = clusters(rho[np.ix_(told, told)], config.cluster_correlation)
+    return {names[i]: label for i, label in zip(told.tolist(), labels.tolist(), strict=True)}
 
 
 def expected_shortfall(book: Book, config: RiskConfig) -> list[float]:
@@ -175,21 +186,23 @@ def short_forbidden(book: Book, config: RiskConfig) -> list[float]:
 
 
 def growth_within(constant: float, linear: float, square: float, limit: float) -> float:
-    """The largest f in [0, 1] with `constant + linear f + square f² ≤ limit`, all coefficients ≥ 0; 0 where even f = 0 breaks it."""
+    """The largest f in [0, 1] with `constant + linear f + square f² ≤ limit`, all coefficients ≥ 0; 0 where even f = 0 breaks it, and
+    where a coefficient is no number or beyond all."""
     if constant + linear + square <= limit:
         return 1.0
     room = limit - constant
-    if room <= 0.0:
+    if not 0.0 < room < math.inf:
         return 0.0
     # the positive root, written so that nothing cancels
-    return min(1.0, 2.0 * room / (linear + math.sqrt(linear * linear + 4.0 * square * room)))
+    f = 2.0 * room / (linear + math.sqrt(linear * linear + 4.0 * square * room))
+    return f if f < 1.0 else 1.0 if f < math.inf else 0.0
 
 
 def _sizes(book: Book) -> list[tuple[float, float, float]]:
     """What stands, what would be added, annual volatility: one entry per instrument."""
     volatility = {s.name: s.known_volatility for s in book.stakes}
     for p in book.proposals:
-        if math.isfinite(p.volatility):
+        if 0.0 <= p.volatility < math.inf:
             volatility[p.decision.instrument] = p.volatility
     return [(standing, growth, volatility.get(name, BLIND_VOLATILITY)) for name, (standing, growth) in _by_name(book).items()]
 
@@ -220,7 +233,7 @@ def _grown(book: Book, factor: float) -> list[float]:
 
 def _allowed(p: Proposal, factor: float) -> float:
     """What a factor of the whole book leaves one proposal: never less than what stands."""
-    return math.inf if p.growth == 0.0 or factor >= 1.0 else p.standing + factor * p.growth
+    return math.inf if p.growth == 0.0 or factor >= 1.0 else p.standing + factor * p.growth if factor > 0.0 else p.standing
 
 
 CAPS: tuple[tuple[str, Cap], ...] = (

@@ -52,8 +52,9 @@ class DailyLoss:
         return event
 
     def restart(self, at: int, equity: float) -> RiskEvent | None:
-        """Count from present equity, because a person resumed."""
+        """Count from present equity until the running day ends, because a person resumed."""
         self.start, self.loss, was = equity, 0.0, self.is_reduce_only
+        self.midnight = (at // DAY + 1) * DAY
         self.is_reduce_only = False
         return self._event(at, "normal", "resumed: the day counts from present equity") if was else None
 

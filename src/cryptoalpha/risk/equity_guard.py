@@ -43,6 +43,7 @@ class EquityGuard:
         self._midnight = 0
         self.is_calm = True
         """Whether ladder and daily loss leave everything as it is."""
+        self._was_spent = self._was_fatal = False
 
     def is_still(self, at: int, equity: Decimal) -> bool:
         """Whether this equity changes nothing, nothing is in force and the day goes on; it has then been taken in."""
@@ -52,9 +53,18 @@ class EquityGuard:
         return False
 
     def resume(self, at: int, portfolio: PortfolioState) -> Sequence[RiskEvent]:
-        """Count peak and day from present equity: a person's decision."""
-        self._peak, self.drawdown = portfolio.equity, 0.0
-        events = [self.ladder.restart(at), self.daily.restart(at, float(portfolio.equity))]
+        """A person has resumed: what has been beyond its limit since the last time counts from present equity.
+
+        After the drawdown limit that is peak, ladder and day; after the day's, the day. What was within its limit goes on counting: a kill
+        for another reason gives back nothing of what may still be lost.
+        """
+        events = []
+        if self._was_spent:
+            self._peak, self.drawdown = portfolio.equity, 0.0
+            events.append(self.ladder.restart(at))
+        if self._was_spent or self._was_fatal:
+            events.append(self.daily.restart(at, float(portfolio.equity)))
+        self._was_spent = self._was_fatal = False
         self._settle()
         return [event for event in events if event is not None]
 
@@ -75,8 +85,10 @@ class EquityGuard:
         self.drawdown = 1.0 - value / float(self._peak) if self._peak > 0 else 0.0
         events = [self.ladder.update(at, self.drawdown), self.daily.update(at, value, before)]
         if equity <= self._peak * self._keep:
+            self._was_spent = True
             events.append(self._trip(at, f"equity fell {self.max_drawdown:.0%} below its peak"))
         if self.daily.is_fatal:
+            self._was_fatal = True
             events.append(self._trip(at, f"{self.daily.kill / self.daily.unit:g} daily standard deviations were lost in one day"))
         self._settle()
         return [event for event in events if event is not None]

@@ -44,7 +44,8 @@ class Review(msgspec.Struct, gc=False):
     """What one review came to. `verdicts` are acted on; the rest is journaled so that each cut can be explained.
 
     `sizings` are given for decisions that led to an order or refusal, and where another limit binds than the last time one was given for
-    the instrument. `state` is given with an order or refusal, when positions have changed, and at the first review of a day.
+    the instrument. `state` is given with an order, a refusal or an event, when positions or the mode have changed, and at the first review
+    of a day.
     """
 
     verdicts: list[Verdict]
@@ -69,7 +70,8 @@ class RiskGate:
     def __init__(self, config: RiskConfig, rules: Mapping[str, InstrumentRules], *, account: str = "main") -> None:
         self.config = config
         self.kill_switch = KillSwitch()
-        """Whoever trips or resumes it journals the event. After a resumption drawdown and day count from the equity of the next review."""
+        """Whoever trips or resumes it journals the event. After a resumption, what was beyond its limit, drawdown or day, counts from the
+        equity of the next review (`EquityGuard.resume`)."""
         self.memory = MarketMemory(config.tail)
         self.guard = EquityGuard(config, self.kill_switch)
         self.breakers = Breakers(config.breakers)
@@ -128,7 +130,8 @@ class RiskGate:
             states: what is known of each instrument.
             portfolio: the book, marked at `at`.
             pending: signed quantity of earlier orders still to be filled (`Broker.pending`). While they head for what is wanted they are
-                left to work; an order in the result replaces them, and a refusal means that the caller cancels them (`Broker.cancel`).
+                left to work; an order in the result replaces them; after a refusal the caller cancels (`Broker.cancel`) those that
+                `orders.is_cancelled_by` says: what may enter, never a way out because of a limit.
 
         Raises:
             ConfigError: if there are not as many events as decisions.
@@ -148,24 +151,30 @@ class RiskGate:
             )
         ):
             return QUIET
+        if self.breakers.ticks.quarantined:
+            believed = self.breakers.believed_equity(portfolio)
+            peak = believed if portfolio.peak_equity <= portfolio.equity else portfolio.peak_equity
+            portfolio = msgspec.structs.replace(portfolio, equity=believed, peak_equity=peak)
         changed = self._watch(at, portfolio)
-        news = self._observer.is_new(at, portfolio)
         told = [*changed, *self.breakers.tick(at)]
         positions = dict(portfolio.positions)
         if self.kill_switch.stands:
-            self._settle(at, positions, pending, told)
+            self._settle(at, positions, pending, states, told)
+        news = self._observer.is_new(at, portfolio) or bool(told)
         book = Book(float(portfolio.equity), [], [], self.memory, self._universe)
         verdicts: list[Verdict] = []
         if self.kill_switch.stands and self.kill_switch.flatten:
-            self._close_all(at, decisions, events, positions, pending, verdicts)
+            self._close_all(at, decisions, events, positions, pending, states, verdicts)
         else:
             self._admission.admit(at, decisions, events, states, positions, pending, book, verdicts)
+        late = self.breakers.tick(at)
+        news = news or bool(late)
         if book.proposals or verdicts or news:
             self._admission.lay_stakes(book, portfolio, positions, pending, states)
         sizings = self._size(at, book, verdicts)
         self._cancel_entries(at, positions, pending, verdicts)
         state = self._observer.state(at, book, verdicts) if verdicts or news else None
-        return Review(verdicts, sizings, told + self.breakers.tick(at), state)
+        return Review(verdicts, sizings, told + late, state)
 
     def _watch(self, at: int, portfolio: PortfolioState) -> Sequence[RiskEvent]:
         """Show equity to those who watch it; after a resumption they count from here."""
@@ -181,7 +190,8 @@ class RiskGate:
         limits = [(name, cap(book, self.config)) for name, cap in CAPS]
         sizings = []
         for j, p in enumerate(book.proposals):
-            cuts = [(name, allowed[j]) for name, allowed in limits if allowed[j] < abs(p.wanted)]
+            # what a cap cannot say it does not allow
+            cuts = [(name, max(0.0, allowed[j])) for name, allowed in limits if not allowed[j] >= abs(p.wanted)]
             size, binding = self._smallest(p, cuts)
             verdict, size, binding = self._judge(at, p, size, binding, book.equity)
             if verdict is not None:
@@ -189,7 +199,8 @@ class RiskGate:
             if self._observer.tells(p.decision.instrument, binding, verdict):
                 sizings.append(
                     Sizing(
-                        happened_at=at, known_at=at, instrument=p.decision.instrument, requested=p.wanted, held=p.held,
+                        happened_at=at, known_at=at, instrument=p.decision.instrument, requested=p.wanted,
+                        held=p.held if p.price == p.price else math.nan,
                         allowed=math.copysign(size, p.wanted), cuts=tuple(cuts), binding=binding, decision=p.event,
                     )
                 )  # fmt: skip
@@ -227,9 +238,8 @@ class RiskGate:
             return refuse(at, p.decision, p.event, p.block, p.reason), size, binding
         verdict = self._orders.resize(at, p, math.copysign(size, p.wanted), binding, equity)
         if isinstance(verdict, Order) and not verdict.reduce_only:
-            p.block, p.reason = self._admission.block(
-                at, p.decision.instrument, p.price
-            )  # an entry of this review may have been the last one
+            # an entry of this review may have been the last one
+            p.block, p.reason = self._admission.block(at, p.decision.instrument)
             if p.block:
                 return self._judge(at, p, p.kept, p.block, equity)
             self._rate.count(at)
@@ -243,6 +253,7 @@ class RiskGate:
         events: Sequence[int],
         positions: Mapping[str, Decimal],
         pending: Mapping[str, Decimal],
+        states: Mapping[str, MarketState],
         verdicts: list[Verdict],
     ) -> None:
         """After a kill that flattens: close what is held, refuse everything that is not a way out."""
@@ -250,7 +261,7 @@ class RiskGate:
             if decision.target_weight != 0.0 and decision.instrument not in positions:
                 verdicts.append(refuse(at, decision, event, kill_switch.NAME, self.kill_switch.message))
         for name, position in positions.items():
-            order = self._orders.close(at, name, position, kill_switch.NAME)
+            order = self._orders.close(at, name, position, kill_switch.NAME, self._admission.last_price(name, states))
             if order is not None and pending.get(name, ZERO) != (-order.quantity if position > 0 else order.quantity):
                 verdicts.append(order)
 
@@ -270,10 +281,18 @@ class RiskGate:
             if name not in judged and may_enter(quantity, positions.get(name, ZERO))
         )
 
-    def _settle(self, at: int, positions: Mapping[str, Decimal], pending: Mapping[str, Decimal], told: list[RiskEvent]) -> None:
-        """Tell the kill switch how far it has come. What is less than a lot cannot be sold and does not count."""
+    def _settle(
+        self,
+        at: int,
+        positions: Mapping[str, Decimal],
+        pending: Mapping[str, Decimal],
+        states: Mapping[str, MarketState],
+        told: list[RiskEvent],
+    ) -> None:
+        """Tell the kill switch how far it has come. What cannot be sold does not keep it from settling, but is named."""
         entering = any(may_enter(quantity, positions.get(name, ZERO)) for name, quantity in pending.items())
-        flat = not any(self._orders.closable(name, position) for name, position in positions.items())
-        event = self.kill_switch.settle(at, pending=entering, flat=flat)
+        stuck = {name: self._orders.why_stuck(name, q, self._admission.last_price(name, states)) for name, q in positions.items()}
+        left = ", ".join(f"{name} {positions[name]} ({why})" for name, why in stuck.items() if why)
+        event = self.kill_switch.settle(at, pending=entering, flat=all(stuck.values()), left=left)
         if event is not None:
             told.append(event)

@@ -76,17 +76,21 @@ class KillSwitch:
         )
         return self._event(at, f"by {by}: {reason}; {what}")
 
-    def settle(self, at: int, *, pending: bool, flat: bool) -> RiskEvent | None:
+    def settle(self, at: int, *, pending: bool, flat: bool, left: str = "") -> RiskEvent | None:
         """Take note of how far it has come.
 
         Args:
             pending: whether an order that could enlarge a position is still to be filled.
-            flat: whether nothing is held; it matters only where everything is to be closed.
+            flat: whether nothing is held that could be sold; it matters only where everything is to be closed.
+            left: what is held and cannot be sold, in words.
         """
         if self.state != "tripping" or pending or (self.flatten and not flat):
             return None
         self.state = "tripped"
-        return self._event(at, "no entry is pending" + (" and nothing is held" if flat else ", what is held may only be reduced"))
+        held = ", what is held may only be reduced"
+        if flat:
+            held = f"; left behind, for it cannot be sold: {left}" if left else " and nothing is held"
+        return self._event(at, f"no entry is pending{held}")
 
     def resume(self, at: int, *, by: str, reason: str) -> RiskEvent:
         """Arm it again: a person's decision, never automatic.

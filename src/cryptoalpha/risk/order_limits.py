@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from decimal import Decimal
 
 from cryptoalpha.core.time import HOUR
 from cryptoalpha.risk.book import Book
 from cryptoalpha.risk.config import RiskConfig
+from cryptoalpha.risk.rounding import round_to_lot
 
 
 def max_notional(book: Book, config: RiskConfig) -> list[float]:
@@ -19,7 +21,7 @@ def max_notional(book: Book, config: RiskConfig) -> list[float]:
 
 
 class EntryRate:
-    """Counts entries of the last hour. None as `most` counts without a limit."""
+    """Counts entries of the last hour. With None as `most` there is no limit, and nothing is counted."""
 
     def __init__(self, most: int | None) -> None:
         self.most = most
@@ -41,6 +43,17 @@ class EntryRate:
             self._times.append(at)
 
 
-def outside_collar(price: float, last: float, collar: float | None) -> bool:
-    """Whether `price` is further from the last known one than the collar allows. An unknown last price forbids nothing."""
-    return collar is not None and last == last and not abs(price / last - 1.0) <= collar
+def worst_price(price: float, collar: float | None, tick: Decimal, *, is_buy: bool) -> Decimal | None:
+    """The worst price an entry decided on at `price` may be filled at: `price · (1 ± collar)`, on the venue's grid.
+
+    Rounded towards the price decided on, but at least one tick away from it. None without a collar, and where a sale may cost everything.
+    """
+    if collar is None:
+        return None
+    at, away = Decimal(repr(price)), Decimal(repr(price * collar))
+    nearest = round_to_lot(at, tick)
+    if is_buy:
+        return max(round_to_lot(at + away, tick), nearest + tick)
+    least = round_to_lot(at - away, tick)
+    least = min(least if least >= at - away else least + tick, nearest - tick)
+    return least if least > 0 else None

@@ -8,10 +8,20 @@ from decimal import Decimal
 from cryptoalpha.core.values import Decision, InstrumentRules, Order, Refusal
 from cryptoalpha.risk.book import Proposal
 from cryptoalpha.risk.config import RiskConfig
+from cryptoalpha.risk.kill_switch import may_enter
+from cryptoalpha.risk.order_limits import worst_price
 from cryptoalpha.risk.rounding import client_order_id, round_to_lot
 
 Verdict = Order | Refusal
 ZERO = Decimal(0)
+SUPERSEDED = "superseded"
+"""Rule of a refusal that says only that the rest of an earlier order is wanted no longer."""
+
+
+def is_cancelled_by(rule: str, pending: Decimal, held: Decimal) -> bool:
+    """Whether a refusal by `rule` ends what is left of an earlier order, signed: an order that may enter, or one nobody wants any more. A
+    way out goes on, whatever limit refused what was asked for beside it."""
+    return rule == SUPERSEDED or may_enter(pending, held)
 
 
 def refuse(at: int, decision: Decision, event: int, rule: str, why: str) -> Refusal:
@@ -57,10 +67,12 @@ class OrderMaker:
         quantity = round_to_lot(abs(change), lot)
         if quantity == 0:
             if p.pending:
-                return refuse(at, decision, p.event, "superseded", f"the {p.pending} still to be filled is wanted no longer")
+                return refuse(at, decision, p.event, SUPERSEDED, f"the {p.pending} still to be filled is wanted no longer")
             return refuse(at, decision, p.event, "lot", f"a change of {change} is smaller than one lot of {lot}")
         rules = self._rules[decision.instrument]
         if p.price == p.price and quantity * Decimal(repr(p.price)) < rules.min_notional:
+            if p.pending:
+                return refuse(at, decision, p.event, SUPERSEDED, f"the {p.pending} still to be filled is wanted no longer")
             what = f"{quantity} at {p.price} is less than the venue's minimum of {rules.min_notional} {rules.quote}"
             return refuse(at, decision, p.event, "min_notional", what)
         shrinks = abs(target) < abs(p.position) and (target == 0 or (target > 0) == (p.position > 0))
@@ -74,17 +86,22 @@ class OrderMaker:
             reduce_only=shrinks,
             decision=p.event,
             binding_limit=binding,
+            worst_price=None if shrinks else worst_price(p.price, self._config.orders.collar, rules.tick, is_buy=change > 0),
         )
 
-    def closable(self, name: str, position: Decimal) -> Decimal:
-        """How much of a position can be sold in whole lots; nothing of an instrument without rules."""
-        return round_to_lot(abs(position), self._rules[name].lot) if name in self._rules else ZERO
+    def why_stuck(self, name: str, position: Decimal, price: float) -> str:
+        """Why a position cannot be closed at about this price (NaN: nobody knows it, so it may be tried); empty where it can."""
+        rules = self._rules.get(name)
+        if rules is None:
+            return "its lot and tick are not known"
+        quantity = round_to_lot(abs(position), rules.lot)
+        return "too small to sell" if quantity == 0 or (price == price and quantity * Decimal(repr(price)) < rules.min_notional) else ""
 
-    def close(self, at: int, name: str, position: Decimal, rule: str) -> Order | None:
-        """The reduce-only order that closes a position; None where less than a lot is held."""
-        quantity = self.closable(name, position)
-        if quantity == 0:
+    def close(self, at: int, name: str, position: Decimal, rule: str, price: float) -> Order | None:
+        """The reduce-only order that closes a position; None where it cannot be closed (`why_stuck`)."""
+        if self.why_stuck(name, position, price):
             return None
+        quantity = round_to_lot(abs(position), self._rules[name].lot)
         return Order(
             happened_at=at,
             known_at=at,

@@ -15,9 +15,8 @@ import numpy as np
 
 from cryptoalpha.core.time import DAY
 from cryptoalpha.core.values import Order, PortfolioState, RiskState
-from cryptoalpha.risk.book import BLIND_LOSS, Book, Stake
-from cryptoalpha.risk.caps import DAY_ROOT, variance
-from cryptoalpha.risk.clusters import clusters
+from cryptoalpha.risk.book import BLIND_LOSS, Book
+from cryptoalpha.risk.caps import DAY_ROOT, cluster_of, variance
 from cryptoalpha.risk.config import RiskConfig
 from cryptoalpha.risk.equity_guard import EquityGuard
 from cryptoalpha.risk.order_limits import EntryRate
@@ -43,14 +42,15 @@ class Observer:
         self.positions: tuple[tuple[str, Decimal], ...] = ()
         """As of the last review that looked."""
         self._day = -1
+        self._told_mode = "armed"
 
     def is_new(self, at: int, portfolio: PortfolioState) -> bool:
-        """Whether positions have changed since the last review, or the day has."""
-        day, positions = at // DAY, portfolio.positions
-        if positions is self.positions and day == self._day:
+        """Whether positions have changed since the last review, or the mode or the day has."""
+        day, positions, mode = at // DAY, portfolio.positions, self._mode()
+        if positions is self.positions and day == self._day and mode == self._told_mode:
             return False
-        changed = day != self._day or positions != self.positions
-        self._day, self.positions = day, positions
+        changed = day != self._day or mode != self._told_mode or positions != self.positions
+        self._day, self.positions, self._told_mode = day, positions, mode
         return changed
 
     def tells(self, name: str, binding: str, verdict: Verdict | None) -> bool:
@@ -109,7 +109,7 @@ class Observer:
         if config.volatility_target is not None:
             standing = Book(book.equity, [], stakes, book.memory)
             limits.append(("volatility_target", math.sqrt(variance(standing, config.assumed_correlation)[0]), config.volatility_target))
-        limits.append(("cluster_cap", self._largest_cluster(book, stakes), config.max_cluster))
+        limits.append(("cluster_cap", self._largest_cluster(book), config.max_cluster))
         if config.tail.max_expected_shortfall is not None:
             used = tail_of_losses(book.losses([(s.name, s.long, s.short) for s in stakes]), config.tail.level)[1] if stakes else 0.0
             limits.append(("expected_shortfall", used, config.tail.max_expected_shortfall))
@@ -120,11 +120,12 @@ class Observer:
             limits.append(("heat", sum(s.size * s.known_volatility * stop for s in stakes), config.max_heat))
         return limits
 
-    def _largest_cluster(self, book: Book, stakes: Sequence[Stake]) -> float:
-        if len(stakes) < 2:
-            return sum(s.size for s in stakes)
-        labels = clusters(book.memory.correlation([s.name for s in stakes]), self._config.cluster_correlation)
-        return float(np.bincount(labels, weights=[s.size for s in stakes]).max())
+    def _largest_cluster(self, book: Book) -> float:
+        """The largest of the sums that `cluster_cap` holds down."""
+        if len(book.stakes) < 2:
+            return sum((s.size for s in book.stakes), 0.0)
+        own = cluster_of(book, self._config)
+        return max(sum((s.size for s in book.stakes if own.get(s.name, label) == label), 0.0) for label in {-1, *own.values()})
 
     def _of_orders(self, at: int, book: Book, verdicts: Sequence[Verdict]) -> Limits:
         """Limits of single orders: the largest of this review."""
@@ -137,9 +138,6 @@ class Observer:
             )
         if orders.max_entries_per_hour is not None:
             limits.append(("order_rate", float(self._rate.used(at)), float(orders.max_entries_per_hour)))
-        if orders.collar is not None:
-            away = [abs(price[o.instrument] / book.memory.last_price(o.instrument) - 1.0) for o in entries]
-            limits.append(("price_collar", max((one for one in away if one == one), default=0.0), orders.collar))
         return limits
 
     def _of_equity(self, book: Book) -> Limits:

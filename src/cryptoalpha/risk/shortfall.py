@@ -6,6 +6,8 @@ The shortfall is that of `tail.losses.tail_of_losses`: the mean of the worst `(1
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from cryptoalpha.risk.market_memory import Floats
@@ -28,6 +30,8 @@ def largest_growth(standing: Floats, growth: Floats, level: float, limit: float)
     f = 1.0
     for _ in range(len(standing) + 2):
         value, slope = _value_and_slope(standing, growth, f, level)
+        if not value + slope < math.inf:  # no number: nothing is allowed
+            return 0.0
         if value <= limit * (1.0 + ROUNDING):
             break
         following = f - (value - limit) / slope if slope > 0.0 else -1.0

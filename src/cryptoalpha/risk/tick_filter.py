@@ -8,6 +8,9 @@ in; with fewer than 30 moves only `jump` counts.
 A price that is not believed waits for the next bar: if that one agrees with it, the market really moved, and both are believed from then
 on; if that one is back where the market was, the price was an error. An instrument without a bar for 3 intervals is stale until one comes;
 a move over a gap may be larger by the root of its length.
+
+A move of `jump` or more is beyond what markets do in a bar: meanwhile its price is in `quarantined`, and nothing is to be counted at it.
+Smaller moves in doubt are what real crashes look like: they are only told.
 """
 
 from __future__ import annotations
@@ -40,6 +43,8 @@ class TickFilter:
         self._known: dict[str, _Row] = {}
         self._bars: list[Sequence[float]] = []
         self._due = WINDOW
+        self.quarantined: dict[str, tuple[float, float]] = {}
+        """Price in doubt by `jump`, and the last one that was believed, by instrument."""
 
     def observe(self, instruments: Sequence[str], close: Sequence[float]) -> dict[int, tuple[str, str]]:
         """Take in the closes of one bar, NaN where absent.
@@ -65,7 +70,7 @@ class TickFilter:
             for row in self._rows:
                 row.last = self._last(row)
                 row.is_pinned, row.low = True, math.inf
-        self._rows = [self._known.setdefault(name, _Row(self.jump)) for name in instruments]
+        self._rows = [self._known.setdefault(name, _Row(name, self.jump)) for name in instruments]
         for place, row in enumerate(self._rows):
             row.place = place
         self._instruments, self._bars, self._due = instruments, [], WINDOW
@@ -85,6 +90,8 @@ class TickFilter:
     def _look(self, row: _Row, price: float, odd: dict[int, tuple[str, str]]) -> dict[int, tuple[str, str]]:
         """The long way: the first bar, a missing one, a price that has drifted, or a move in doubt."""
         said = self._said(row, price)
+        if said is OK:
+            self.quarantined.pop(row.name, None)
         return odd if said is None else {**odd, row.place: said}
 
     def _said(self, row: _Row, price: float) -> tuple[str, str] | None:
@@ -107,6 +114,10 @@ class TickFilter:
             return row.believe(price)
         row.pin(last)
         row.doubted, row.is_odd = price, True
+        if abs(move) >= self.jump:
+            self.quarantined[row.name] = price, last
+        else:
+            self.quarantined.pop(row.name, None)
         return "bad_tick", f"a move of {move:+.2%} is beyond {low:+.2%} … {high:+.2%}: the price is not believed until the next bar agrees"
 
     def _bounds(self, row: _Row) -> tuple[float, float]:
@@ -131,9 +142,10 @@ class _Row:
     """One instrument. A price between `low` and `high` is nearer to the last one than any move that could be in doubt; while the row is
     pinned, nothing is."""
 
-    __slots__ = ("doubted", "high", "is_odd", "is_pinned", "last", "low", "missing", "place", "reach")
+    __slots__ = ("doubted", "high", "is_odd", "is_pinned", "last", "low", "missing", "name", "place", "reach")
 
-    def __init__(self, jump: float) -> None:
+    def __init__(self, name: str, jump: float) -> None:
+        self.name = name
         self.place = self.missing = 0
         self.last = self.doubted = math.nan
         self.reach = -jump, jump

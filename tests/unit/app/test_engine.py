@@ -105,10 +105,10 @@ def test_an_order_is_in_the_journal_before_the_broker_hears_of_it():
 def test_a_decision_at_a_close_fills_at_the_next_open_and_its_parents_lead_back():
     clock = VirtualClock()
     built, _ = engine([0.5, 0.5], clock)
-    values = take(built, clock, [step(0, 100.0), step(1, 110.0)])
+    values = take(built, clock, [step(0, 100.0), step(1, 105.0)])
     (fill,) = [value for value in values if isinstance(value, Fill)]
     assert (fill.happened_at, fill.known_at) == (HOUR, 2 * HOUR)
-    assert float(fill.price) == pytest.approx(110.0, rel=2e-3)  # the next open, moved by spread and slippage
+    assert float(fill.price) == pytest.approx(105.0, rel=2e-3)  # the next open, moved by spread and slippage
     order = built.journal.get(fill.order)
     decision = built.journal.get(order.decision)
     fused = built.journal.get(decision.fused)

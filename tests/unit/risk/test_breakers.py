@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from cryptoalpha.core.time import DAY, HOUR, MINUTE, SECOND
 from cryptoalpha.risk.breakers import Breakers, CircuitBreaker
 from cryptoalpha.risk.config import BreakerConfig
-from cryptoalpha.risk.order_limits import EntryRate, outside_collar
+from cryptoalpha.risk.order_limits import EntryRate, worst_price
 from cryptoalpha.risk.slippage import SlippageMonitor, threshold
 from cryptoalpha.risk.tick_filter import TickFilter
 
@@ -207,9 +208,18 @@ def test_the_hour_holds_so_many_entries():
     assert not endless.is_spent(0)
 
 
-def test_a_price_far_from_the_last_one_is_outside():
-    assert outside_collar(111.0, 100.0, 0.1)
-    assert outside_collar(math.nan, 100.0, 0.1)
-    assert not outside_collar(109.0, 100.0, 0.1)
-    assert not outside_collar(111.0, math.nan, 0.1)
-    assert not outside_collar(111.0, 100.0, None)
+@pytest.mark.parametrize(
+    ("price", "tick", "buy", "sell"),
+    [
+        (100.0, "0.01", "110.00", "90.00"),
+        (100.05, "0.1", "110.0", "90.1"),  # 110.055 down, 90.045 up
+        (100.05, "7", "105", "91"),  # 98 is the tick below it: 110.055 → 105, 90.045 → 91
+        (0.5, "0.1", "0.6", "0.4"),  # a tenth is half a tick: at least one tick is left
+        (0.05, "0.1", "0.1", None),
+    ],
+)
+def test_the_worst_price_of_an_entry_lies_within_the_collar_on_the_venues_grid(price, tick, buy, sell):
+    assert worst_price(price, 0.1, Decimal(tick), is_buy=True) == Decimal(buy)
+    assert worst_price(price, 0.1, Decimal(tick), is_buy=False) == (sell if sell is None else Decimal(sell))
+    assert worst_price(price, None, Decimal(tick), is_buy=True) is None
+    assert worst_price(price, 1.0, Decimal(tick), is_buy=False) is None

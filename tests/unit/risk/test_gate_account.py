@@ -120,15 +120,19 @@ def test_ladder_and_regime_scale_what_the_caps_leave_and_are_named():
     assert shown(review) == [(A, "sell", pytest.approx(0.44, abs=0.011), True, "drawdown_ladder")]
 
 
-def test_entries_of_one_hour_and_prices_off_the_market_are_refused():
+def test_entries_of_one_hour_are_counted_and_carry_their_worst_price():
     gate = RiskGate(WIDE.model_copy(update={"orders": OrderLimitsConfig(max_entries_per_hour=1, collar=0.1)}), RULES)
     review = look(gate, {A: 0.1, B: 0.1}, book())
     assert shown(review) == [(A, "buy", 1.0, False, ""), (B, "order_rate")]
     assert review.sizings[1].binding == "order_rate"
     assert shown(look(gate, {A: 0.0, B: 0.1}, book(A="1"), at=NOW + HOUR - 1)) == [(A, "sell", 1.0, True, ""), (B, "order_rate")]
-    gate.observe(NOW + HOUR, HOUR, (A, B), [100.0, 120.0], [1.0, 1.0])
     review = look(gate, {A: 0.1, B: 0.1}, book(), at=NOW + HOUR)
-    assert shown(review) == [(A, "buy", 1.0, False, ""), (B, "price_collar")]
+    assert shown(review) == [(A, "buy", 1.0, False, ""), (B, "order_rate")]
+    assert [order.worst_price for order in review.verdicts if isinstance(order, Order)] == [Decimal(110)]
+    # a short, a flip and a reduction: the first two enter
+    gate = RiskGate(WIDE, RULES)
+    orders = [*look(gate, {A: -0.1, B: -0.1}, book(B="1")).verdicts, *look(gate, {A: 0.1}, book(A="2")).verdicts]
+    assert [(order.side, order.worst_price) for order in orders] == [("sell", Decimal(90)), ("sell", Decimal(90)), ("sell", None)]
 
 
 def test_a_decision_that_is_no_number_stops_all_entries_for_a_while():
@@ -183,7 +187,7 @@ def test_the_state_names_every_configured_limit_with_what_is_used():
     # where half of the tail is A's and half B's: 2 φ(2.2414) / 0.025
     assert (review.state.value_at_risk, review.state.expected_shortfall) == (pytest.approx(0.0, abs=1e-9), pytest.approx(0.0, abs=1e-9))
     assert limits["expected_shortfall"][0] == pytest.approx(size * daily * 2.592, rel=0.02)
-    assert {"order_rate", "price_collar", "max_notional", "daily_loss", "daily_loss_kill"} <= limits.keys()
+    assert {"order_rate", "max_notional", "daily_loss", "daily_loss_kill"} <= limits.keys()
 
 
 def test_a_whole_book_of_fifty_is_reviewed_in_time():

@@ -68,6 +68,10 @@ class Cells(NamedTuple):
     fresh: Floats
     """Freshness of each signal; 0 where `both` is not."""
 
+    def where(self, due: NDArray[np.bool_]) -> Cells:
+        """As if only these outcomes were known; `due` broadcasts to `[T, A]`."""
+        return self._replace(both=self.both & due, known=self.known & due, fresh=np.where(due, self.fresh, 0.0))
+
     def rows(self, start: int, end: int) -> Cells:
         """Those of a window."""
         return Cells(
@@ -126,7 +130,7 @@ def signal_quality(
 ) -> SignalQuality:
     """Quality over the whole record."""
     cells = record.cells()
-    return _of_window(record, cells, 0, len(cells.predictions), least, seed, resamples, level)
+    return _of_window(record, cells, len(cells.predictions), least, seed, resamples, level)
 
 
 def rolling_signal_quality(
@@ -141,6 +145,9 @@ def rolling_signal_quality(
 ) -> Iterator[SignalQuality]:
     """Quality of each full window, every `step` rows: what was known at row `end` and nothing later.
 
+    The outcome of a row is known `horizon` rows after it, so within a window the last `horizon − 1` rows have none yet, whatever the
+    record holds: they count neither as spoken about nor as missed.
+
     Raises:
         ConfigError: for a window or step below 1.
     """
@@ -148,16 +155,15 @@ def rolling_signal_quality(
         raise ConfigError(f"window {window}, step {step}: expected at least 1 row each")
     cells = record.cells()
     for end in range(window, len(cells.predictions) + 1, step):
-        yield _of_window(record, cells, end - window, end, least, seed, resamples, level)
+        due = np.arange(end - window, end)[:, None] <= end - record.horizon
+        yield _of_window(record, cells.rows(end - window, end).where(due), end, least, seed, resamples, level)
 
 
-def _of_window(
-    record: SourceRecord, cells: Cells, start: int, end: int, least: int, seed: int, resamples: int, level: float
-) -> SignalQuality:
-    p, r, both, known, fresh = cells.rows(start, end)
+def _of_window(record: SourceRecord, cells: Cells, end: int, least: int, seed: int, resamples: int, level: float) -> SignalQuality:
+    p, r, both, known, fresh = cells
     asked, said = float(known.sum()), float(both.sum())
     coverage, freshness = said / asked if asked else NAN, float(fresh.sum()) / said if said else NAN
-    each = coefficients(p, r, both) if said else np.full(end - start, NAN)
+    each = coefficients(p, r, both) if said else np.full(len(p), NAN)
     defined = ~np.isnan(each)
     periods = int(defined.sum())
     ic = float(each[defined].mean()) if periods else NAN
@@ -166,7 +172,7 @@ def _of_window(
     if reason is None:
         columns = (np.where(defined, each, 0.0), defined.astype(float), fresh.sum(axis=1), known.sum(axis=1).astype(float))
         quality = rows_interval(
-            np.arange(end - start, dtype=np.float64),
+            np.arange(len(p), dtype=np.float64),
             lambda rows: _product(rows.astype(np.int64), *columns),
             seed=seed,
             name=f"quality {record.source}",

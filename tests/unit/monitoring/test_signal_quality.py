@@ -65,6 +65,21 @@ def test_rolling_windows_are_the_quality_of_their_rows_and_see_nothing_later():
     assert again[:3] == rolled[:3]
 
 
+@pytest.mark.parametrize("horizon", [1, 5, 20])
+def test_within_a_window_outcomes_that_are_not_known_yet_count_for_nothing(horizon):
+    """The outcome of a row is known `horizon` rows later: poison all that lie beyond `end`, and nothing told at `end` changes."""
+    record = m.SourceRecord("news", HELPFUL, OUTCOME, horizon=horizon, age=np.arange(400)[:, None] % 3 + np.zeros(8))
+    told = next(iter(m.rolling_signal_quality(record, 100, resamples=50)))
+    poisoned = OUTCOME.copy()
+    poisoned[100 - horizon + 1 :] *= -7.0
+    again = m.SourceRecord("news", HELPFUL, poisoned, horizon=horizon, age=record.age)
+    assert next(iter(m.rolling_signal_quality(again, 100, resamples=50))) == told
+    assert told.periods == 100 - horizon + 1  # all that are known are used
+    assert told.coverage == 1.0  # what cannot be judged yet is not missed
+    poisoned[100 - horizon] *= -7.0  # the last one that is known at row 100
+    assert next(iter(m.rolling_signal_quality(again, 100, resamples=50))) != told
+
+
 @pytest.mark.parametrize(
     ("record", "reason"),
     [

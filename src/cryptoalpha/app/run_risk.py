@@ -21,6 +21,23 @@ _TAGS = tuple(bytes([0xA0 | len(kind.__name__)]) + kind.__name__.encode() for ki
 _FIRST_CHUNK, _LARGEST_CHUNK = 64, 8192
 
 
+FRACTION = "fraction of equity"
+UNITS = {
+    "order_rate": "entries an hour",
+    "max_notional": "quote currency",
+    "liquidity": "days",
+    "price_collar": "fraction of price",
+    "volatility_target": "fraction of equity a year",
+    "risk_tolerance": "fraction of equity a day",
+    "concentration": "sum of squared fractions",
+    "max_drawdown": "fraction of the peak",
+    "daily_loss": "fraction of the day's start",
+    "daily_loss_kill": "fraction of the day's start",
+}
+"""Units of the limits that a `RiskState` names; of all others it is `FRACTION`."""
+_DIGITS = {"order_rate": 0, "max_notional": 2, "liquidity": 2}
+
+
 @dataclass(frozen=True)
 class LimitUse:
     """One limit: what is used of it, how much it allows and what is left, in its own unit. `left` is negative where it is exceeded."""
@@ -34,7 +51,15 @@ class LimitUse:
         return self.allowed - self.used
 
     def as_dict(self) -> dict[str, object]:
-        return {"name": self.name, "used": self.used, "allowed": self.allowed, "left": self.left}
+        return {"name": self.name, "used": self.used, "allowed": self.allowed, "left": self.left, "unit": self.unit}
+
+    @property
+    def unit(self) -> str:
+        return UNITS.get(self.name, FRACTION)
+
+    def shown(self, value: float) -> str:
+        """A value of this limit for people: fractions to a hundredth of a percent."""
+        return f"{value:,.{_DIGITS.get(self.name, 4)}f}"
 
 
 @dataclass(frozen=True)
@@ -53,7 +78,7 @@ class RunRisk:
     states: tuple[RiskEvent, ...]
     """The last change of each limit, breaker and the kill switch within `LOOK_BACK`, by rule and instrument."""
     alarms: tuple[Alarm, ...]
-    """The last drift alarms within `LOOK_BACK`, the newest first."""
+    """The last drift alarms within `LOOK_BACK`, the newest first; one that says again what a newer one says is left out."""
 
     @property
     def ladder(self) -> str:
@@ -96,7 +121,9 @@ def run_risk(journal: JournalReader) -> RunRisk | None:
         elif isinstance(value, RiskEvent):
             events.setdefault((value.rule, value.instrument), value)
         elif isinstance(value, Alarm) and len(alarms) < SHOWN_ALARMS:
-            alarms.append(value)
+            said = (value.detector, value.subject, value.tier)
+            if all(said != (other.detector, other.subject, other.tier) for other in alarms):
+                alarms.append(value)
     if state is None:
         return None
     return RunRisk(

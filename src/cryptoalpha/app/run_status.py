@@ -1,14 +1,20 @@
-"""What is running and how fresh it is: every journal of a store, its last row and its age. Reads only; never takes the store's lock."""
+"""What is running and how fresh it is: every journal of a store, its last row and its age. Reads only; never takes the store's lock.
+
+How old a row is: of live bars, by the time the row itself holds; of a replay, whose rows speak of the past, by the journal's files as they
+were before anybody looked. So looking makes nothing younger; a `kill` of a replay that stands still does, once.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from cryptoalpha.app.run_risk import RunRisk, run_risk
-from cryptoalpha.app.runs import JOURNAL, METRICS
+from cryptoalpha.app.runs import JOURNAL, METRICS, written_at
+from cryptoalpha.app.safety import STORE_RUN, is_live, is_trade
 from cryptoalpha.core.errors import StoreError
 from cryptoalpha.core.time import SECOND, iso
 from cryptoalpha.store.controls import ControlState, control_state
@@ -32,6 +38,8 @@ class RunStatus:
     """Whether people or limits have stopped it; None where that cannot be read."""
     risk: RunRisk | None = None
     """Where it stands against its limits; None where it never said."""
+    trades: bool = False
+    """Whether it is one of `trade`, not a backtest."""
 
     @property
     def mode(self) -> str:
@@ -42,7 +50,8 @@ class RunStatus:
 
     def as_dict(self) -> dict[str, object]:
         fields: dict[str, object] = {name: getattr(self, name) for name in ("run", "state", "rows", "last_at", "age_seconds", "problem")}
-        return {**fields, "kill": self.kill, "risk": self.risk.as_dict() if self.risk else None}
+        kill = self.kill.as_dict() if self.kill else None
+        return {**fields, "trades": self.trades, "kill": kill, "risk": self.risk.as_dict() if self.risk else None}
 
 
 def run_statuses(home: Path, *, now: int) -> list[RunStatus]:
@@ -56,6 +65,19 @@ def run_statuses(home: Path, *, now: int) -> list[RunStatus]:
     return sorted(statuses, key=lambda status: (status.age_seconds, status.run))
 
 
+def chief(runs: Sequence[RunStatus]) -> RunStatus | None:
+    """The run to look at where none is named: the trade at work, else the one written last. `runs` as `run_statuses` gives them."""
+    return next((each for each in runs if each.trades and each.state == "running"), next(iter(runs), None))
+
+
+def watched(runs: Sequence[RunStatus]) -> RunStatus | None:
+    """The run whose age tells whether trading is alive: of the trades that have not come to their end the one written last, else `chief`.
+
+    A backtest made meanwhile does not stand in for a trade that has died.
+    """
+    return next((each for each in runs if each.trades and each.state in ("running", "stopped")), chief(runs))
+
+
 def lock_holder(store: Home) -> int | None:
     """The process that holds the store, as far as its lock file and the process table tell."""
     try:
@@ -66,25 +88,24 @@ def lock_holder(store: Home) -> int | None:
 
 
 def _status(path: Path, store: Home, locked: bool, now: int) -> RunStatus:
-    name = "trade" if path == store.journal else path.parent.name
-    age = max(now - _written(path), 0) / SECOND
+    name = STORE_RUN if path == store.journal else path.parent.name
+    written = written_at(path)
     try:
         with JournalReader(path) as journal:
+            header = journal.header
             rows = len(journal)
-            last = iso(journal.read(rows)[0]) if rows else None
+            at = journal.read(rows)[0] if rows else None
             risk = run_risk(journal)
         kill = control_state(path)
     except StoreError as error:
-        return RunStatus(name, "damaged", 0, None, age, str(error))
+        return RunStatus(name, "damaged", 0, None, max(now - written, 0) / SECOND, str(error))
+    if at is not None and is_live(header):
+        written = at
     finished = (path.parent / METRICS).exists() and path != store.journal
     state: RunState = "finished" if finished else "running" if locked else "stopped"
-    return RunStatus(name, state, rows, last, age, kill=kill, risk=risk)
-
-
-def _written(path: Path) -> int:
-    """When a journal was last written, wall clock ns; new rows may still lie in its write-ahead log."""
-    log = path.with_name(path.name + "-wal")
-    return max(file.stat().st_mtime_ns for file in (path, log) if file.exists())
+    return RunStatus(
+        name, state, rows, None if at is None else iso(at), max(now - written, 0) / SECOND, kill=kill, risk=risk, trades=is_trade(header)
+    )
 
 
 def _is_alive(pid: int) -> bool:

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cryptoalpha.core.errors import DataMissingError, StoreError
@@ -102,13 +102,25 @@ def _is_running(process: int) -> bool:
     return True
 
 
+def written_at(journal: Path) -> int:
+    """When a journal's rows were last written, UTC ns, by its files. Ask before the journal is opened.
+
+    The rows of a writer at work lie in its write-ahead log. A reader makes such a log too, an empty one: that is no row.
+    """
+    about = [journal.stat()]
+    with suppress(FileNotFoundError):
+        log = journal.with_name(journal.name + "-wal").stat()
+        about += [log] if log.st_size else []
+    return max(file.st_mtime_ns for file in about)
+
+
 def list_runs(home: Path) -> list[str]:
-    """Ids of the finished runs, the newest last."""
+    """Ids of the kept runs, the one written last at the end."""
     root = home / "runs"
     if not root.is_dir():
         return []
     found = [path for path in root.iterdir() if not path.name.startswith(".") and (path / JOURNAL).exists()]
-    return [path.name for path in sorted(found, key=lambda path: ((path / JOURNAL).stat().st_mtime_ns, path.name))]
+    return [path.name for path in sorted(found, key=lambda path: (written_at(path / JOURNAL), path.name))]
 
 
 def find_run(home: Path, run: str | None) -> Path:

@@ -4,6 +4,8 @@ A rule is a comparison of a metric with a number, or with a number times another
 meaning is Prometheus' own: every combination of labels is judged by itself, a value that is missing or NaN fulfils nothing, and what has
 held for as long as `hold_seconds` says fires at the next look. `AlertBoard` judges by the time it is given and reads no clock.
 
+What judges in the process dies with it, in silence: that a process is gone only Prometheus can say (`alert_rule_file`).
+
 An alert only speaks. What stops trading are the limits, breakers and the kill switch of `risk`.
 """
 
@@ -171,17 +173,17 @@ def _of_risk(config: AlertsConfig, hold: float) -> tuple[AlertRule, ...]:
         AlertRule(
             "kill_switch", "page", Condition("cryptoalpha_kill_switch", "==", 1.0),
             "the kill switch stands: nothing is entered",
-            "find out why (`cryptoalpha status`), then `cryptoalpha resume`",
+            "find out why with `cryptoalpha status`, then `cryptoalpha resume --run NAME --reason TEXT`",
         ),
         AlertRule(
             "drawdown", "page", Condition("cryptoalpha_drawdown_ratio", ">=", config.drawdown, "cryptoalpha_drawdown_allowed_ratio"),
             "a large share of the allowed drawdown is used",
-            "look at `cryptoalpha status`; at the limit everything is closed",
+            "`cryptoalpha kill --run NAME --reason TEXT` stops entries now; at the limit everything is closed",
         ),
         AlertRule(
             "daily_loss", "page", Condition("cryptoalpha_risk_state", "==", 1.0, where=(("rule", "daily_loss"), ("state", "reduce_only"))),
             "today's loss allows no entries until 00:00 UTC",
-            "look at the day's fills with `cryptoalpha explain`",
+            "`cryptoalpha status --run NAME` shows the loss, `cryptoalpha explain --run NAME FILL_ID` why a trade was made",
         ),
         AlertRule(
             "breaker_open", "warning", Condition("cryptoalpha_risk_state", "==", 1.0, where=(("state", "open"),)),

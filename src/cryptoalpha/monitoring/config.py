@@ -9,6 +9,7 @@ from pydantic import Field
 from cryptoalpha.core.config import Count, NonNegative, Positive, PositiveFraction, Section
 from cryptoalpha.monitoring.drift.config import DriftConfig
 
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:/-]+$")]
 Probability = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
@@ -29,6 +30,10 @@ class AlertsConfig(Section):
     enabled: bool = True
     """Whether `trade` judges the rules itself and says on stderr what fires. The rule file for Prometheus is there either way."""
 
+    job: Name = "cryptoalpha"
+    """`job` under which Prometheus scrapes `trade`. In the rule file it tells whose silence means that the process is gone, which the
+    process itself cannot say."""
+
     stale_bars: Positive = 3.0
     """Bar lengths without a new bar of an instrument, or without a step of the loop (> 0), after which data count as stale."""
 
@@ -40,7 +45,9 @@ class AlertsConfig(Section):
 
     exceedance_p: Probability = 0.01
     """Probability, under a right model, of so many losses beyond value at risk (0–1, Kupiec's test) below which it is told, of the
-    book and of each instrument. 0.01: the test is looked at every day, so 0.05 would speak without cause more often than not."""
+    book and of each instrument. 0.01: the test is looked at every day. A right model of the book (level 0.975) is told without cause
+    in 6 of 100 first years and 8 of 100 runs of five years, with 0.05 in 18 and 24; of each instrument, whose test looks back over one
+    year, in 16 of 100 runs of five years, with 0.05 in 43."""
 
     alarm_days: Positive = 7.0
     """Days for which a drift alarm stands (> 0)."""

@@ -9,7 +9,7 @@ import pytest
 
 from cryptoalpha.app.cli import main
 from cryptoalpha.app.safety import halt, told_at_start
-from cryptoalpha.store.controls import control_state
+from cryptoalpha.store.controls import control_state, request_control
 from cryptoalpha.store.journal import Journal
 
 
@@ -52,6 +52,7 @@ def test_kill_stops_every_run_that_trades_and_no_other(home, capsys):
     code, found = call(capsys, "kill", "--reason", "odd prices")
     assert code == 0
     assert [each["run"] for each in found["result"]["killed"]] == ["a", "b"]
+    assert {each["control"]["at"][-1] for each in found["result"]["killed"]} == {"Z"}  # a time as everywhere
     assert {control_state(path).reason for path in paths.values()} == {"odd prices"}
     assert control_state(home / "runs" / "back" / "journal.sqlite").mode == "armed"
 
@@ -79,6 +80,63 @@ def test_a_damaged_journal_is_told_and_keeps_no_other_run_alive(home, capsys):
     assert [each["run"] for each in found["result"]["killed"]] == ["b"]
     assert "run a could not be killed (1 of 2)" in found["error"]["message"]
     assert control_state(sound).stands
+
+
+def test_a_run_that_has_finished_cannot_be_killed_and_says_so(home, capsys):
+    """Nothing would ever carry the kill out: neither trade nor resume could end it."""
+    path = run_of(home, "done", finished=True)
+    code, found = call(capsys, "kill", "--run", "done")
+    assert (code, found["error"]["message"]) == (2, "run 'done' has finished: there is nothing to kill")
+    code, found = call(capsys, "kill")
+    assert code == 3
+    assert found["error"]["message"].endswith("all runs of `cryptoalpha trade` have finished (1)")
+    assert control_state(path).mode == "armed"
+    request_control(path, "kill", by="x", reason="as its last row was written", at=1)
+    code, found = call(capsys, "resume", "--run", "done", "--reason", "r", "--confirm", "resume done")
+    assert (code, "start a new run" in found["error"]["hint"]) == (2, True)
+    assert "start it again" not in str(halt("done", control_state(path), finished=True))
+
+
+@pytest.mark.parametrize("reason", ["", "  ", "\t\n"])
+def test_a_kill_without_a_reason_is_refused(home, capsys, reason):
+    path = run_of(home, "a")
+    assert call(capsys, "kill", "--reason", reason)[0] == 2
+    assert not control_state(path).stands
+
+
+def test_a_reason_cannot_pretend_to_be_another_line(home, capsys):
+    path = run_of(home, "a")
+    assert call(capsys, "kill", "--reason", "odd\nrun a is armed\x1b[2J\u2028ü \udcff")[0] == 0
+    assert control_state(path).reason == r"odd\nrun a is armed\x1b[2J\u2028ü \udcff"
+    settle(path)
+    code, found = call(capsys, "resume", "--run", "a", "--reason", "fine\rreally", "--confirm", "resume a")
+    assert (code, found["result"]["control"]["reason"]) == (0, r"fine\rreally")
+
+
+def test_what_a_resume_means_for_the_limits_is_said_before_and_after(home, capsys, monkeypatch):
+    path = run_of(home, "a")
+    call(capsys, "kill")
+    settle(path)
+    asked: list[str] = []
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("typer.prompt", lambda text, **_: asked.append(text) or "resume a")
+    assert main(["resume", "--run", "a", "--reason", "r"]) == 0
+    for said in (asked[0], capsys.readouterr().out):
+        assert "all of `risk.max_drawdown` may be lost once more" in said
+
+
+def test_who_killed_it_is_said_once_also_where_it_was_the_run_itself(home):
+    path = run_of(home, "a")
+    with Journal(path, durable=True, header={"auto_trading": "True"}) as journal:
+        journal.append(1, [])
+        with journal.turn():
+            journal.record_trip(2, "by risk: equity fell 35% below its peak; everything is closed", flatten=True)
+            journal.append(2, [])
+    said = str(halt("a", control_state(path)))
+    assert said.startswith("run a is killed by risk: equity fell 35% below its peak; everything is closed")
+    assert "by risk: by risk" not in told_at_start(path)
+    request_control(path, "kill", by="ann", reason="me too", at=0)
+    assert "2 kills stand, the last by ann at 1970-01-01T00:00:00Z: me too" in str(halt("a", control_state(path)))
 
 
 @pytest.mark.parametrize(("words", "code"), [(("kill",), 3), (("kill", "--run", "x"), 3), (("kill", "--run", "back"), 2)])

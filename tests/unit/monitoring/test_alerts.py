@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,7 +13,7 @@ import yaml
 
 from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.core.time import DAY, MINUTE, SECOND
-from cryptoalpha.monitoring.alert_rule_file import prometheus_duration, prometheus_rule_file
+from cryptoalpha.monitoring.alert_rule_file import PROCESS_GONE, prometheus_duration, prometheus_rule_file
 from cryptoalpha.monitoring.alerts import AlertBoard, AlertRule, Condition, alert_rules
 from cryptoalpha.monitoring.config import AlertsConfig
 from cryptoalpha.monitoring.metrics import METRICS, Metrics
@@ -62,6 +63,22 @@ def test_what_is_missing_or_nan_fulfils_nothing_and_time_never_runs_back():
     assert board.judge(2 * MINUTE, metrics) == []
     assert board.judge(0, metrics) == []  # an older time counts as the last one
     assert [change.at for change in board.judge(3 * MINUTE, metrics)] == [3 * MINUTE]
+
+
+def test_a_clock_that_is_set_back_neither_shortens_nor_lengthens_a_wait():
+    """The wall clock of live bars may be corrected: an hour back in the middle of a wait of five minutes, and then of an alert."""
+    board, metrics = AlertBoard([slow(300.0)]), Metrics()
+    metrics.set("cryptoalpha_step_p99_seconds", 2.0)
+    told = []
+    for minute in (100, 103, 43, 44, 104, 105, 45, 106):
+        if minute == 106:
+            metrics.set("cryptoalpha_step_p99_seconds", 0.5)
+        told += [(minute, change.state, change.at) for change in board.judge(minute * MINUTE, metrics)]
+    assert told == [(105, "firing", 105 * MINUTE), (106, "resolved", 106 * MINUTE)]
+    metrics.set("cryptoalpha_step_p99_seconds", 2.0)
+    assert board.judge(20 * MINUTE, metrics) == []  # pending since minute 106, the last that was seen
+    assert board.standing["slow", ()].since == 106 * MINUTE
+    assert [change.at for change in board.judge(111 * MINUTE, metrics)] == [111 * MINUTE]
 
 
 def test_each_combination_of_labels_is_an_alert_of_its_own():
@@ -156,6 +173,45 @@ def test_promtool_sees_every_rule_fire_when_its_condition_has_held_and_not_befor
     (tmp_path / "tests.yaml").write_text(yaml.safe_dump({"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": tests}))
     done = promtool("test", "rules", "tests.yaml", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_promtool_sees_that_a_process_is_gone_which_it_cannot_say_itself(tmp_path):
+    """Of two targets one dies at minute 5 and comes back; of another job nothing was ever scraped: that of a wrong name."""
+    (tmp_path / "rules.yaml").write_text(prometheus_rule_file(RULES, job="cryptoalpha"))
+    (tmp_path / "wrong.yaml").write_text(prometheus_rule_file([], job="nobody"))
+    (rule,) = yaml.safe_load((tmp_path / "wrong.yaml").read_text())["groups"][0]["rules"]
+    assert promtool("check", "rules", "rules.yaml", "wrong.yaml", cwd=tmp_path).returncode == 0
+
+    def alert(**labels: str) -> dict[str, object]:
+        return {"exp_labels": {**labels, "severity": "page"}, "exp_annotations": rule["annotations"]}
+
+    def look(minute: int, *alerts: dict[str, object]) -> dict[str, object]:
+        return {"eval_time": f"{minute}m", "alertname": PROCESS_GONE, "exp_alerts": list(alerts)}
+
+    up = [
+        {"series": 'up{job="cryptoalpha", instance="a"}', "values": "1x4 0x4 1x9"},
+        {"series": 'up{job="cryptoalpha", instance="b"}', "values": "1x20"},
+    ]
+    dead = alert(job="cryptoalpha", instance="a")
+    none = [{"series": 'up{job="other", instance="a"}', "values": "1x20"}]
+    tests = {
+        "rules.yaml": [
+            {"interval": "1m", "input_series": up, "alert_rule_test": [look(5), look(6, dead), look(9, dead), look(10)]},
+            {"interval": "1m", "input_series": none, "alert_rule_test": [look(0), look(1, alert(job="cryptoalpha"))]},
+        ],
+        "wrong.yaml": [{"interval": "1m", "input_series": up, "alert_rule_test": [look(0), look(1, alert(job="nobody"))]}],
+    }
+    for rules, cases in tests.items():
+        (tmp_path / "tests.yaml").write_text(yaml.safe_dump({"rule_files": [rules], "evaluation_interval": "1m", "tests": cases}))
+        done = promtool("test", "rules", "tests.yaml", cwd=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_a_person_is_told_to_run_is_a_whole_command():
+    said = " ".join(rule.action for rule in RULES)
+    assert "`cryptoalpha resume --run NAME --reason TEXT`" in said
+    for command in re.findall(r"`cryptoalpha ([^`]+)`", said):
+        assert command.startswith("status") or "--run NAME" in command, command
 
 
 def series_of(name: str, labels: dict[str, str]) -> str:

@@ -42,13 +42,18 @@ def check(frame: Frame) -> None:
 
 def status(
     frame: Frame,
-    run: Annotated[str | None, typer.Option("--run", help="The run to look at more closely [else the newest].")] = None,
-    max_age: Annotated[float | None, typer.Option("--max-age", min=0.0, help="Exit with 3 if the newest row is older, seconds.")] = None,
+    run: Annotated[
+        str | None, typer.Option("--run", help="The run to look at more closely [else the trade at work, else the newest].")
+    ] = None,
+    max_age: Annotated[
+        float | None,
+        typer.Option("--max-age", min=0.0, help="Exit with 3 if the last row of --run [else of the newest trade] is older, seconds."),
+    ] = None,
     metrics: Annotated[bool, typer.Option("--metrics", help="The run's figures instead, as Prometheus reads them.")] = False,
     alert_rules: Annotated[bool, typer.Option("--alert-rules", help="The alert rules instead, as a rule file for Prometheus.")] = False,
 ) -> None:
     """Print every run's state, the age of its last journal row, and one run's limits: used, allowed, left."""
-    from cryptoalpha.app.run_status import lock_holder, run_statuses
+    from cryptoalpha.app.run_status import chief, lock_holder, run_statuses, watched
     from cryptoalpha.core.clock import SystemClock
     from cryptoalpha.core.errors import ConfigError, DataError, DataMissingError
     from cryptoalpha.store.home import Home
@@ -68,7 +73,8 @@ def status(
     shown = [(each.run, each.state, each.mode, f"{each.rows:,}", each.last_at or "–", _age(each.age_seconds)) for each in runs]
     table = Table(("run", "state", "risk", "rows", "last row speaks of", "written"), shown)
     who = f"the store {frame.home} is in use by process {holder}" if holder else f"the store {frame.home} is not in use"
-    chosen = next((each for each in runs if run in (None, each.run)), None)
+    named = next((each for each in runs if run == each.run), None)
+    chosen = named or chief(runs)
     found: dict[str, object] = {"home": str(frame.home), "in_use_by": holder, "runs": [each.as_dict() for each in runs]}
     frame.out.result(found, [who, *([table] if runs else ["no runs yet"]), *(_standing(chosen) if chosen else [])])
     damaged = [each for each in runs if each.state == "damaged"]
@@ -76,8 +82,9 @@ def status(
         raise DataError(f"run {damaged[0].run} cannot be read: {damaged[0].problem}", hint="move its folder away")
     if max_age is not None and not runs:
         raise DataMissingError(f"no runs under {frame.home}", hint="start one with `cryptoalpha trade`")
-    if max_age is not None and runs[0].age_seconds > max_age:
-        raise DataError(f"the newest row of {runs[0].run} was written {_age(runs[0].age_seconds)}", hint="is the process still running?")
+    judged = named or watched(runs)
+    if max_age is not None and judged is not None and judged.age_seconds > max_age:
+        raise DataError(f"the last row of {judged.run} was written {_age(judged.age_seconds)}", hint="is the process still running?")
     return None
 
 
@@ -85,16 +92,23 @@ def _show_alert_rules(frame: Frame) -> None:
     from cryptoalpha.monitoring.alert_rule_file import prometheus_rule_file
     from cryptoalpha.monitoring.alerts import alert_rules
 
-    text = prometheus_rule_file(alert_rules(frame.settings.monitoring.alerts))
+    config = frame.settings.monitoring.alerts
+    text = prometheus_rule_file(alert_rules(config), job=config.job)
     frame.out.result({"rule_file": text}, text.rstrip("\n"))
 
 
 def _show_metrics(frame: Frame, run: str | None) -> None:
     from cryptoalpha.app.run_metrics import metrics_of_journal
+    from cryptoalpha.app.run_status import chief, run_statuses
     from cryptoalpha.app.runs import JOURNAL, find_run
+    from cryptoalpha.app.safety import STORE_RUN
+    from cryptoalpha.core.clock import SystemClock
     from cryptoalpha.monitoring.metrics_exposition import exposition
     from cryptoalpha.store.journal_reader import JournalReader
 
+    if run is None:
+        first = chief([each for each in run_statuses(frame.home, now=SystemClock().now()) if each.run != STORE_RUN])
+        run = first.run if first is not None else None
     folder = find_run(frame.home, run)
     with JournalReader(folder / JOURNAL) as journal:
         text = exposition(metrics_of_journal(journal, frame.settings.monitoring))
@@ -103,10 +117,12 @@ def _show_metrics(frame: Frame, run: str | None) -> None:
 
 def _standing(run: RunStatus) -> list[str | Table]:
     """One run's limits, and what is not as it should be."""
+    from cryptoalpha.core.time import iso
+
     blocks: list[str | Table] = []
     if run.kill is not None and run.kill.stands:
         how = " and flattened" if run.kill.flatten else ""
-        blocks.append(f"run {run.run} is killed{how} ({run.kill.mode}) by {run.kill.by}: {run.kill.reason}")
+        blocks.append(f"run {run.run} is killed{how} ({run.kill.mode}) {run.kill.why}")
     risk = run.risk
     if risk is None:
         return blocks
@@ -114,13 +130,13 @@ def _standing(run: RunStatus) -> list[str | Table]:
         f"run {run.run} at {risk.at}: {risk.mode}, exposure {risk.exposure:.0%} (ladder rung {risk.ladder}), one day's value at risk "
         f"{risk.value_at_risk:.2%} and expected shortfall {risk.expected_shortfall:.2%} of equity at {risk.level:.1%}"
     )
-    rows = [(each.name, f"{each.used:.4g}", f"{each.allowed:.4g}", f"{each.left:.4g}") for each in risk.limits]
-    blocks.append(Table(("limit", "used", "allowed", "left"), rows))
+    rows = [(each.name, each.shown(each.used), each.shown(each.allowed), each.shown(each.left), each.unit) for each in risk.limits]
+    blocks.append(Table(("limit", "used", "allowed", "left", "unit"), rows))
     for event in risk.states:
         if event.state not in ("closed", "normal", "armed", "0"):
             about = f" of {event.instrument}" if event.instrument else ""
-            blocks.append(f"{event.rule}{about}: {event.state}: {event.message}")
-    blocks += [f"drift alarm ({alarm.tier}): {alarm.message}" for alarm in risk.alarms]
+            blocks.append(f"{iso(event.known_at)}  {event.rule}{about}: {event.state}: {event.message}")
+    blocks += [f"{iso(alarm.known_at)}  drift alarm ({alarm.tier}): {alarm.message}" for alarm in risk.alarms]
     if risk.proposes_retraining:
         blocks.append("retraining is proposed: train anew and compare before anything is replaced")
     return blocks

@@ -23,14 +23,19 @@ def kill(
     flatten: Annotated[bool, typer.Option("--flatten", help="Close everything it holds as well.")] = False,
     reason: Annotated[str, typer.Option("--reason", help="Why; kept in the journal.")] = "no reason given",
 ) -> None:
-    """Stop entries at once, cancel pending ones, with --flatten close everything; holds through restarts until `resume`."""
+    """Stop entries at once, with the next step cancel pending ones, with --flatten close everything; holds through restarts till `resume`.
+
+    A pending entry may still be filled by the bar being worked on, as at any venue until its cancel arrives; by none after it.
+    """
     from cryptoalpha.app.safety import kill_runs
     from cryptoalpha.core.clock import SystemClock
     from cryptoalpha.core.errors import StoreError
 
     done, failed = kill_runs(frame.home, run, flatten=flatten, reason=reason, at=SystemClock().now())
     lines = [f"run {each.run} is killed: {each.means}" for each in done]
-    frame.out.result({"killed": done, "failed": [{"run": name, "problem": str(error)} for name, error in failed]}, lines)
+    frame.out.result(
+        {"killed": [each.as_dict() for each in done], "failed": [{"run": name, "problem": str(error)} for name, error in failed]}, lines
+    )
     if failed:
         name, error = failed[0]
         raise StoreError(f"run {name} could not be killed ({len(failed)} of {len(failed) + len(done)}): {error}", hint=error.hint)
@@ -42,13 +47,13 @@ def resume(
     reason: Annotated[str, typer.Option("--reason", help="Why it may go on; kept in the journal.")],
     confirm: Annotated[str | None, typer.Option("--confirm", help="The phrase `resume NAME` [else asked on the terminal].")] = None,
 ) -> None:
-    """Let a killed run enter again, once its pending entries are gone; asks for a typed phrase."""
+    """Let a killed run enter again, once its pending entries are gone; drawdown and daily loss count anew. Asks for a typed phrase."""
     import sys
 
-    from cryptoalpha.app.safety import phrase, resume_run
+    from cryptoalpha.app.safety import ANEW, phrase, resume_run
     from cryptoalpha.core.clock import SystemClock
 
     if confirm is None and sys.stdin.isatty():
-        confirm = typer.prompt(f"Type `{phrase(run)}` to let it trade again", err=True)
+        confirm = typer.prompt(f"{ANEW[0].upper()}{ANEW[1:]}. Type `{phrase(run)}` to let it trade again", err=True)
     done = resume_run(frame.home, run, reason=reason, confirm=confirm, at=SystemClock().now())
-    frame.out.result({"run": run, "control": done}, [f"run {run} may enter again from its next step on: {done.reason}"])
+    frame.out.result({"run": run, "control": done.as_dict()}, [f"run {run} may enter again from its next step on: {done.reason}", ANEW])

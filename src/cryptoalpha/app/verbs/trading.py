@@ -51,6 +51,6 @@ def trade(
     found = run_session(frame.settings, frame.home, request, say=frame.out.note)
     frame.out.result(found.as_dict(), found.lines())
     if found.control.stands:
-        raise halt(run, found.control)
+        raise halt(run, found.control, finished=found.is_complete)
     if found.interrupted:
         raise KeyboardInterrupt

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from math import nan
 from typing import Any
 
+from cryptoalpha.app.book_forecasts import BookForecasts, JudgedDay
 from cryptoalpha.core.time import DAY, DAYS_PER_YEAR, SECOND, parse_interval
 from cryptoalpha.core.values import (
     Alarm,
@@ -54,7 +55,12 @@ class RunMeter:
         self._states: dict[tuple[str, str], str] = {}
         self._alarms: dict[str, int] = {}
         self._days = _Days(self.metrics, config.metrics.window_days)
+        self._forecasts = BookForecasts()
+        self._judged = self._exceeded = 0
         self._funding = 0.0
+        self._equity = nan
+        self._peak: float | None = None
+        """Equity from which the drawdown counts since a person resumed the run; None where nobody did."""
         self._takers: dict[type, Callable[[Any], None]] = {
             ObservationRef: self._observation, PortfolioState: self._portfolio, Fill: self._fill, FundingPayment: self._funded,
             Order: self._order, Refusal: self._refusal, Sizing: self._sizing, RiskEvent: self._risk_event, RiskState: self._risk_state,
@@ -70,14 +76,22 @@ class RunMeter:
             taker = takers.get(type(value))
             if taker is not None:
                 taker(value)
+        judged = self._forecasts.take(at, values)
+        if judged is not None:
+            self._judge(judged)
         self.metrics.add("cryptoalpha_journal_rows_total")
 
     def mark(self, portfolio: PortfolioState) -> None:
-        """The book between the rows that hold it."""
+        """The book between the rows that hold it. Its drawdown is what `max_drawdown` judges: since a resume, from the equity then."""
         metrics = self.metrics
         metrics.set("cryptoalpha_equity_quote", float(portfolio.equity))
         metrics.set("cryptoalpha_cash_quote", float(portfolio.cash))
-        metrics.set("cryptoalpha_drawdown_ratio", portfolio.drawdown)
+        equity = self._equity = float(portfolio.equity)
+        if self._peak is None:
+            metrics.set("cryptoalpha_drawdown_ratio", portfolio.drawdown)
+        else:
+            self._peak = max(self._peak, equity)
+            metrics.set("cryptoalpha_drawdown_ratio", 1.0 - equity / self._peak if self._peak > 0.0 else 0.0)
 
     def refresh(self, at: int) -> None:
         """Bring what ages up to the run's clock: bars and alarms."""
@@ -136,6 +150,8 @@ class RunMeter:
         self._states[key] = event.state
         if event.rule == KILL_SWITCH:
             metrics.set("cryptoalpha_kill_switch", float(event.state != "armed"))
+            if event.state == "armed":  # resumed: what the limit judges counts anew, from the book this row ends with
+                self._peak = 0.0
 
     def _risk_state(self, state: RiskState) -> None:
         metrics = self.metrics
@@ -144,12 +160,19 @@ class RunMeter:
             metrics.set("cryptoalpha_limit_allowed", allowed, name)
             if name == MAX_DRAWDOWN:
                 metrics.set("cryptoalpha_drawdown_allowed_ratio", allowed)
+                metrics.set("cryptoalpha_drawdown_ratio", used)
         for mode in MODES:
             metrics.set("cryptoalpha_mode", float(mode == state.mode), mode)
         metrics.set("cryptoalpha_exposure_ratio", state.exposure)
         metrics.set("cryptoalpha_value_at_risk_ratio", state.value_at_risk)
         metrics.set("cryptoalpha_expected_shortfall_ratio", state.expected_shortfall)
-        self._days.expect(state)
+
+    def _judge(self, day: JudgedDay) -> None:
+        self._judged += 1
+        self._exceeded += day.is_exceeded
+        self.metrics.add("cryptoalpha_value_at_risk_forecasts_total")
+        self.metrics.add("cryptoalpha_value_at_risk_exceedances_total", float(day.is_exceeded))
+        self.metrics.set("cryptoalpha_exceedance_p_ratio", too_many(self._exceeded, self._judged, day.level))
 
     def _alarm(self, alarm: Alarm) -> None:
         self.metrics.add("cryptoalpha_alarms_total", 1.0, alarm.detector, alarm.tier)
@@ -157,19 +180,13 @@ class RunMeter:
 
 
 class _Days:
-    """What is judged once a day (UTC): returns, and losses against the value at risk that was said at the day's start."""
+    """Returns from day to day (UTC)."""
 
     def __init__(self, metrics: Metrics, window_days: int) -> None:
         self._metrics = metrics
         self._returns: deque[float] = deque(maxlen=window_days)
         self._since_start = StreamingMetrics()
         self._day, self._equity = -1, nan
-        self._expected: RiskState | None = None
-        self._judged = self._exceeded = 0
-
-    def expect(self, state: RiskState) -> None:
-        if self._expected is None:
-            self._expected = state
 
     def close(self, at: int, equity: float) -> None:
         """The book as it is; the first of a day ends the day before."""
@@ -180,8 +197,7 @@ class _Days:
             self._returns.append(gain)
             self._metrics.set("cryptoalpha_rolling_sharpe_ratio", sharpe_ratio(list(self._returns), periods_per_year=DAYS_PER_YEAR))
             self._measure(gain)
-            self._judge(-gain)
-        self._day, self._equity, self._expected = at // DAY, equity, None
+        self._day, self._equity = at // DAY, equity
 
     def _measure(self, gain: float) -> None:
         whole, metrics = self._since_start, self._metrics
@@ -189,16 +205,6 @@ class _Days:
         metrics.set("cryptoalpha_run_sharpe_ratio", whole.sharpe_ratio(periods_per_year=DAYS_PER_YEAR))
         metrics.set("cryptoalpha_run_drawdown_ratio", whole.max_drawdown())
         metrics.set("cryptoalpha_run_underwater_seconds", whole.longest_underwater() * DAY / SECOND)
-
-    def _judge(self, loss: float) -> None:
-        said = self._expected
-        if said is None or not said.value_at_risk > 0.0:  # unknown, or nothing was held
-            return
-        self._judged += 1
-        self._exceeded += loss > said.value_at_risk
-        self._metrics.add("cryptoalpha_value_at_risk_forecasts_total")
-        self._metrics.add("cryptoalpha_value_at_risk_exceedances_total", float(loss > said.value_at_risk))
-        self._metrics.set("cryptoalpha_exceedance_p_ratio", too_many(self._exceeded, self._judged, said.level))
 
 
 def too_many(exceeded: int, days: int, level: float) -> float:

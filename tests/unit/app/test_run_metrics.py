@@ -9,7 +9,19 @@ import pytest
 
 from cryptoalpha.app.run_metrics import RunMeter, metrics_of_journal, too_many
 from cryptoalpha.core.time import DAY, HOUR, SECOND, parse_time
-from cryptoalpha.core.values import Alarm, Fill, ObservationRef, Order, PortfolioState, Refusal, RiskEvent, RiskState, Sizing
+from cryptoalpha.core.values import (
+    Alarm,
+    Fill,
+    MarketState,
+    ObservationRef,
+    Order,
+    PortfolioState,
+    Refusal,
+    RiskEvent,
+    RiskState,
+    Sizing,
+)
+from cryptoalpha.monitoring.alerts import AlertBoard, alert_rules
 from cryptoalpha.monitoring.config import MonitoringConfig
 from cryptoalpha.monitoring.metrics_exposition import exposition
 from cryptoalpha.monitoring.ratios import sharpe_ratio
@@ -102,6 +114,47 @@ def test_limits_mode_and_tail_are_those_told_last(meter):
     assert (value("cryptoalpha_value_at_risk_ratio"), value("cryptoalpha_exposure_ratio")) == (0.04, 0.75)
 
 
+def drawdown_alerts(meter: RunMeter, board: AlertBoard, at: int) -> list[str]:
+    return [change.state for change in board.judge(at, meter.metrics) if change.rule.name == "drawdown"]
+
+
+def resumed(at: int, used: float) -> RiskState:
+    limits = (("max_drawdown", used, 0.35),)
+    return RiskState(
+        happened_at=at, known_at=at, limits=limits, exposure=1.0, mode="armed", value_at_risk=0.0, expected_shortfall=0.0, level=0.95
+    )
+
+
+@pytest.mark.parametrize("marks", [True, False], ids=["in the loop", "from the journal"])
+def test_after_a_resume_the_drawdown_is_the_one_its_limit_judges_so_the_alert_ends_and_can_fire_again(meter, marks):
+    """Equity 100 → 64 (closed) → resume at 64 → 70 → 52: the limit counts 18 of 70, the alert's half of .35 is passed again."""
+    board, said, drawdowns = AlertBoard(alert_rules(MonitoringConfig().alerts)), [], []
+    rows = [
+        (100.0, [resumed(START, 0.0)]),
+        (64.0, [event(START, "kill_switch", "tripped"), resumed(START, 0.36)]),
+        (64.0, [event(START, "kill_switch", "armed"), resumed(START, 0.0)]),
+        (70.0, [resumed(START, 0.0)]),
+        (52.0, [resumed(START, 18 / 70)]),
+    ]
+    for hour, (equity, told) in enumerate(rows):
+        at = START + hour * HOUR
+        now = book(at, equity)
+        meter.take(at, [now, *told])
+        if marks:
+            meter.mark(now)
+        said += drawdown_alerts(meter, board, at)
+        drawdowns.append(meter.metrics.value("cryptoalpha_drawdown_ratio"))
+    assert drawdowns == [0.0, pytest.approx(0.36), 0.0, 0.0, pytest.approx(18 / 70)]
+    assert said == ["firing", "resolved", "firing"]
+
+
+def test_between_the_states_of_risk_the_peak_after_a_resume_is_followed(meter):
+    meter.take(START, [event(START, "kill_switch", "armed"), resumed(START, 0.0)])
+    for hour, equity in enumerate([80.0, 90.0, 72.0]):  # the book is marked at every step, told once a day
+        meter.mark(book(START + hour * HOUR, equity))
+    assert meter.metrics.value("cryptoalpha_drawdown_ratio") == pytest.approx(0.2)  # of 90, not of 100
+
+
 def test_bars_and_alarms_age_by_the_runs_clock_and_other_observations_do_not_count(meter):
     meter.take(START, [seen(START, BTC), seen(START, "BTC/funding_rate"), alarm(START)])
     meter.refresh(START + 3 * HOUR)
@@ -120,13 +173,16 @@ def test_a_position_that_is_closed_reads_zero(meter):
     assert list(meter.metrics.labelled("cryptoalpha_position_base")) == [((BTC,), 0.0)]
 
 
-def test_a_day_is_judged_by_what_was_said_at_its_start():
+def test_a_day_is_judged_by_the_book_that_was_held_when_it_was_said():
     meter = RunMeter(MonitoringConfig(), [BTC], HOUR)
-    equities = [100.0, 97.0, 98.0, 95.0, 95.0]  # −3 %, +1.03 %, −3.06 %, 0
-    said = [0.02, 0.02, 0.04, 0.0]  # exceeded, not, not (the smaller one came later), nothing held
-    for day, equity in enumerate(equities):
+    prices = [100.0, 97.0, 98.0, 95.0, 90.0]  # −3 %, +1.03 %, −3.06 %, −5.3 %
+    said = [0.02, 0.02, 0.04, 0.0]  # exceeded, not, not (the smaller one came later), nothing said
+    equities = [97.0, 98.0, 95.0, 95.0, 20.0]  # trades of the day itself are not the forecast's book
+    for day, (price, equity) in enumerate(zip(prices, equities, strict=True)):
         at = START + day * DAY
-        meter.take(at, [book(at, equity), *([standing(at, said[day])] if day < 4 else [])])
+        market = MarketState(happened_at=at, known_at=at, instrument=BTC, price=price, volatility=0.5)
+        held = ((BTC, Decimal(repr(equity)) / Decimal(repr(price))),)  # all of it, so that the book moves as the price
+        meter.take(at, [book(at, equity, held), market, *([standing(at, said[day])] if day < 4 else [])])
         meter.take(at + HOUR, [book(at + HOUR, 1.0), standing(at + HOUR, 1e-6)])
     value = meter.metrics.value
     assert (value("cryptoalpha_value_at_risk_forecasts_total"), value("cryptoalpha_value_at_risk_exceedances_total")) == (3.0, 1.0)
@@ -152,6 +208,19 @@ def test_kupiec_speaks_only_of_too_many():
     assert too_many(7, 255, 0.99) == pytest.approx(0.021126, abs=1e-6)
     assert too_many(0, 250, 0.99) == 1.0  # Kupiec himself: .025 for too few
     assert too_many(3, 300, 0.99) == 1.0
+
+
+@pytest.mark.parametrize(("p", "year", "five_years"), [(0.01, 0.06, 0.08), (0.05, 0.18, 0.24)])
+def test_how_often_a_right_model_is_told_off_is_what_the_setting_says(p, year, five_years):
+    """Exactly: the chance of every number of exceedances, day by day, of those runs that were never told of."""
+    level, chance, told = 0.975, [1.0], []
+    for day in range(1, 5 * 365 + 1):
+        chance = [a * level + b * (1.0 - level) for a, b in zip([*chance, 0.0], [0.0, *chance], strict=True)]
+        most = next((count for count in range(len(chance)) if too_many(count, day, level) < p), len(chance))
+        chance = chance[:most]
+        told.append(1.0 - sum(chance))
+    assert told[364] == pytest.approx(year, abs=0.005)
+    assert told[-1] == pytest.approx(five_years, abs=0.005)
 
 
 def test_a_journal_gives_the_figures_of_the_loop_that_wrote_it(tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cryptoalpha.app.live_monitor import LiveMonitor
 from cryptoalpha.app.period import Period
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.sources import open_store
@@ -60,7 +61,7 @@ class Venue:
                 rows[name] = table.take(np.flatnonzero(table.open_time == opened))
             yield LiveBatch(opened, opened + HOUR, rows, ())
 
-    def session(self, count: int) -> TradeReport:
+    def session(self, count: int, monitor: LiveMonitor | None = None) -> TradeReport:
         dataset = open_store(self.home.root, interval="1h", instruments=None)
         newest = int(next(iter(dataset.bars.values())).open_time[-1])
         journal = self.home.root / "runs" / "paper" / "journal.sqlite"
@@ -68,8 +69,16 @@ class Venue:
         with History(self.home) as history:
             return live(
                 SETTINGS, history, dataset, self.batches(newest, count), journal, run="paper", venue="simulated",
-                stop=threading.Event(), say=lambda text: None,
+                stop=threading.Event(), say=lambda text: None, monitor=monitor,
             )  # fmt: skip
+
+
+def test_live_bars_are_judged_by_the_clock_on_the_wall(tmp_path: Path, market: Dataset):
+    """These bars are years old: a feed that delivers them delivers nothing that may be traded on."""
+    said: list[str] = []
+    with LiveMonitor(SETTINGS, said.append) as monitor:
+        Venue(tmp_path / "home", market).session(3, monitor)
+    assert sum("alert stale_data" in text for text in said) == len(market.bars)
 
 
 def test_two_sessions_leave_the_journal_of_one(tmp_path: Path, market: Dataset):

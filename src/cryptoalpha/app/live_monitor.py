@@ -48,6 +48,7 @@ class LiveMonitor:
         self._tails: TailMeter | None = None
         self._wall: Clock | None = None
         self._begun = perf_counter()
+        self._took: float | None = None
         self._stepped: float | None = None
         self._measured = -_MEASURE_SECONDS
         self._steps: deque[float] = deque(maxlen=_REMEMBERED_STEPS)
@@ -89,14 +90,18 @@ class LiveMonitor:
 
     def begin(self) -> None:
         """A step is about to be taken."""
-        self._begun = perf_counter()
+        self._begun, self._took = perf_counter(), None
+
+    def taken(self) -> None:
+        """The step is taken; what is said of it before `watch` is not part of its time."""
+        self._took = perf_counter() - self._begun
 
     def watch(self, step: Step, outcome: StepOutcome, *, recovering: bool) -> None:
         """A step was taken. While old steps are taken again nothing is said."""
         meter = self._meter
         if meter is None:
             return
-        seconds = perf_counter() - self._begun
+        seconds = perf_counter() - self._begun if self._took is None else self._took
         meter.take(step.bar.at, outcome.values)
         meter.mark(outcome.portfolio)
         if self._tails is not None:

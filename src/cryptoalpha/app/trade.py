@@ -108,10 +108,15 @@ class _Session:
 
     def watch(self, step: Step, outcome: StepOutcome) -> None:
         self.portfolio = outcome.portfolio
+        recovering = outcome.row <= self._stored
         if self._monitor is not None:
-            self._monitor.watch(step, outcome, recovering=outcome.row <= self._stored)
-        if outcome.row <= self._stored:
-            return
+            self._monitor.taken()
+        if not recovering:
+            self._tell(outcome)
+        if self._monitor is not None:  # after what happened in the bar: alerts speak of how it ended
+            self._monitor.watch(step, outcome, recovering=recovering)
+
+    def _tell(self, outcome: StepOutcome) -> None:
         for event in outcome.happened:
             if isinstance(event, Fill):
                 self.fills += 1

@@ -161,12 +161,60 @@ def test_silence_is_noticed_while_the_feed_waits_and_over_with_the_next_bar():
     assert said[1:] == ["2024-01-01T04:00:00Z  alert stale_data (instrument BTC/USDT) is over"]
 
 
+def test_a_bar_that_comes_late_is_judged_by_the_wall_clock_and_on_a_replay_by_its_own():
+    """Five hours pass in the world, none in the run: live bars are stale, history is not."""
+    start = parse_time("2024-01-01")
+    for wall, stale in ((VirtualClock(), True), (None, False)):
+        said: list[str] = []
+        with LiveMonitor(settings(), said.append) as monitor:
+            monitor.follow(["BTC/USDT"], HOUR, step_seconds=3600.0, wall=wall)
+            if wall is not None:
+                wall.advance_to(start + 5 * HOUR)
+            step(monitor, VirtualClock(), start)
+            assert monitor.now().value("cryptoalpha_bar_age_seconds", "BTC/USDT") == (18_000.0 if stale else 0.0)
+        assert [text[:33] for text in said] == (["2024-01-01T05:00:00Z  alert stale"] if stale else [])
+
+
+def test_what_is_said_of_a_step_before_it_is_watched_is_not_its_time(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("cryptoalpha.app.live_monitor.perf_counter", lambda: now[0])
+    with LiveMonitor(settings(), lambda text: None) as monitor:
+        monitor.follow(["BTC/USDT"], HOUR, step_seconds=None)
+        monitor.begin()
+        now[0] += 0.25
+        monitor.taken()
+        now[0] += 50.0  # a terminal that is slow to scroll
+        watch(monitor, parse_time("2024-01-01"))
+        histogram = monitor.now().histogram("cryptoalpha_step_seconds")
+    assert histogram is not None
+    assert histogram.total == 0.25
+
+
+def test_alerts_are_said_after_the_fills_of_their_step(market, tmp_path):
+    """Time runs forward on stderr: what happened in a bar comes before what is judged at its end."""
+    chosen, said = settings(alerts={"limit_used": 1e-9}), list[str]()  # speaks as soon as something is held
+    end = int(next(iter(market.bars.values())).open_time[-1]) + HOUR
+    with LiveMonitor(chosen, said.append) as monitor:
+        replay(
+            chosen, market, Period(end - STEPS * HOUR, end), tmp_path / "a.sqlite", run="paper", speed=0.0, stop=threading.Event(),
+            say=said.append, monitor=monitor,
+        )  # fmt: skip
+    assert any("alert" in text for text in said)
+    assert any(" at " in text and "fee" in text for text in said)
+    times = [text.split("  ")[0] for text in said]
+    assert times == sorted(times)
+
+
 def step(monitor: LiveMonitor, clock: VirtualClock, at: int) -> None:
     clock.advance_to(at)
+    monitor.begin()
+    watch(monitor, at)
+
+
+def watch(monitor: LiveMonitor, at: int) -> None:
     seen = ObservationRef(happened_at=at - HOUR, known_at=at, subject="BTC/USDT", partition="live", row=0)
     portfolio = PortfolioState(happened_at=at, known_at=at, cash=1, positions=(), equity=1, peak_equity=1)
     bar = BarStep(at, at - HOUR, HOUR, ("BTC/USDT",), [1.0], [1.0], [1.0], [1.0], [1.0], [True])
-    monitor.begin()
     monitor.watch(Step(bar, [seen], (), ()), StepOutcome(1, portfolio, (), (), Review([]), (), [seen]), recovering=False)
 
 

@@ -132,7 +132,7 @@ def test_what_is_not_finite_is_refused_wherever_it_stands(name, place, bad):
 
 
 def test_refusals_say_what_was_expected():
-    with pytest.raises(ConfigError, match="window is 1, expected at least 2"):
+    with pytest.raises(ConfigError, match="window is 1, expected a whole number of at least 2"):
         m.rolling_sharpe([0.1, 0.2], 1, periods_per_year=365)
     with pytest.raises(ConfigError, match="periods_per_year"):
         m.rolling_sharpe([0.1, 0.2], 2, periods_per_year=0)

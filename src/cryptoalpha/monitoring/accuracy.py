@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cryptoalpha.core.errors import ConfigError, DataError
-from cryptoalpha.monitoring.daily import Floats, checked_returns
+from cryptoalpha.monitoring.daily import Floats, as_floats, checked_returns
 from cryptoalpha.monitoring.ratios import NAN, deviation
 
 CROSS_SECTION = 5
@@ -62,8 +62,8 @@ def information_coefficient(
         ConfigError: for an unknown method or a horizon below 1.
         DataError: for shapes that differ or values that are not finite where observed.
     """
-    if method not in ("spearman", "pearson") or horizon < 1:
-        raise ConfigError(f"method {method!r}, horizon {horizon}: expected 'spearman' or 'pearson' and a horizon of at least 1")
+    if method not in ("spearman", "pearson") or not isinstance(horizon, int | np.integer) or horizon < 1:
+        raise ConfigError(f"method {method!r}, horizon {horizon}: expected 'spearman' or 'pearson' and a whole horizon of at least 1")
     p, r, seen = paired(predictions, realised, observed)
     every = coefficients(p, r, seen, method)
     series, across = every[~np.isnan(every)], p.shape[1] >= CROSS_SECTION
@@ -94,7 +94,12 @@ def newey_west_t(values: ArrayLike, lags: int) -> float:
     """t statistic of the mean of a series under autocorrelation up to `lags` (Bartlett weights).
 
     NaN for fewer than 3 values or no variance.
+
+    Raises:
+        ConfigError: for lags below 0 or parts of one.
     """
+    if not isinstance(lags, int | np.integer) or lags < 0:
+        raise ConfigError(f"lags is {lags}, expected a whole number of 0 or more")
     x = checked_returns(values, name="values")
     n = x.size
     if n < 3 or deviation(x) == 0.0:
@@ -140,7 +145,13 @@ def directional_accuracy(predictions: ArrayLike, realised: ArrayLike, *, flat: f
 
 
 def wilson_interval(hits: int, total: int, *, level: float = 0.95) -> tuple[float, float]:
-    """Wilson score interval of a proportion; NaN bounds where nothing was counted. 530 of 1000 → (.4990, .5608)."""
+    """Wilson score interval of a proportion; NaN bounds where nothing was counted. 530 of 1000 → (.4990, .5608).
+
+    Raises:
+        ConfigError: for hits outside 0–total or a level outside (0, 1).
+    """
+    if not 0 <= hits <= total or not 0.0 < level < 1.0:
+        raise ConfigError(f"{hits} hits of {total} at level {level}: expected 0 to {total}, and a level inside (0, 1)")
     if total == 0:
         return NAN, NAN
     z = NormalDist().inv_cdf(0.5 + level / 2.0)
@@ -152,7 +163,7 @@ def wilson_interval(hits: int, total: int, *, level: float = 0.95) -> tuple[floa
 
 
 def _columns(values: ArrayLike, name: str) -> Floats:
-    array = np.asarray(values, dtype=np.float64)
+    array = as_floats(values, name=name)
     if array.ndim not in (1, 2):
         raise DataError(f"{name} has shape {array.shape}, expected [T] or [T, assets]")
     return array[:, None] if array.ndim == 1 else array

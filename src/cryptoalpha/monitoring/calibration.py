@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cryptoalpha.core.errors import ConfigError, DataError
 from cryptoalpha.monitoring.accuracy import wilson_interval
-from cryptoalpha.monitoring.daily import Floats
+from cryptoalpha.monitoring.daily import Floats, as_floats
 from cryptoalpha.monitoring.ratios import NAN
 
 
@@ -152,7 +152,7 @@ def _pairs(confidence: ArrayLike, correct: ArrayLike, bins: int) -> tuple[Floats
 
 
 def _probabilities(values: ArrayLike, name: str) -> Floats:
-    array = np.asarray(values, dtype=np.float64)
+    array = as_floats(values, name=name)
     if not bool(np.all((array >= 0.0) & (array <= 1.0))):  # NaN fails both
         raise DataError(f"{name} must lie between 0 and 1 and not be NaN")
     return array

@@ -24,13 +24,25 @@ SAMPLING = "marked-to-market equity at 00:00 UTC, net of all costs, full days on
 """How daily returns are taken; printed wherever a measure of them is printed."""
 
 
+def as_floats(values: ArrayLike, *, name: str = "returns") -> Floats:
+    """A float64 array.
+
+    Raises:
+        DataError: for what is no array of numbers: text, rows of different lengths.
+    """
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise DataError(f"{name} are no array of numbers", hint="pass numbers, not text, in rows of one length") from None
+
+
 def checked_returns(returns: ArrayLike, *, name: str = "returns") -> Floats:
     """A one-dimensional float64 array without NaN or infinity.
 
     Raises:
-        DataError: if it is not one-dimensional or holds a value that is not finite.
+        DataError: if it is not one-dimensional, is no array of numbers or holds a value that is not finite.
     """
-    array = np.asarray(returns, dtype=np.float64)
+    array = as_floats(returns, name=name)
     if array.ndim != 1:
         raise DataError(f"{name} has shape {array.shape}, expected one dimension", hint="pass one series at a time")
     finite = np.isfinite(array)

@@ -43,7 +43,10 @@ def drawdown_curve(returns: ArrayLike) -> Floats:
 
 
 def max_drawdown(returns: ArrayLike) -> Drawdown:
-    """The deepest drawdown of a return series; depth 0 where it never fell (and where it is empty)."""
+    """The deepest drawdown of a return series; depth 0 where it never fell (and where it is empty).
+
+    Once wealth falls below zero the depth exceeds 1; rolling and streaming drawdowns, which have no place to say so, are NaN then.
+    """
     w = wealth(returns)
     peaks = np.maximum.accumulate(w)
     below = w < peaks

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cryptoalpha.core.errors import ConfigError, DataError
-from cryptoalpha.monitoring.daily import Floats
+from cryptoalpha.monitoring.daily import Floats, as_floats
 from cryptoalpha.monitoring.ratios import FLOOR, NAN, NOISE
 
 _CELLS_AT_ONCE = 4_000_000
@@ -28,7 +28,8 @@ class BacktestOverfitting:
     """What became of the pick of each half in the other half."""
 
     probability: float
-    """Share of picks that ranked at or below the middle of all trials in the other half (0–1); .5 means that picking was worth nothing."""
+    """Share of picks that ranked at or below the middle of all trials in the other half (0–1); .5 means that picking was worth nothing.
+    NaN where all trials are alike and there is nothing to pick (`reason`)."""
     degradation: float
     """Slope of the pick's Sharpe ratio outside its sample on that within it; NaN where all picks looked alike (`reason`)."""
     loss_probability: float
@@ -44,7 +45,7 @@ class BacktestOverfitting:
     outside: Floats = field(repr=False)
     """`[C]` its Sharpe ratio in the other half, per period."""
     reason: str | None = None
-    """Why `degradation` is NaN."""
+    """Why `degradation`, or `probability` too, is NaN."""
 
 
 def probability_of_backtest_overfitting(trial_returns: ArrayLike, *, blocks: int = 16) -> BacktestOverfitting:
@@ -76,8 +77,11 @@ def probability_of_backtest_overfitting(trial_returns: ArrayLike, *, blocks: int
         for c, a, b in ((one, left, right), (other, right, left)):
             logits[c], inside[c], outside[c] = _judged(a, b)
     slope, reason = _slope(inside, outside)
+    probability = float(np.mean(logits <= 0.0))
+    if bool(np.all(x == x[:, :1])) or bool(np.all(np.std(x, axis=0, ddof=1) <= noise)):  # all tied, which the logits call overfitted
+        probability, slope, reason = NAN, NAN, "all trials are alike: there is nothing to pick"
     return BacktestOverfitting(
-        float(np.mean(logits <= 0.0)),
+        probability,
         slope,
         float(np.mean(outside < 0.0)),
         x.shape[1],
@@ -93,7 +97,7 @@ def probability_of_backtest_overfitting(trial_returns: ArrayLike, *, blocks: int
 def _trials(trial_returns: ArrayLike, blocks: int) -> Floats:
     if blocks % 2 or not 2 <= blocks <= 20:
         raise ConfigError(f"blocks is {blocks}, expected an even number from 2 to 20", hint="16 gives 12,870 choices, enough for any use")
-    x = np.asarray(trial_returns, dtype=np.float64)
+    x = as_floats(trial_returns, name="trial_returns")
     if x.ndim != 2 or x.shape[1] < 2:
         raise DataError(f"trial_returns has shape {x.shape}, expected [periods, trials] with at least two trials")
     if x.shape[0] < 2 * blocks:

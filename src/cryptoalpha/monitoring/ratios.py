@@ -12,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cryptoalpha.core.errors import ConfigError
-from cryptoalpha.monitoring.daily import Floats, checked_returns
+from cryptoalpha.core.errors import ConfigError, DataError
+from cryptoalpha.monitoring.daily import Floats, as_floats, checked_returns
 
 NAN = float("nan")
 
@@ -49,15 +49,19 @@ def shortfalls(returns: Floats, threshold: float) -> Floats:
 
 
 def deviation(values: Floats) -> float:
-    """Standard deviation with ddof 1; exactly 0 where the values differ by no more than rounding; NaN for fewer than two."""
+    """Standard deviation with ddof 1; exactly 0 where the values differ by no more than rounding; NaN for fewer than two, and where
+    squares overflow."""
     if values.size < 2:
         return NAN
-    spread = float(np.std(values, ddof=1))
+    with np.errstate(over="ignore", invalid="ignore"):
+        spread = float(np.std(values, ddof=1))
+    if not np.isfinite(spread):
+        return NAN
     return 0.0 if spread <= rounding_noise(values) else spread
 
 
 def annual_volatility(returns: ArrayLike, *, periods_per_year: float) -> float:
-    """Standard deviation of the returns per year, a fraction; NaN for fewer than two returns."""
+    """Standard deviation of the returns per year, a fraction; NaN for fewer than two returns and where squares overflow."""
     return deviation(checked_returns(returns)) * float(np.sqrt(checked_periods(periods_per_year)))
 
 
@@ -93,11 +97,17 @@ def sharpe_ratio(
     Returns:
         The ratio; NaN for too few returns or no volatility.
 
+    Raises:
+        DataError: for returns or rates that are not finite, or rates of another length.
+
     Source: Lo (2002), eq. 20.
     """
     r = checked_returns(returns)
     periods = checked_periods(periods_per_year)
-    excess = r - np.asarray(rf, dtype=np.float64)
+    free = as_floats(rf, name="rf")
+    if free.shape not in ((), r.shape) or not np.isfinite(free).all():
+        raise DataError(f"rf of shape {free.shape} for {r.size} returns, expected one finite number or one per return")
+    excess = r - free
     spread = deviation(excess)
     if r.size < minimum or not spread > 0.0:
         return NAN

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cryptoalpha.core.errors import ConfigError, DataError
-from cryptoalpha.monitoring.daily import Floats, checked_returns
+from cryptoalpha.monitoring.daily import Floats, as_floats, checked_returns
 from cryptoalpha.monitoring.ratios import checked_periods
 from cryptoalpha.monitoring.rolling_plain import block_of
 
@@ -76,9 +76,9 @@ def rolling_drawdown(returns: ArrayLike, window: int) -> Floats:
 
 def _series(returns: ArrayLike, window: int, *, least: int) -> tuple[Floats, Floats]:
     """The returns as one array, and the result with NaN before the first full window. The kernels see to what is not finite."""
-    if window < least:
-        raise ConfigError(f"window is {window}, expected at least {least}")
-    x = np.ascontiguousarray(returns, dtype=np.float64)
+    if not isinstance(window, int | np.integer) or window < least:
+        raise ConfigError(f"window is {window}, expected a whole number of at least {least}")
+    x = np.ascontiguousarray(as_floats(returns))
     if x.ndim != 1 or x.size < window:
         x = checked_returns(x)
         return x, np.full(x.size, np.nan)

@@ -91,12 +91,18 @@ def deflated_sharpe_ratio(returns: ArrayLike | SharpeMoments, *, trials: int | A
 
     Returns:
         A probability; at least .95 is asked for promotion. One trial deflates nothing: it is the probabilistic Sharpe ratio.
+
+    Raises:
+        ConfigError: for fewer than one trial, or a single number of trials that is not whole.
+        DataError: for Sharpe ratios of trials that are not finite.
     """
     m = returns if isinstance(returns, SharpeMoments) else sharpe_moments(returns)
     if isinstance(trials, int | np.integer):
         count = int(trials)
         width = spread if spread is not None else (1.0 / sqrt(m.observations - 1) if m.observations > 1 else NAN)
     else:
+        if np.ndim(trials) == 0:
+            raise ConfigError(f"trials is {trials!r}, expected a whole number, or the ratio of each", hint="pass a list for one ratio")
         sharpes = checked_returns(trials, name="trials")
         count = sharpes.size
         width = spread if spread is not None else (deviation(sharpes) if count > 1 else 0.0)

@@ -33,6 +33,8 @@ MeasureName = Literal[
     "min_track_record_length",
 ]
 
+TOO_LARGE = "the returns are too large to square"
+
 RollingName = Literal["rolling_sharpe", "rolling_sortino", "rolling_volatility", "rolling_win_rate", "rolling_drawdown"]
 
 
@@ -88,11 +90,12 @@ def explain_rolling(measure: RollingName, returns: ArrayLike, window: int, place
 def _of_sharpe(r: Floats, threshold: float, minimum: int) -> str | None:
     if r.size < max(minimum, 2):
         return f"{r.size} returns, fewer than the {max(minimum, 2)} it needs"
-    return "the returns have no volatility" if deviation(r - threshold) == 0.0 else None
+    spread = deviation(r - threshold)
+    return TOO_LARGE if isnan(spread) else "the returns have no volatility" if spread == 0.0 else None
 
 
 def _of_volatility(r: Floats, threshold: float, minimum: int) -> str | None:
-    return "one return has no deviation" if r.size < 2 else None
+    return "one return has no deviation" if r.size < 2 else TOO_LARGE if isnan(deviation(r)) else None
 
 
 def _of_downside(r: Floats, threshold: float, minimum: int) -> str | None:

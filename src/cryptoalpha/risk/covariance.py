@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cryptoalpha.core.errors import ConfigError, DataError
+from cryptoalpha.monitoring.daily import as_floats
 from cryptoalpha.risk.matrices import Floats, checked_square, checked_variances
 
 DAILY_DECAY = 0.94
@@ -36,7 +37,7 @@ def checked_rows(returns: ArrayLike) -> Floats:
     Raises:
         DataError: otherwise.
     """
-    x = np.ascontiguousarray(returns, dtype=np.float64)
+    x = np.ascontiguousarray(as_floats(returns))
     if x.ndim != 2 or 0 in x.shape:
         raise DataError(f"returns have shape {x.shape}, expected [periods, assets] with at least one of each")
     if not np.isfinite(x).all():
@@ -136,10 +137,12 @@ def ledoit_wolf(returns: ArrayLike) -> Shrunk:
     squares is that of one square per row.
 
     Raises:
-        DataError: for NaN, infinity or no rows.
+        DataError: for NaN, infinity or fewer than two rows.
     """
     x = checked_rows(returns)
     periods, assets = x.shape
+    if periods < 2:
+        raise DataError("one row does not vary: a covariance needs at least two")
     x = x - x.mean(axis=0)
     s = x.T @ x / periods
     m = float(np.trace(s)) / assets

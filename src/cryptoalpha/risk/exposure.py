@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cryptoalpha.core.errors import ConfigError, DataError
+from cryptoalpha.monitoring.daily import as_floats
 
 Floats = NDArray[np.float64]
 
@@ -33,7 +34,7 @@ def checked_weights(weights: ArrayLike, *, name: str = "weights") -> Floats:
     Raises:
         DataError: for another shape, NaN or infinity.
     """
-    w = np.asarray(weights, dtype=np.float64)
+    w = as_floats(weights, name=name)
     if w.ndim != 1 or not np.isfinite(w).all():
         raise DataError(f"{name} of shape {w.shape} must be one finite number per instrument")
     return w

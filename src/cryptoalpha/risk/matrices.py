@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cryptoalpha.core.errors import DataError
+from cryptoalpha.monitoring.daily import as_floats
 
 Floats = NDArray[np.float64]
 ROUNDING = 1e-10
@@ -22,7 +23,7 @@ def checked_square(matrix: ArrayLike, *, name: str = "covariance") -> Floats:
     Raises:
         DataError: for another shape, NaN, infinity or asymmetry.
     """
-    c = np.ascontiguousarray(matrix, dtype=np.float64)
+    c = np.ascontiguousarray(as_floats(matrix, name=name))
     if c.ndim != 2 or c.shape[0] != c.shape[1] or c.shape[0] == 0:
         raise DataError(f"{name} has shape {c.shape}, expected [assets, assets] with at least one asset")
     if not np.isfinite(c).all():

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cryptoalpha.core.errors import ConfigError, DataError, ModelError
+from cryptoalpha.monitoring.daily import as_floats
 from cryptoalpha.risk.matrices import Floats, checked_square, checked_variances, refuse_indefinite
 
 QUARTER = 0.25
@@ -42,10 +43,12 @@ def kelly_binary(
 
     Raises:
         ModelError: if the calibration error is unknown (NaN) or too large.
-        ConfigError: for p outside 0–1, or win or loss not positive.
+        ConfigError: for p outside 0–1, a negative calibration error, or win or loss not positive.
     """
     if not 0.0 <= p <= 1.0 or not 0.0 < win < math.inf or not 0.0 < loss < math.inf:
         raise ConfigError(f"p {p}, win {win}, loss {loss}: expected a probability and two positive amounts")
+    if calibration_error < 0.0:
+        raise ConfigError(f"calibration_error is {calibration_error}, expected 0 or more")
     if not calibration_error <= allowed_error:
         raise ModelError(
             f"the model behind this probability has a calibration error of {calibration_error:.4g}, allowed is {allowed_error:.4g}",
@@ -66,7 +69,7 @@ def kelly_continuous(
     mu: ArrayLike,
     covariance: ArrayLike,
     *,
-    rf: float = 0.0,
+    rf: float | ArrayLike = 0.0,
     scale: float = QUARTER,
     standard_errors: ArrayLike | None = None,
     prior_deviation: float | None = None,
@@ -74,9 +77,9 @@ def kelly_continuous(
     """Weights `[A]` of `scale` times full Kelly, `C⁻¹ (μ − rf)`.
 
     Args:
-        mu: expected return per period, `[A]` or one number.
+        mu: expected return per period, `[A]` or one number for all.
         covariance: of the same periods, `[A, A]` or a variance; for many assets a shrunk one (`ledoit_wolf`).
-        rf: risk-free return per period.
+        rf: risk-free return per period, one number or `[A]`.
         scale: share of full Kelly (0–1].
         standard_errors: of mu, `[A]`: each excess return is multiplied by `τ² / (τ² + se²)`. None = known exactly.
         prior_deviation: τ, how far true excess returns spread about zero. None = what the estimates spread beyond their errors,
@@ -88,12 +91,10 @@ def kelly_continuous(
     """
     if not 0.0 < scale <= 1.0:
         raise ConfigError(f"scale is {scale}, expected more than 0 and at most 1", hint="more than full Kelly grows less and risks more")
-    c = checked_square(np.atleast_2d(np.asarray(covariance, dtype=np.float64)))
+    c = checked_square(np.atleast_2d(as_floats(covariance, name="covariance")))
     sd = np.sqrt(checked_variances(c))
     refuse_indefinite(c)
-    excess = np.atleast_1d(np.asarray(mu, dtype=np.float64)) - rf
-    if excess.shape != (len(c),) or not np.isfinite(excess).all():
-        raise DataError(f"mu of shape {excess.shape} must be {len(c)} finite numbers, one for each asset of the covariance")
+    excess = _per_asset(mu, len(c), "mu") - _per_asset(rf, len(c), "rf")
     if standard_errors is not None:
         excess = shrunk_towards_zero(excess, standard_errors, prior_deviation)
     unit = c / (sd[:, None] * sd[None, :])
@@ -102,10 +103,17 @@ def kelly_continuous(
     return np.asarray(scale * np.linalg.solve(unit, excess / sd) / sd)
 
 
+def _per_asset(values: ArrayLike, assets: int, name: str) -> Floats:
+    """`[assets]`, finite; one number stands for all."""
+    x = as_floats(values, name=name)
+    if x.shape not in ((), (assets,)) or not np.isfinite(x).all():
+        raise DataError(f"{name} of shape {x.shape} must be one finite number, or {assets}: one for each asset of the covariance")
+    return np.broadcast_to(x, (assets,))
+
+
 def shrunk_towards_zero(excess: ArrayLike, standard_errors: ArrayLike, prior_deviation: float | None = None) -> Floats:
     """Excess returns as `kelly_continuous` believes them, `[A]`; see there."""
-    x = np.atleast_1d(np.asarray(excess, dtype=np.float64))
-    se = np.atleast_1d(np.asarray(standard_errors, dtype=np.float64))
+    x, se = np.atleast_1d(as_floats(excess, name="excess")), np.atleast_1d(as_floats(standard_errors, name="standard_errors"))
     if se.shape != x.shape or not bool(np.all(se >= 0.0)) or not np.isfinite(se).all():
         raise DataError(f"standard errors of shape {se.shape} must be {len(x)} finite numbers of 0 or more")
     if prior_deviation is not None and not 0.0 <= prior_deviation < math.inf:

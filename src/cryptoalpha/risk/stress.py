@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cryptoalpha.core.errors import ConfigError, DataError, DataMissingError
+from cryptoalpha.monitoring.daily import as_floats
 from cryptoalpha.risk.covariance import checked_rows
 from cryptoalpha.risk.crises import Crisis
 from cryptoalpha.risk.exposure import checked_weights
@@ -49,7 +50,7 @@ def historical(weights: ArrayLike, daily_returns: ArrayLike, days: ArrayLike, cr
         DataMissingError: if the days do not cover the crisis whole, or not for every instrument that is held.
         DataError: for shapes that do not fit.
     """
-    w, rows, at = checked_weights(weights), np.asarray(daily_returns, dtype=np.float64), np.asarray(days, dtype=np.int64)
+    w, rows, at = checked_weights(weights), as_floats(daily_returns, name="daily_returns"), np.asarray(days, dtype=np.int64)
     if rows.shape != (len(at), len(w)):
         raise DataError(f"returns {rows.shape} for {len(at)} days and {len(w)} weights")
     _check(severity)
@@ -117,7 +118,7 @@ def gap(weights: ArrayLike, gaps: ArrayLike, *, severity: float = 1.0, name: str
         DataError: for shapes that do not fit, values that are not finite, or a fall of more than everything.
     """
     w = checked_weights(weights)
-    jump = np.asarray(gaps, dtype=np.float64)
+    jump = as_floats(gaps, name="gaps")
     jump = np.full(len(w), float(jump)) if jump.ndim == 0 else checked_weights(jump, name="gaps")
     if jump.shape != w.shape or not bool(np.all(jump >= -1.0)):
         raise DataError(f"gaps of shape {jump.shape} for {len(w)} weights: expected a return of −1 or more for each")
@@ -164,7 +165,8 @@ def liquidity_drought(
 
     Source: the square-root law of market impact, as in the simulated broker.
     """
-    w, sd, traded = checked_weights(weights), checked_weights(volatilities, name="volatilities"), np.asarray(daily_values, dtype=np.float64)
+    w, sd = checked_weights(weights), checked_weights(volatilities, name="volatilities")
+    traded = as_floats(daily_values, name="daily_values")
     if not w.shape == sd.shape == traded.shape or bool(np.any(sd < 0.0)):
         raise DataError(f"weights {w.shape}, daily values {traded.shape}, volatilities {sd.shape}: expected one size, volatilities ≥ 0")
     if not 0.0 < volume_share <= 1.0 or not 0.0 < equity < math.inf or not impact >= 0.0 or not half_spread >= 0.0:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cryptoalpha.core.errors import DataError, DataMissingError
+from cryptoalpha.core.errors import ConfigError, DataError, DataMissingError
+from cryptoalpha.monitoring.daily import as_floats
 from cryptoalpha.risk.covariance import ledoit_wolf
 from cryptoalpha.risk.crises import CRISES, Crisis
 from cryptoalpha.risk.exposure import checked_weights
@@ -63,9 +65,16 @@ def stress_test(
         DataError: for shapes that do not fit.
         ConfigError: for numbers out of range.
     """
-    w, rows = checked_weights(weights), np.asarray(daily_returns, dtype=np.float64)
-    if rows.ndim != 2 or rows.shape[1] != len(w):
-        raise DataError(f"daily returns {rows.shape} for {len(w)} weights")
+    w, rows = checked_weights(weights), as_floats(daily_returns, name="daily_returns")
+    if rows.ndim != 2 or rows.shape != (np.size(days), len(w)):
+        raise DataError(f"daily returns {rows.shape} for {np.size(days)} days and {len(w)} weights, expected a row per day")
+    if not 0.0 < equity < math.inf or outage_bars < 1:
+        raise ConfigError(f"equity {equity} and outage_bars {outage_bars}: expected a positive amount, and at least 1")
+    traded = None if daily_values is None else as_floats(daily_values, name="daily_values")
+    bars = None if bar_returns is None else as_floats(bar_returns, name="bar_returns")
+    if (traded is not None and traded.shape != w.shape) or (bars is not None and (bars.ndim != 2 or bars.shape[1] != len(w))):
+        shapes = " and ".join(f"{name} {x.shape}" for name, x in (("daily values", traded), ("returns of bars", bars)) if x is not None)
+        raise DataError(f"{shapes} for {len(w)} weights, expected [A] and [T, A]")
     results: list[StressResult] = []
     missing: list[tuple[str, str]] = []
     for crisis in crises:
@@ -76,8 +85,8 @@ def stress_test(
     held = np.flatnonzero(w)
     stresses: tuple[tuple[str, Callable[[], StressResult]], ...] = (
         ("correlation", lambda: correlation_shock(w[held], _covariance(rows[:, held]))),
-        ("liquidity", lambda: _drought(w[held], rows[:, held], daily_values, held, equity)),
-        ("outage", lambda: _outage(w[held], bar_returns, held, outage_bars)),
+        ("liquidity", lambda: _drought(w[held], rows[:, held], traded, held, equity)),
+        ("outage", lambda: _outage(w[held], bars, held, outage_bars)),
     )
     for name, stress in stresses if len(held) else ():
         try:
@@ -95,18 +104,17 @@ def _covariance(rows: Floats) -> Floats:
     return ledoit_wolf(known).covariance
 
 
-def _drought(weights: Floats, rows: Floats, daily_values: ArrayLike | None, held: Places, equity: float) -> StressResult:
-    if daily_values is None:
+def _drought(weights: Floats, rows: Floats, traded: Floats | None, held: Places, equity: float) -> StressResult:
+    if traded is None:
         raise DataMissingError("what is traded per day was not given")
-    traded = np.asarray(daily_values, dtype=np.float64)[held]
-    return liquidity_drought(weights, traded, np.sqrt(np.diagonal(_covariance(rows))), equity=equity)
+    return liquidity_drought(weights, traded[held], np.sqrt(np.diagonal(_covariance(rows))), equity=equity)
 
 
-def _outage(weights: Floats, bar_returns: ArrayLike | None, held: Places, bars: int) -> StressResult:
-    if bar_returns is None:
+def _outage(weights: Floats, bars: Floats | None, held: Places, length: int) -> StressResult:
+    if bars is None:
         raise DataMissingError("returns of bars were not given")
-    rows = np.asarray(bar_returns, dtype=np.float64)[:, held]
-    return exchange_outage(weights, rows[np.isfinite(rows).all(axis=1)], bars)
+    rows = bars[:, held]
+    return exchange_outage(weights, rows[np.isfinite(rows).all(axis=1)], length)
 
 
 def _spread(result: StressResult, held: Places, assets: int) -> StressResult:

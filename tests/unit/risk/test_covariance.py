@@ -65,7 +65,7 @@ def test_the_compiled_update_gives_the_same_bits():
     assert_array_equal(ewma_covariance(x), plain)
 
 
-@pytest.mark.parametrize(("periods", "assets"), [(5, 3), (50, 1), (40, 80), (1, 3), (300, 20)])
+@pytest.mark.parametrize(("periods", "assets"), [(5, 3), (50, 1), (40, 80), (2, 3), (300, 20)])
 def test_shrinkage_by_the_sum_over_all_pairs(periods, assets):
     x = rows(periods, periods, assets)
     found = ledoit_wolf(x)
@@ -133,6 +133,11 @@ def test_whatever_pairs_claim_the_repair_is_a_covariance(seed, n, floor):
 def test_what_cannot_be_used_is_refused():
     with pytest.raises(DataError, match=r"returns\[1, 0\] is nan"):
         ledoit_wolf([[0.1, 0.2], [np.nan, 0.1]])
+    with pytest.raises(DataError, match="at least two"):
+        ledoit_wolf([[0.1, 0.2]])
+    for text in ("returns", [["a", "b"]], [[0.1], [0.1, 0.2]]):
+        with pytest.raises(DataError, match="no array of numbers"):
+            ledoit_wolf(text)
     with pytest.raises(DataError, match="shape"):
         ewma_covariance(np.empty((0, 3)))
     with pytest.raises(ConfigError, match="decay"):

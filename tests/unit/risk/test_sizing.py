@@ -33,6 +33,13 @@ def test_known_fractions_and_growth():
     assert kelly_binary(0.5, calibration_error=0.0, win=2.0) == pytest.approx(0.25)  # ½ − ½ / 2
 
 
+def test_one_expected_return_stands_for_all_assets():
+    c = [[0.04, 0.01], [0.01, 0.09]]
+    assert_array_equal(kelly_continuous(0.001, c), kelly_continuous([0.001, 0.001], c))
+    assert_array_equal(kelly_continuous(0.001, c, rf=[0.0, 0.001]), kelly_continuous([0.001, 0.0], c))
+    assert_allclose(kelly_continuous(0.001, c, standard_errors=[0.0, 0.1], prior_deviation=0.0), kelly_continuous([0.001, 0.0], c))
+
+
 @settings(max_examples=50)
 @given(probability, amount, amount)
 def test_no_other_fraction_grows_faster(p, win, loss):
@@ -169,6 +176,11 @@ def test_what_cannot_be_sized_is_refused():
         kelly_continuous(0.1, 0.04, scale=1.5)
     with pytest.raises(DataError, match="mu of shape"):
         kelly_continuous([0.1, 0.1], 0.04)
+    for rf in ([0.1], [[0.1, 0.1]], math.nan, "none"):
+        with pytest.raises(DataError, match="rf"):
+            kelly_continuous([0.1, 0.1], np.eye(2), rf=rf)
+    with pytest.raises(ConfigError, match=r"calibration_error is -0\.1"):
+        kelly_binary(0.5, calibration_error=-0.1)
     with pytest.raises(DataError, match="singular"):
         kelly_continuous([0.1, 0.1], [[0.04, 0.04], [0.04, 0.04]])
     with pytest.raises(DataError, match="standard errors"):

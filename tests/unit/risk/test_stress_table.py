@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 
-from cryptoalpha.core.errors import DataError
+from cryptoalpha.core.errors import ConfigError, CryptoAlphaError, DataError
 from cryptoalpha.core.time import DAY, SECOND
 from cryptoalpha.risk.stress import correlation_shock, worst_gap
 from cryptoalpha.risk.stress_table import GAP, stress_test
@@ -56,3 +57,26 @@ def test_an_empty_book_loses_nothing():
 def test_shapes_must_fit():
     with pytest.raises(DataError, match="daily returns"):
         stress_test([0.3], RETURNS, DAYS, equity=1e6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"daily_values": [1e9]}, DataError),
+        ({"daily_values": 1e9}, DataError),
+        ({"bar_returns": np.zeros(50)}, DataError),
+        ({"bar_returns": np.zeros((50, 1))}, DataError),
+        ({"days": np.arange(3)}, DataError),
+        ({"daily_returns": "none"}, DataError),
+        ({"equity": -1.0}, ConfigError),
+        ({"equity": 0.0}, ConfigError),
+        ({"equity": math.nan}, ConfigError),
+        ({"outage_bars": 0}, ConfigError),
+    ],
+)
+def test_what_makes_no_sense_is_refused_whatever_is_held(changes, error):
+    for weights in ([0.5, -0.2], [0.0, 0.0]):
+        given = {"daily_returns": np.full((5, 2), 0.01), "days": np.arange(5), "equity": 1e5, **changes}
+        with pytest.raises(CryptoAlphaError) as refusal:
+            stress_test(weights, given.pop("daily_returns"), given.pop("days"), **given)
+        assert type(refusal.value) is error

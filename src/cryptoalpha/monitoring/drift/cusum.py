@@ -9,7 +9,7 @@ Sources: Page (1954); Siegmund (1985), "Sequential Analysis", for the correction
 
 from __future__ import annotations
 
-from math import exp
+from math import exp, inf, isfinite
 from typing import Literal, Self
 
 from cryptoalpha.core.errors import ConfigError
@@ -19,6 +19,8 @@ from cryptoalpha.monitoring.drift.detector import State, checked_positive, check
 Side = Literal["up", "down", "both"]
 OVERSHOOT = 1.166
 """How far beyond both ends a normal random walk lands on average: 2 × 0.583."""
+LONGEST = 690.0
+"""Logarithm of the longest run that is computed, a little below that of the largest number."""
 
 
 class Cusum:
@@ -89,11 +91,19 @@ def cusum_run_length(slack: float, threshold: float, *, shift: float = 0.0) -> f
     """Mean observations until a one-sided CUSUM alarms on independent normal values whose mean is `shift`, in the direction looked at.
 
     `(e^{−2Δb} + 2Δb − 1) / (2Δ²)` with Δ = shift − slack and b = threshold + 1.166; b² where Δ is 0. A two-sided one takes half as long
-    when nothing shifts.
+    when nothing shifts. Infinite where it is too long to represent.
+
+    Raises:
+        ConfigError: for a slack that is not positive, a negative threshold, or a shift that is not finite.
     """
+    checked_positive(slack, "slack")
+    if not 0.0 <= threshold < inf or not isfinite(shift):
+        raise ConfigError(f"threshold {threshold} and shift {shift}: expected 0 or more, and a finite number")
     drift, b = shift - slack, threshold + OVERSHOOT
     if abs(drift * b) < 1e-6:
         return b * b
+    if -2.0 * drift * b > LONGEST:
+        return inf
     return (exp(-2.0 * drift * b) + 2.0 * drift * b - 1.0) / (2.0 * drift * drift)
 
 

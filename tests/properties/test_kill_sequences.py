@@ -1,7 +1,8 @@
 """Two hundred random lives of a run: orders, partial fills, kills, resumes, restarts and crashes in the middle of a step.
 
-The real engine, gate, broker and journal file. A restart is new objects on the same file. People ask between steps, between the
-step's look at controls and its bar, or while it decides, sometimes by a file. The market is thin, so that orders stay pending over several bars and kills meet them.
+The real engine, gate, broker and journal file. A restart is new objects on the same file. People ask between steps, after the step has
+looked for what was asked and before its bar, or while it decides, sometimes by a file. The market is thin, so that orders stay pending over
+several bars and kills meet them.
 """
 
 from __future__ import annotations

@@ -26,7 +26,9 @@ from cryptoalpha.store.bar_gate import BarGate
 from cryptoalpha.store.controls import control_state
 from cryptoalpha.store.history import History
 from cryptoalpha.store.home import Home
+from cryptoalpha.store.journal import refuse_lost_journal
 from cryptoalpha.store.journal_reader import JournalReader
+from cryptoalpha.store.kill_files import kill_files
 from cryptoalpha.store.lock import StoreLock
 from cryptoalpha.store.whole_file import write_whole
 
@@ -51,11 +53,13 @@ def run_session(settings: Settings, home: Path, request: TradeRequest, *, say: C
 
     Raises:
         StoreLockedError: if another process holds the store.
+        RiskHaltError: if the run has traded and its journal is gone.
         ConfigError: if the port for metrics is taken.
     """
     store = Home(home)
     journal = run_directory(home, request.run) / JOURNAL
     with StoreLock(store) as lock, LiveMonitor(settings, say) as monitor, stopping() as stop:
+        refuse_lost_journal(journal)
         if request.feed is not None:
             return _live(settings, store, lock, request, journal, stop, say, monitor)
         dataset = open_dataset(
@@ -94,7 +98,9 @@ def _room_for(journal: Path) -> Iterator[None]:
 
 
 def _is_blank(journal: Path) -> bool:
-    """Whether nothing was done and nothing was asked in this journal."""
+    """Whether nothing was done and nothing was asked in this journal, nor by a file beside it."""
+    if kill_files(journal):
+        return False
     if not journal.exists():
         return True
     with JournalReader(journal) as reader:

@@ -6,6 +6,9 @@ A row holds all values of one engine step; `event_id(row, index)` names a value.
 Replay-verify: a journal that already holds rows is resumed by running again from the start. Rows it holds are compared, byte by byte,
 instead of written; the first difference stops the run. So a run continued after a crash has the journal of a run that never crashed.
 
+A durable journal leaves a mark beside itself, `journal.sqlite.begun`. Where that lies without the journal, the run has traded and nobody
+knows whether it is killed or what it holds: it is not begun anew under its name.
+
 An order's client id and a fill's trade id (per instrument) name one value for ever: a second, different one is refused.
 
 A durable journal also carries what people ask of its run (`store.controls`). `controls` and `turn` give it to the engine, in a replay at
@@ -29,6 +32,7 @@ from cryptoalpha.store.controls import Control
 from cryptoalpha.store.journal_reader import FRAME, SCHEMA, TRAVELLING, JournalReader
 from cryptoalpha.store.run_controls import RunControls
 from cryptoalpha.store.sqlite import open_database, sqlite_errors
+from cryptoalpha.store.whole_file import write_whole
 
 BLOCK_ROWS = 512
 """Rows a backtest holds back before it commits them as one block. A reader that wants one row reads its block."""
@@ -36,6 +40,8 @@ BLOCK_AT_ONCE = 65_536
 """A row longer than this (bytes) is not held back: a block must stay far below the largest value SQLite stores, 1 GB."""
 COMPRESS_ABOVE = 1024
 """Blocks of rows longer than this on average (bytes) are stored as zlib level 1: less disk at little time."""
+
+MARK_TEXT = "A run has traded with the journal beside this file. While this lies here the run is not begun anew without it.\n"
 
 _WITHOUT_ID = frozenset(kind for kind in TRAVELLING if kind not in (Order, Fill))
 _pack = FRAME.pack
@@ -52,9 +58,12 @@ class Journal(JournalReader):
 
     Raises:
         StoreError: if the file cannot be written, is corrupt, has another schema, or belongs to a run with another header.
+        RiskHaltError: if a durable journal was here before and is gone.
     """
 
     def __init__(self, path: Path | None, *, durable: bool, header: Mapping[str, str]) -> None:
+        if durable and path is not None:
+            refuse_lost_journal(path)
         self._path = path
         self._block_rows = 1 if durable else BLOCK_ROWS
         self._connection = open_database(path, SCHEMA, durable=durable)
@@ -66,6 +75,8 @@ class Journal(JournalReader):
             self._stored = super().__len__()
             self._claim(header)
             self._controls = RunControls(self._connection, path, self._stored) if durable and path is not None else None
+            if durable and path is not None and not _mark(path).exists():
+                write_whole(_mark(path), MARK_TEXT)
         except StoreError:
             self._connection.close()
             raise
@@ -292,6 +303,23 @@ class Journal(JournalReader):
         """A committed value, read without committing what is pending."""
         row, index = split_event_id(event)
         return self._decode(row, self._row(row)[1])[index]
+
+
+def refuse_lost_journal(path: Path) -> None:
+    """Refuse to trade without a journal that was there before.
+
+    Raises:
+        RiskHaltError: if its mark is there and it is not.
+    """
+    if _mark(path).exists() and not path.exists():
+        raise RiskHaltError(
+            f"the journal {path} is gone: the run has traded, and nobody knows any more whether it is killed or what it holds",
+            hint=f"put the file back; or begin a new run under another name (--run), or under this one after removing {path.parent}",
+        )
+
+
+def _mark(path: Path) -> Path:
+    return path.with_name(f"{path.name}.begun")
 
 
 def _difference(row: int, before: Sequence[Travelling], now: Sequence[Travelling]) -> str:

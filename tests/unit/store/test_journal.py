@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cryptoalpha.core.errors import ConfigError, JournalDivergenceError, StoreError
+from cryptoalpha.core.errors import ConfigError, JournalDivergenceError, RiskHaltError, StoreError
 from cryptoalpha.core.values import ChainReading, Decision, Fill, Order, Signal, Travelling, event_id
 from cryptoalpha.store import journal as journal_module
 from cryptoalpha.store.journal import Journal
@@ -384,3 +384,27 @@ def test_two_writers_cannot_both_add_a_row(tmp_path):
     first.close()
     with pytest.raises(StoreError):
         second.close()
+
+
+def test_a_durable_journal_that_is_gone_is_not_begun_anew(tmp_path):
+    path = tmp_path / "runs" / "paper" / "journal.sqlite"
+    write(path, [[decision(0)]], durable=True)
+    path.rename(tmp_path / "elsewhere")
+    for _ in range(2):
+        with pytest.raises(RiskHaltError, match="is gone: the run has traded"):
+            Journal(path, durable=True, header=HEADER)
+        assert not path.exists()
+    (tmp_path / "elsewhere").rename(path)
+    with Journal(path, durable=True, header=HEADER) as journal:
+        assert len(journal) == 1
+
+
+def test_a_journal_from_before_the_mark_gets_one_and_that_of_a_backtest_none(tmp_path):
+    path = tmp_path / "journal.sqlite"
+    write(path, [[decision(0)]])
+    assert [found.name for found in tmp_path.iterdir()] == ["journal.sqlite"]
+    path.unlink()
+    write(path, [[decision(0)]], durable=True)
+    (tmp_path / "journal.sqlite.begun").unlink()
+    Journal(path, durable=True, header=HEADER).close()
+    assert (tmp_path / "journal.sqlite.begun").read_text(encoding="utf-8").startswith("A run has traded")

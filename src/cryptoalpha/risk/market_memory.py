@@ -5,8 +5,7 @@ price known at or before 00:00 UTC. Everything is computed from bars already obs
 the same numbers, whenever somebody asks, and bars to come change none.
 
 * Volatility: `v' = λ v + (1 − λ) r²` from the mean of the first 20 squares (RiskMetrics, 1996).
-* Scenarios: each past day divided by the volatility that was expected of it, times the present one (filtered historical simulation:
-  Barone-Adesi, Giannopoulos & Vosper, 1999). Rows are days, so what fell together falls together.
+* Scenarios of the next day are made of the days remembered (`risk.market_scenarios`).
 * A day on which nothing was heard of an instrument has no return; the next return spans g days and counts as `r / √g`.
 """
 
@@ -14,18 +13,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import cache
 from itertools import chain
-from statistics import NormalDist
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cryptoalpha.core.errors import ConfigError
-from cryptoalpha.core.seeds import stream
-from cryptoalpha.core.time import DAY, DAYS_PER_YEAR
+from cryptoalpha.core.time import DAY
 from cryptoalpha.risk.config import TailConfig
+from cryptoalpha.risk.market_scenarios import Shape, pairwise_correlation, shape_of_law, shape_of_past
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -35,9 +31,6 @@ START_DAYS = 20
 
 VALUE_DAYS = 30
 """Days over which the traded value is taken."""
-
-NORMAL_POINTS = 2_000
-"""Scenarios of method `normal`."""
 
 KEPT_BARS = 1440
 """Bars kept before they are worked off together."""
@@ -76,7 +69,7 @@ class MarketMemory:
         self._variance = np.empty(0)
         self._first: list[list[tuple[int, float]]] = []  # (row, return) until there are enough to start the variance
         self._rows = 0
-        self._shapes: dict[tuple[str, ...], _Shape] = {}
+        self._shapes: dict[tuple[str, ...], Shape] = {}
         self._correlations: dict[tuple[str, ...], Floats] = {}
         self._daily_values: dict[str, float] = {}
 
@@ -153,7 +146,9 @@ class MarketMemory:
         key = tuple(names)
         found = self._correlations.get(key)
         if found is None:
-            found = self._correlations[key] = _correlation(_columns(self._scores.window, self._place, key), max(self.config.least_days, 2))
+            found = self._correlations[key] = pairwise_correlation(
+                _columns(self._scores.window, self._place, key), max(self.config.least_days, 2)
+            )
         return found.copy()
 
     def scenarios(self, names: Sequence[str], volatility: Mapping[str, float]) -> Floats:
@@ -172,11 +167,7 @@ class MarketMemory:
         shape = self._shapes.get(key)
         if shape is None:
             shape = self._shapes[key] = self._shape(key)
-        yearly = np.array([volatility.get(name, NAN) for name in names], dtype=np.float64)
-        returns = shape.scaled * np.fmax(shape.own_volatility, yearly / math.sqrt(DAYS_PER_YEAR))
-        if shape.fixed is not None:
-            returns = np.where(np.isnan(shape.fixed), returns, shape.fixed)
-        return np.maximum(returns, -1.0, out=returns)
+        return shape.returns(np.array([volatility.get(name, NAN) for name in names], dtype=np.float64))
 
     # inside
 
@@ -277,32 +268,14 @@ class MarketMemory:
             value = self._daily_values[name] = float(np.median(known)) if known.size else NAN
         return value
 
-    def _shape(self, names: tuple[str, ...]) -> _Shape:
+    def _shape(self, names: tuple[str, ...]) -> Shape:
         """What scenarios are made of until the next day."""
-        config = self.config
         own_volatility = np.array([self.daily_volatility(name) for name in names])
+        if self.config.method == "normal":
+            return shape_of_law(self.correlation(names), own_volatility)
         every = self._scores.window
-        able = (~np.isnan(every)).sum(axis=0) >= config.least_days
-        rows = (~np.isnan(every[:, able])).any(axis=1)
-        if config.method == "normal":
-            return _Shape(_normal_scores(self.correlation(names)), None, own_volatility)
-        if not rows.any():
-            return _Shape(np.repeat(_normal_grid(config.history_days)[:, None], len(names), axis=1), None, own_volatility)
-        market = _market(every[rows][:, able])
-        scores = _columns(self._scores.window, self._place, names)[rows]
-        own = ~np.isnan(scores) & ((~np.isnan(scores)).sum(axis=0) >= config.least_days)
-        scaled = np.where(own, scores, market[:, None])
-        if config.method == "historical":
-            return _Shape(scaled, np.where(own, _columns(self._returns.window, self._place, names)[rows], NAN), own_volatility)
-        return _Shape(scaled, None, own_volatility)
-
-
-class _Shape(NamedTuple):
-    """Scenarios but for the present volatility: `scaled [S, A]` in units of it, `fixed [S, A]` as fractions where not NaN."""
-
-    scaled: Floats
-    fixed: Floats | None
-    own_volatility: Floats
+        scores, returns = (_columns(days.window, self._place, names) for days in (self._scores, self._returns))
+        return shape_of_past(self.config, every, scores, returns, own_volatility)
 
 
 class _Days:
@@ -360,58 +333,3 @@ def _columns(window: Floats, place: Mapping[str, int], names: tuple[str, ...]) -
         if name in place:
             chosen[:, column] = window[:, place[name]]
     return chosen
-
-
-def _market(scores: Floats) -> Floats:
-    """The common move of each day, `[T]`: the mean of what is known, in units of its own root mean square."""
-    mean: Floats = np.nanmean(scores, axis=1)
-    size = math.sqrt(float(np.mean(np.square(mean))))
-    return mean / size if size > 0.0 else mean
-
-
-def _correlation(scores: Floats, least: int) -> Floats:
-    known = ~np.isnan(scores)
-    k, x = known.astype(np.float64), np.where(known, scores, 0.0)
-    # einsum, not a matrix product: its last bits do not depend on threads
-    count = np.einsum("ti,tj->ij", k, k)
-    n = np.maximum(count, 1.0)
-    total, squares = np.einsum("ti,tj->ij", x, k), np.einsum("ti,tj->ij", x * x, k)
-    covariance = np.einsum("ti,tj->ij", x, x) - total * total.T / n
-    variance = squares - total * total / n
-    scale = np.sqrt(np.maximum(variance, 0.0) * np.maximum(variance.T, 0.0))
-    defined = (count >= least) & (scale > 0.0)
-    result: Floats = np.clip(np.where(defined, covariance / np.where(defined, scale, 1.0), 1.0), -1.0, 1.0)
-    np.fill_diagonal(result, 1.0)
-    return result
-
-
-@cache
-def _normal_grid(points: int) -> Floats:
-    """Equally likely points of the standard normal law, scaled to unit variance, `[points]`. Shared: not to be changed."""
-    law = NormalDist()
-    grid = np.array([law.inv_cdf((i + 0.5) / points) for i in range(points)])
-    size = math.sqrt(float(np.mean(grid * grid)))
-    return grid / size if size > 0.0 else grid
-
-
-def _normal_scores(correlation: Floats) -> Floats:
-    """Correlated normal scores `[NORMAL_POINTS, A]`: every column is the normal grid, in the order of correlated draws.
-
-    Source: Iman & Conover (1982) for the reordering.
-    """
-    draws = stream(0, "market_memory", "normal").standard_normal((NORMAL_POINTS, len(correlation)))
-    moved = np.einsum("sk,ik->si", draws, _lower_root(correlation))
-    order = np.argsort(np.argsort(moved, axis=0, kind="stable"), axis=0, kind="stable")
-    scores: Floats = _normal_grid(NORMAL_POINTS)[order]
-    return scores
-
-
-def _lower_root(correlation: Floats) -> Floats:
-    """Cholesky's triangle, also of a matrix that is not quite positive: what would be the root of a negative number is left out."""
-    size = len(correlation)
-    root = np.zeros((size, size))
-    for j in range(size):  # not LAPACK: the last bits must not depend on threads
-        rest = correlation[j:, j] - (root[j:, :j] * root[j, :j]).sum(axis=1)
-        if rest[0] > 1e-12:
-            root[j:, j] = rest / math.sqrt(rest[0])
-    return root

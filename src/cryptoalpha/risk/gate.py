@@ -33,7 +33,7 @@ from cryptoalpha.risk.equity_guard import EquityGuard
 from cryptoalpha.risk.kill_switch import KillSwitch, may_enter
 from cryptoalpha.risk.market_memory import MarketMemory
 from cryptoalpha.risk.order_limits import EntryRate
-from cryptoalpha.risk.orders import ZERO, OrderMaker, Verdict, refuse
+from cryptoalpha.risk.orders import SUPERSEDED, ZERO, OrderMaker, Verdict, refuse
 from cryptoalpha.risk.risk_state import Observer
 from cryptoalpha.risk.standstill import CONSIDERED, Standstill
 
@@ -237,6 +237,8 @@ class RiskGate:
                 return None, size, binding
             return refuse(at, p.decision, p.event, p.block, p.reason), size, binding
         verdict = self._orders.resize(at, p, math.copysign(size, p.wanted), binding, equity)
+        if self.kill_switch.stands and isinstance(verdict, Refusal) and verdict.rule == SUPERSEDED and not may_enter(p.pending, p.position):
+            return None, size, binding  # a way out that is on its way stays, also where nobody wants it any more
         if isinstance(verdict, Order) and not verdict.reduce_only:
             # an entry of this review may have been the last one
             p.block, p.reason = self._admission.block(at, p.decision.instrument)

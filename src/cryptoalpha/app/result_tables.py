@@ -22,9 +22,6 @@ from cryptoalpha.monitoring.period_tables import PeriodRow, period_table, regime
 from cryptoalpha.store.tables import Dataset, Floats, Times
 
 TREND_DAYS, VOLATILITY_DAYS, LEAST_MEDIAN_DAYS = 50, 20, 60
-RESAMPLES = 1_000
-"""Of the intervals: a dozen rows, none of them a headline."""
-
 REGIMES = ("calm", "turbulent", "crisis")
 """Names of three regimes, as `risk.ladder.regime_exposure` orders them."""
 
@@ -33,7 +30,7 @@ UNKNOWN = "too little history"
 
 def by_year(book: DailyReturns, seed: int) -> tuple[PeriodRow, ...]:
     """The strategy year by year (the year in which a day begins), and all of it."""
-    return tuple(year_table(book.returns, book.days, periods_per_year=DAYS_PER_YEAR, seed=seed, resamples=RESAMPLES))
+    return tuple(year_table(book.returns, book.days, periods_per_year=DAYS_PER_YEAR, seed=seed))
 
 
 def by_regime(
@@ -44,7 +41,7 @@ def by_regime(
     Args:
         beliefs: moment and probabilities, once a day; those that do not cover every day are left aside.
     """
-    options = {"periods_per_year": DAYS_PER_YEAR, "seed": seed, "resamples": RESAMPLES}
+    options = {"periods_per_year": DAYS_PER_YEAR, "seed": seed}
     believed = {at // DAY: belief for at, belief in beliefs if at % DAY == 0}
     known = [believed.get(day) for day in (book.days // DAY).tolist()]
     if known and all(belief is not None for belief in known):

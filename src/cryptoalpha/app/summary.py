@@ -92,7 +92,7 @@ def as_dict(result: BacktestResult) -> dict[str, object]:
         "refusals": dict(result.recorder.refusals),
         "last_refusals": {rule: format_event_id(event) for rule, event in sorted(result.recorder.refusal_events.items())},
         "cuts": dict(result.recorder.binding),
-        **risk_metrics(risk_record(result.recorder), result.tails, result.stress),
+        **risk_metrics(risk_record(result.recorder, result.settings.monitoring.drift), result.tails, result.stress),
         "by_year": list(result.years),
         "by_regime": list(result.regimes),
         "by_instrument": list(result.by_instrument),
@@ -141,7 +141,8 @@ def _row(one: Assessment) -> tuple[str, ...]:
 
 
 def _number(value: float, form: str) -> str:
-    return "–" if np.isnan(value) else form.format(value)
+    text = "–" if np.isnan(value) else form.format(value)
+    return text if any(digit in text for digit in "123456789") else text.lstrip("-")  # -0.0% is 0.0%
 
 
 def run_card(result: BacktestResult, *, command: str) -> RunCard:
@@ -196,7 +197,7 @@ def report_content(result: BacktestResult, *, command: str, audited: AuditReport
         ),
         bar_gate_summary="; ".join(result.dataset.notes),
         liveness=_liveness(result),
-        risk=risk_record(recorder),
+        risk=risk_record(recorder, result.settings.monitoring.drift),
         tail=result.tails,
         stress=result.stress,
         years=result.years,

@@ -31,7 +31,6 @@ from cryptoalpha.app.report.risk_content import (
     AlarmNote,
     CutCount,
     InstrumentRow,
-    LimitUse,
     RiskRecord,
     StateChange,
     Stress,
@@ -43,6 +42,7 @@ from cryptoalpha.app.report.risk_content import (
 from cryptoalpha.app.report.storage import dump_content, load_content
 from cryptoalpha.app.report.view import limit_rows
 from cryptoalpha.app.result_tables import by_year
+from cryptoalpha.app.run_risk import LimitUse
 from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.core.time import DAY, HOUR, parse_time
 from cryptoalpha.monitoring.bootstrap import Interval
@@ -132,7 +132,7 @@ def make_content(
             Check("future poisoned", True, "8 cuts, bit-equal"),
             Check("trained parts", None, "no trained part in this run"),
         ),
-        refusals=(RefusalCount("max_gross", 31, "gross 1.04 would exceed 1.00"), RefusalCount("min_notional", 12)),
+        refusals=(RefusalCount("max_gross", 31, "gross 1.04 would exceed 1.00", "977.41"), RefusalCount("min_notional", 12)),
         bar_gate=(GateFinding("DOGE/USDT", "gap", 7, "left out"), GateFinding("BTC/USDT", "zero volume", 2, "kept")),
         bar_gate_summary="147,840 bars checked, 9 findings.",
         liveness=tuple(
@@ -181,6 +181,7 @@ def make_risk() -> RiskRecord:
         limits=(LimitUse("gross_cap", 0.49, 0.98), LimitUse("max_drawdown", 0.42, 0.35), LimitUse("order_rate", 2.0, 60.0)),
         mode="tripped",
         exposure=0.75,
+        limits_at=noon + 2 * DAY,
     )
 
 
@@ -190,7 +191,9 @@ def make_tail() -> TailStudy:
     times = START + DAY * np.arange(1, 61)
     series = TailSeries("BTC/USDT", "filtered", times, returns, np.full(60, 0.05))
     refused = TailTest("BTC/USDT", "cornish_fisher", 0.99, 0, 60, 0, 0.0, math.nan, math.nan, math.nan, math.nan, "cannot be told: no days")
-    passed = TailTest("BTC/USDT", "filtered", 0.99, 60, 0, 3, 0.6, 0.05, 0.0305, 0.58, 0.09, "too many: days were worse than forecast")
+    passed = TailTest(
+        "BTC/USDT", "filtered", 0.99, 60, 0, 3, 0.6, 0.05, 0.0305, 0.58, 0.09, "too many: days were worse than forecast", -6.5, 0.002
+    )
     return TailStudy(0.99, (passed, refused), (series,))
 
 
@@ -377,7 +380,8 @@ def test_changes_of_ladder_and_switch_are_marked_on_the_drawdown(page):
         "60 days without a forecast. cannot be told: no days", "too many: days were worse than forecast",
         "Days worse than forecast: BTC/USDT", "By year and by state of the market", "falling, calm", "Profit, costs and turnover",
         "What if", "50.0% of equity at 2021-11-14 00:00:00", "covid 2020", "cannot be told: 0 of 16 days are there",
-        "the source never spoke about a known outcome",
+        "the source never spoke about a known outcome", "977.41", "cryptoalpha explain EVENT", "As told last, at 2021-11-12 12:00:00 UTC",
+        "fraction of the peak", "entries an hour", "daily marks; ", "−6.50", "0.002",
     ],
 )  # fmt: skip
 def test_the_page_says_of_risk(page, words):
@@ -386,7 +390,7 @@ def test_the_page_says_of_risk(page, words):
 
 def test_an_exceeded_limit_has_negative_headroom_and_a_full_bar(content):
     metrics = metrics_of(content)
-    assert look_up(metrics, ("risk", "limits", "1", "headroom")) == pytest.approx(-0.07)
+    assert look_up(metrics, ("risk", "limits", "1", "left")) == pytest.approx(-0.07)
     assert [width for _, width in limit_rows(content)] == [70.0, 140.0, 4.7]
 
 

@@ -184,4 +184,9 @@ def say(value: float, unit: str) -> str:
     """A chart value as text."""
     if unit == "growth":
         return f"{value:.3f}"
-    return f"{value:.1%}".replace("-", "−")
+    return signed(f"{value:.1%}")
+
+
+def signed(text: str) -> str:
+    """A printed number with a real minus sign, and none where it was rounded to zero."""
+    return text.replace("-", "−" if any(digit in text for digit in "123456789") else "")

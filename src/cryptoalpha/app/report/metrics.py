@@ -71,7 +71,8 @@ def risk_metrics(risk: RiskRecord | None, tail: TailStudy | None, stress: Stress
         fields = _fields(risk)
         fields["changes"] = [{**_fields(one), "time": iso(one.time)} for one in risk.changes]
         fields["alarms"] = [{**_fields(one), "time": iso(one.time)} for one in risk.alarms]
-        fields["limits"] = [{**_fields(one), "headroom": plain(one.headroom)} for one in risk.limits]
+        fields["limits"] = [plain(one.as_dict()) for one in risk.limits]
+        fields["limits_at"] = None if risk.limits_at is None else iso(risk.limits_at)
         found["risk"] = fields
     if tail is not None:
         found["tail"] = {"level": tail.level, "tests": plain(tail.tests)}

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cryptoalpha.app.run_risk import LimitUse
 from cryptoalpha.core.errors import ConfigError
+from cryptoalpha.monitoring.ratios import NAN
 
 BOOK = "the book"
 """Subject of tail tests that concern all positions together."""
@@ -25,20 +27,6 @@ class CutCount:
     """Size wanted less size allowed, on average; fraction of equity."""
     orders: int
     """Orders that were sent with the size it left."""
-
-
-@dataclass(frozen=True)
-class LimitUse:
-    """A limit at the end of the run, in its own unit."""
-
-    name: str
-    used: float
-    allowed: float
-
-    @property
-    def headroom(self) -> float:
-        """What is left of it; negative where it is exceeded."""
-        return self.allowed - self.used
 
 
 @dataclass(frozen=True)
@@ -83,6 +71,10 @@ class RiskRecord:
     """Mode of the gate at the end: `armed`, `reduce_only`, `tripping`, `tripped`; empty where it was never told."""
     exposure: float = 1.0
     """Share of the allowed size that ladder and regime left at the end."""
+    limits_at: int | None = None
+    """When limits, mode and exposure were told last, ns; they are told whenever something is decided, and once a day."""
+    watching: str = ""
+    """Why no alarm could be raised, or only few; empty where every watch was at work."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +94,10 @@ class TailTest:
     christoffersen_p: float
     coverage_p: float
     verdict: str
+    shortfall_z: float = NAN
+    """Acerbi and Szekely's second statistic: 0 on average where the expected shortfall is right, negative where days were worse."""
+    shortfall_p: float = NAN
+    """Share of simulated right forecasts with a statistic as small."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from calendar import monthrange
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from urllib.parse import quote
 
 from markupsafe import Markup
 
-from cryptoalpha.app.report.charts import Chart, Density, chart_table
+from cryptoalpha.app.report.charts import Chart, Density, chart_table, signed
 from cryptoalpha.app.report.content import ReportContent, Trade
 from cryptoalpha.app.report.metrics import Plain, look_up, plain
 from cryptoalpha.app.report.picture import Picture, draw
-from cryptoalpha.app.report.risk_content import AlarmNote, LimitUse, StateChange
+from cryptoalpha.app.report.risk_content import AlarmNote, StateChange
+from cryptoalpha.app.run_risk import LimitUse
 from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.core.time import iso
 from cryptoalpha.monitoring.comparison import Difference, Outcome
@@ -41,14 +43,25 @@ class Numbers:
 
     def __call__(self, style: str, *path: str, at: tuple[str, ...] = ()) -> Markup:
         """The number at the path `at` followed by `path`; a dash where it is undefined."""
-        path = (*at, *path)
+        return self._marked((*at, *path), lambda value: number(value, style))
+
+    def limit(self, one: LimitUse, *path: str) -> Markup:
+        """A figure of a limit, with the digits of its unit."""
+        return self._marked(path, lambda value: signed(one.shown(value)))
+
+    def count(self, name: str, *path: str) -> Markup:
+        """A number of things, `1 day` or `2 days`."""
+        shown = self("count", *path)
+        return Markup("{} {}{}").format(shown, name, "" if look_up(self._metrics, path) == 1 else "s")
+
+    def _marked(self, path: tuple[str, ...], say: Callable[[float], str]) -> Markup:
         value = look_up(self._metrics, path)
         if value is None:
             return Markup("–")
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ConfigError(f"the metric at {' / '.join(path)} is no number")
         where = "/".join(quote(key, safe=" ") for key in (str(self._run), *path))
-        return Markup('<data value="{}" data-metric="{}">{}</data>').format(repr(value), where, number(value, style))
+        return Markup('<data value="{}" data-metric="{}">{}</data>').format(repr(value), where, say(value))
 
     def interval(self, style: str, *path: str, at: tuple[str, ...] = ()) -> Markup:
         """An estimate and, on a second line, its bounds."""
@@ -73,9 +86,8 @@ def number(value: float, style: str) -> str:
         "one_decimal": f"{value:.1f}",
         "probability": f"{value:.3f}",
         "fine": f"{value:,.3f}",
-        "signed_short": f"{value:+,.3f}",
     }[style]
-    return text.replace("-", "−")
+    return signed(text)
 
 
 @dataclass(frozen=True)
@@ -172,6 +184,8 @@ class RunView:
     changes: list[tuple[StateChange, str]]
     alarms: list[tuple[AlarmNote, str]]
     tail_charts: list[ChartView]
+    tails_drawn: str
+    limits_at: str
     regime_note: str
     stressed_at: str
 
@@ -226,6 +240,8 @@ def run_view(
         changes=[(one, _moment(one.time)) for one in content.risk.changes] if content.risk else [],
         alarms=[(one, _moment(one.time)) for one in content.risk.alarms] if content.risk else [],
         tail_charts=[chart_view(chart, density) for chart in tails],
+        tails_drawn=_tails_drawn(content, len(tails)),
+        limits_at=_moment(content.risk.limits_at) if content.risk and content.risk.limits_at is not None else "",
         regime_note=REGIME_NOTE,
         stressed_at=_moment(content.stress.at) if content.stress and content.stress.at is not None else "",
     )
@@ -235,6 +251,14 @@ def limit_rows(content: ReportContent) -> list[tuple[LimitUse, float]]:
     """Limits, and how wide a bar of 140 units shows what is used of each."""
     limits = content.risk.limits if content.risk else ()
     return [(one, round(140.0 * min(max(one.used / one.allowed, 0.0), 1.0), 1) if one.allowed > 0.0 else 140.0) for one in limits]
+
+
+def _tails_drawn(content: ReportContent, drawn: int) -> str:
+    """Which series have no chart, where some have none."""
+    series = content.tail.series if content.tail else ()
+    if drawn in (0, len(series)):
+        return ""
+    return f"Charts show the first {drawn} of {len(series)} series; not drawn: {', '.join(one.subject for one in series[drawn:])}."
 
 
 def _moment(time: int) -> str:

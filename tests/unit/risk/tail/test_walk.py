@@ -127,6 +127,18 @@ def watched(monitor, series, forecasts):
     return monitor
 
 
+def test_a_fit_sees_a_thousand_days_unless_told():
+    """What lies before them changes nothing; a window that is longer is refused."""
+    pytest.importorskip("scipy")
+    r = 0.02 * np.random.default_rng(5).standard_normal(1_030)
+    other = np.append(3.0 * r[:20][::-1], r[20:])
+    a, b = (walk_forecasts(one, window=1_000, methods=["garch"], refit_every=20)["garch"].value_at_risk for one in (r, other))
+    assert a[20:] == pytest.approx(b[20:], rel=1e-4)  # fitted at day 1,020 from days 20 to 1,019; the search began elsewhere
+    assert a[:20] != pytest.approx(b[:20], rel=1e-2)
+    with pytest.raises(ConfigError, match="fit_window 1000"):
+        walk_forecasts(r, window=1_001)
+
+
 def test_the_monitor_says_what_the_batch_says(series):
     forecasts = np.full(330, 0.045)
     monitor = watched(TailMonitor(level=0.95, window=100), series, forecasts)

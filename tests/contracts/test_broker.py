@@ -136,6 +136,32 @@ def test_nothing_fills_in_an_absent_bar(make):
             broker.submit(order, t)
 
 
+@pytest.mark.parametrize("side", ["buy", "sell"])
+def test_an_entry_is_never_filled_beyond_its_worst_price_and_is_then_given_up(make, side):
+    """Each bar gets one order that would be filled 0.2 % away from the close before it, and no further."""
+    broker, steps = make(), bars(200)
+    sent: dict[str, Order] = {}
+    filled, given_up = 0, 0
+    for t, step in enumerate(steps):
+        for event in broker.on_bar(step):
+            if isinstance(event, Fill):
+                worst = sent[event.client_id].worst_price
+                assert event.price <= worst if side == "buy" else event.price >= worst
+                filled += 1
+            elif event.rule == "price_collar":
+                given_up += 1
+                assert event.instrument not in broker.pending()
+        worst = Decimal(repr(round(step.close[1] * (1.002 if side == "buy" else 0.998), 2)))
+        order = Order(
+            happened_at=step.at, known_at=step.at, client_id=f"ca{t}", instrument="B/USDT", side=side, quantity=Decimal("0.1"),
+            worst_price=worst,
+        )  # fmt: skip
+        sent[order.client_id] = order
+        broker.submit(order, t)
+    assert filled > 20
+    assert given_up > 10
+
+
 def test_pending_is_what_is_left_and_cancel_clears_it(make):
     broker, steps = make(), bars(10)
     broker.on_bar(steps[0])

@@ -75,6 +75,7 @@ EXAMPLES: list[Travelling] = [
     ),
     Decision(**AT, instrument="BTC/USDT", agent="rule", target_weight=-0.1, confidence=0.4, reason="trend", fused=3),
     Order(**AT, **ORDER, type="limit", limit_price=Decimal("100.50"), reduce_only=True, decision=4, binding_limit="gross", attempt=1),
+    Order(**AT, **ORDER, decision=4, worst_price=Decimal("110.5")),
     Refusal(**AT, instrument="BTC/USDT", rule="min_notional", message="3 < 5", decision=4),
     Fill(
         **AT,
@@ -146,6 +147,11 @@ def test_a_value_survives_msgpack_and_json_alone_and_among_others(value):
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(EXAMPLES), type=list[Travelling]) == EXAMPLES
 
 
+def test_an_order_of_a_journal_written_before_worst_prices_were_told_has_none():
+    fields = msgspec.msgpack.decode(msgspec.msgpack.encode(EXAMPLES[8]))
+    assert DECODER.decode(msgspec.msgpack.encode(fields[:-1])) == EXAMPLES[8]
+
+
 @pytest.mark.parametrize("value", EXAMPLES, ids=lambda value: type(value).__name__)
 def test_a_value_cannot_be_changed_or_grow_a_field(value):
     with pytest.raises(AttributeError):
@@ -179,7 +185,7 @@ def test_bounds_are_checked_where_values_enter():
 
 
 def test_money_keeps_every_digit_and_trailing_zero():
-    fill = DECODER.decode(msgspec.msgpack.encode(EXAMPLES[10]))
+    fill = DECODER.decode(msgspec.msgpack.encode(EXAMPLES[11]))
     assert isinstance(fill, Fill)
     assert str(fill.price) == "100.123456789012345678"
     order = DECODER.decode(msgspec.msgpack.encode(EXAMPLES[8]))
@@ -231,7 +237,7 @@ def test_an_order_that_contradicts_itself_cannot_be_built(change):
 
 
 def test_drawdown_is_the_loss_from_the_peak():
-    state = EXAMPLES[12]
+    state = EXAMPLES[13]
     assert isinstance(state, PortfolioState)
     assert state.drawdown == pytest.approx(0.2)  # 80 of 100
     assert PortfolioState(**AT, cash=Decimal(0), positions=(), equity=Decimal(0), peak_equity=Decimal(0)).drawdown == 0.0

@@ -54,7 +54,7 @@ def bar(
     )
 
 
-def order(hour: int, side="buy", quantity="2", *, limit=None, name=NAMES[0], reduce_only=False, client="ca01") -> Order:
+def order(hour: int, side="buy", quantity="2", *, limit=None, name=NAMES[0], reduce_only=False, client="ca01", worst=None) -> Order:
     """An order decided when the clock read `hour`."""
     return Order(
         happened_at=hour * HOUR,
@@ -67,6 +67,7 @@ def order(hour: int, side="buy", quantity="2", *, limit=None, name=NAMES[0], red
         limit_price=None if limit is None else Decimal(limit),
         reduce_only=reduce_only,
         decision=77,
+        worst_price=None if worst is None else Decimal(worst),
     )
 
 
@@ -186,6 +187,39 @@ def test_cash_that_does_not_cover_a_buy_cuts_it_and_says_so():
     venue.submit(order(2, quantity="10", client="ca02"), event=2)
     (refusal,) = venue.on_bar(bar(2))
     assert refusal.rule == "insufficient_cash"
+
+
+@pytest.mark.parametrize(
+    ("side", "opens", "worst", "fills"),
+    [
+        ("buy", 110.0, "110.11", True),  # 110 and a tenth of a per cent of spread
+        ("buy", 110.0, "110.10", False),
+        ("buy", 70.0, "110.00", True),
+        ("sell", 90.0, "89.91", True),
+        ("sell", 90.0, "89.92", False),
+        ("sell", 170.0, "89.92", True),
+    ],
+)
+def test_an_entry_beyond_its_worst_price_is_given_up(side, opens, worst, fills):
+    venue = broker(half_spread=0.001)
+    venue.on_bar(bar(0))
+    venue.submit(order(1, side, worst=worst), event=1)
+    (outcome,) = venue.on_bar(bar(1, opens))
+    assert isinstance(outcome, Fill) is fills
+    assert venue.pending() == {}
+    if not fills:
+        assert (outcome.rule, outcome.decision, venue.account.positions) == ("price_collar", 77, ())
+        assert f"beyond {worst}" in outcome.message
+
+
+def test_the_rest_of_an_entry_is_given_up_when_the_market_leaves():
+    venue = broker(max_participation=0.1)
+    venue.on_bar(bar(0))
+    venue.submit(order(1, quantity="15", worst="105"), event=1)
+    (fill,) = venue.on_bar(bar(1, volume=100.0))
+    assert fill.quantity == 10
+    (refusal,) = venue.on_bar(bar(2, 105.01))
+    assert (refusal.rule, venue.pending()) == ("price_collar", {})
 
 
 def test_sales_come_first_so_that_their_proceeds_count():

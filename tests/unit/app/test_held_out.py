@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cryptoalpha.app.backtest import run_backtest
@@ -119,3 +120,13 @@ def test_the_last_refusal_of_each_rule_can_be_explained(market, tmp_path):
         assert links[0].words.startswith("daily_loss: reduce_only since ")
         assert links[1].words == "gate reduce only; where the limits stood then"
         assert any(detail.startswith("gross_cap: ") for detail in links[1].details)
+
+
+def test_a_kill_in_a_real_run_is_the_first_thing_said(market):
+    result = backtest(market, {"max_drawdown": 0.004, "ladder": {"rungs": ()}})
+    tripped = next(event for _, event in result.recorder.risk_events if event.rule == "kill_switch")
+    moment = np.datetime64(tripped.happened_at, "ns").astype(str)[:16].replace("T", " ")
+    days = (result.recorder.times[-1] - tripped.happened_at) // DAY
+    assert result.comparison.verdict.startswith(f"The kill switch tripped at {moment} (risk: equity fell ")
+    assert f"): nothing was entered for the last {days} of 35 days" in result.comparison.verdict
+    assert not [fill for fill in result.recorder.fills if fill.happened_at > tripped.happened_at + DAY]

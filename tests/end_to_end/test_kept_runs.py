@@ -12,6 +12,7 @@ from cryptoalpha.app.settings import Settings
 from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.core.time import DAY
 from cryptoalpha.data.simulated import simulate
+from cryptoalpha.risk.config import RiskConfig
 
 SETTINGS = Settings.model_validate(
     {
@@ -33,6 +34,9 @@ def test_a_name_that_is_taken_by_another_period_is_refused_and_the_kept_run_stay
 
     digest = keep(march)
     assert keep(march) == digest  # the same run may replace itself
+    bolder = SETTINGS.model_copy(update={"risk": RiskConfig(max_position=0.5)})
+    with pytest.raises(ConfigError, match=r"differs in config: .*risk\.max_position was 0\.25 and is 0\.5"):
+        run_and_keep(bolder, dataset, march, tmp_path, instruments=None, name="mine", elsewhere=0, command="")
     with pytest.raises(ConfigError, match="differs in since, until"):
         keep(april)
     assert stored_content(tmp_path, "mine").card.journal_digest == digest

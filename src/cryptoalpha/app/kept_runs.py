@@ -17,7 +17,8 @@ from cryptoalpha.app.period import Period
 from cryptoalpha.app.report.build import build_report
 from cryptoalpha.app.report.content import ReportContent
 from cryptoalpha.app.report.storage import dump_content, load_content
-from cryptoalpha.app.runs import CONFIG, CONTENT, JOURNAL, METRICS, REPORT, digest_of, find_run, list_runs, new_run
+from cryptoalpha.app.run_settings import differing_settings, keep_settings
+from cryptoalpha.app.runs import CONTENT, JOURNAL, METRICS, REPORT, digest_of, find_run, list_runs, new_run
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.summary import as_dict, report_content
 from cryptoalpha.app.trials import count_trial
@@ -65,7 +66,7 @@ def run_and_keep(
     identity = run_identity(settings, dataset, period, names)
     run = name or f"backtest-{day_of(period.since)}-{day_of(period.until)}-{digest_of(identity)[:8]}"
     if name is not None and not replace:
-        _refuse_to_overwrite(home, run, identity)
+        _refuse_to_overwrite(home, run, identity, settings)
     with new_run(home, run) as draft:
         trials = count_trial(home, identity) + elsewhere
         result = run_backtest(
@@ -74,20 +75,21 @@ def run_and_keep(
         content = report_content(result, command=command, audited=audited)
         (draft / CONTENT).write_bytes(dump_content(content))
         write_whole(draft / METRICS, json.dumps(plain(as_dict(result)), indent=2, ensure_ascii=False))
-        write_whole(draft / CONFIG, json.dumps(settings.model_dump(mode="json", exclude={"credentials"}), indent=2))
+        keep_settings(draft, settings)
         write_whole(draft / REPORT, build_report(content))
     return KeptRun(result, find_run(home, run))
 
 
-def _refuse_to_overwrite(home: Path, run: str, identity: Mapping[str, str]) -> None:
+def _refuse_to_overwrite(home: Path, run: str, identity: Mapping[str, str], settings: Settings) -> None:
     if run not in list_runs(home):
         return
     with JournalReader(find_run(home, run) / JOURNAL) as journal:
         kept = journal.header
     differing = sorted(key for key in {*kept, *identity} if kept.get(key) != identity.get(key))
     if differing:
+        details = f": {', '.join(told)}" if (told := differing_settings(find_run(home, run), settings)) else ""
         raise ConfigError(
-            f"the run {run!r} is kept already and differs in {', '.join(differing)}", hint="choose another --run, or leave it away"
+            f"the run {run!r} is kept already and differs in {', '.join(differing)}{details}", hint="choose another --run, or leave it away"
         )
 
 

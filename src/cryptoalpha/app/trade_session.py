@@ -15,7 +15,8 @@ from types import FrameType
 from cryptoalpha.app.live_monitor import LiveMonitor
 from cryptoalpha.app.output import plain
 from cryptoalpha.app.period import period_of
-from cryptoalpha.app.runs import JOURNAL, METRICS, run_directory
+from cryptoalpha.app.run_settings import differing_settings, keep_settings
+from cryptoalpha.app.runs import CONFIG, JOURNAL, METRICS, run_directory
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.sources import open_dataset, open_store
 from cryptoalpha.app.trade import SessionStoppedError, TradeReport, live, replay
@@ -66,7 +67,7 @@ def run_session(settings: Settings, home: Path, request: TradeRequest, *, say: C
             settings, home, data=request.data, simulated=request.simulated, interval=request.interval, instruments=request.instruments
         )
         period = period_of(dataset, request.since, request.until)
-        with _room_for(journal):
+        with _room_for(journal, settings):
             report = replay(
                 settings, dataset, period, journal, run=request.run, speed=request.speed, stop=stop.event, say=say,
                 instruments=request.instruments, monitor=monitor,
@@ -78,12 +79,23 @@ def run_session(settings: Settings, home: Path, request: TradeRequest, *, say: C
 
 
 @contextmanager
-def _room_for(journal: Path) -> Iterator[None]:
-    """A folder for the journal. What a refused start of a new run made is removed again: a journal that holds the refused settings and not
-    one row would refuse the mended ones."""
+def _room_for(journal: Path, settings: Settings) -> Iterator[None]:
+    """A folder for the journal and the settings it begins with. What a refused start of a new run made is removed again: a journal that
+    holds the refused settings and not one row would refuse the mended ones.
+
+    Raises:
+        StoreError: if the folder cannot be written, or the run began with other settings.
+    """
     is_new = not journal.exists()
+    if not is_new and (differing := differing_settings(journal.parent, settings)):
+        raise StoreError(
+            f"the journal {journal} belongs to another run: {', '.join(differing)}",
+            hint="start a new run under another id (--run), or continue with the settings it began with",
+        )
     try:
         journal.parent.mkdir(parents=True, exist_ok=True)
+        if is_new:
+            keep_settings(journal.parent, settings)
     except OSError as error:
         raise StoreError(f"cannot write {journal.parent}: {error.strerror}", hint="set CRYPTOALPHA_HOME to a writable folder") from None
     try:
@@ -92,6 +104,7 @@ def _room_for(journal: Path) -> Iterator[None]:
         if is_new and _is_blank(journal):
             for file in journal.parent.glob(f"{journal.name}*"):  # and what SQLite keeps beside it
                 file.unlink()
+            (journal.parent / CONFIG).unlink(missing_ok=True)
             if not any(journal.parent.iterdir()):
                 journal.parent.rmdir()
         raise
@@ -121,7 +134,7 @@ def _live(
     dataset = open_store(store.root, interval=request.interval, instruments=request.instruments)
     client = Venues(settings.data.exchange).client(request.feed)
     gate = BarGate(settings.store.bar_gate)
-    with History(store, lock=lock) as history, _room_for(journal):
+    with History(store, lock=lock) as history, _room_for(journal, settings):
         bars = LiveBars(client, dataset.bars, gate=gate, config=settings.data.exchange, wait=_wait(stop.event, monitor.idle), notice=say)
         report = live(
             settings, history, dataset, bars, journal, run=request.run, venue=request.feed, stop=stop.event, say=say, monitor=monitor

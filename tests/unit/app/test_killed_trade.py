@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cryptoalpha.app.cli import main
+from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.trade_session import _room_for
 from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.store.controls import control_state
@@ -69,6 +70,6 @@ def test_a_run_whose_journal_is_gone_is_not_begun_anew(run, capsys):
 def test_a_refused_start_takes_no_kill_away_that_lay_there_before(run):
     run.mkdir(parents=True)
     (run / "journal.sqlite.kill").mkdir()
-    with pytest.raises(ConfigError), _room_for(run / "journal.sqlite"):
+    with pytest.raises(ConfigError), _room_for(run / "journal.sqlite", Settings()):
         raise ConfigError("refused")
     assert (run / "journal.sqlite.kill").is_dir()

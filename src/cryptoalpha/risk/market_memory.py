@@ -190,7 +190,7 @@ class MarketMemory:
         """Before a bar of another day, of other instruments or length, or of enough others: make room."""
         if at > self._day * DAY:
             self._end_day()
-            self._day = max(self._day, -(-at // DAY))
+            self._day = -(-at // DAY)
         self._work_off()
         if instruments is not self._instruments:
             self._places = np.array([self._place_of(name) for name in instruments], np.int64)

@@ -183,3 +183,32 @@ def test_without_auto_trading_a_kill_is_taken_and_settled_all_the_same(path):
     assert changes(run.step()) == ["tripping", "tripped"]
     assert control_state(path).mode == "tripped"
     run.journal.close()
+
+
+def test_a_quiet_run_tells_where_the_book_stands_once_a_day(path):
+    """At its first bar, and from then on at the first known at or after 00:00 UTC."""
+    run = Run(path, [0.0] * 51)
+    rows = [run.step() for _ in range(51)]
+    assert [t + 1 for t, values in enumerate(rows) if of(PortfolioState, values)] == [1, 24, 48]
+    run.journal.close()
+
+
+def test_a_kill_between_the_look_and_the_bar_lets_what_is_pending_be_filled_by_that_bar_and_by_no_other(path):
+    run = Run(path, [0.5] * 5)
+    run.step()
+    on_bar, asked = run.broker.on_bar, []
+
+    def slow(bar: BarStep) -> object:
+        if not asked:
+            asked.append(run.kill())
+        return on_bar(bar)
+
+    run.broker.on_bar = slow
+    values = run.step(volume=10.0)  # a tenth of it may be filled by a bar
+    assert [fill.quantity for fill in of(Fill, values)] == [Decimal(1)]
+    assert (of(Order, values), changes(values)) == ([], ["tripping"])
+    assert [refusal.rule for refusal in of(Refusal, values)] == ["kill_switch"]  # with which what is left is cancelled
+    values = run.step()
+    assert (of(Fill, values), of(Order, values), changes(values)) == ([], [], ["tripped"])
+    assert run.broker.pending() == {}
+    run.journal.close()

@@ -2,6 +2,7 @@
 
 import math
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -51,6 +52,27 @@ def test_the_bar_of_midnight_counts_as_soon_as_it_is_known():
     memory.observe(3 * DAY, HOUR, ("A", "B"), (99.0, 6.0), (1.0, 1.0))
     assert memory.daily_returns("A") == pytest.approx([0.1, -0.1])
     assert memory.daily_returns("B").size == 0
+
+
+@pytest.mark.parametrize("ask", [False, True])
+@pytest.mark.parametrize("hours", [(23, 24, 25, 47, 48, 49, 72), (23, 25, 26, 49, 73, 96), (24, 24, 48, 48, 71, 72), (1, 120, 121, 145)])
+def test_a_bar_belongs_to_the_day_that_ends_after_it_however_it_comes_and_whenever_one_asks(hours, ask):
+    """The closes of days by going through all bars again: of one that comes at the midnight it is late for, by the next."""
+    memory, price = MarketMemory(TailConfig()), 100.0
+    days: dict[int, float] = {}
+    ended = 0
+    for hour in hours:
+        price *= 1.0 + 0.001 * hour
+        memory.observe(hour * HOUR, HOUR, ("A",), (price,), (1.0,))
+        day = max(-(-hour // 24), ended + 1)
+        days[day] = price
+        if ask:
+            memory.daily_returns("A")
+            ended = max(ended, day) if hour >= 24 * day else ended
+    past = [(day, close) for day, close in sorted(days.items()) if day * 24 <= hours[-1]]
+    expected = [(b / a - 1.0) / math.sqrt(n - m) for (m, a), (n, b) in pairwise(past)]
+    assert memory.daily_returns("A") == pytest.approx(expected)
+    assert memory.last_midnight == past[-1][0] * DAY
 
 
 def test_absent_bars_keep_the_last_price_and_days_without_any_share_the_move():

@@ -105,6 +105,48 @@ def test_a_second_kill_adds_to_the_first(path):
     assert (state.at, state.kills, state.flatten) == (7, 2, True)
 
 
+def test_a_kill_that_comes_after_one_that_is_carried_out_is_to_be_carried_out_as_well(path):
+    kill(path)
+    with opened(path) as journal:
+        take(journal, 1)
+        take(journal, 2, settles=True)
+        kill(path, flatten=True)
+        assert (control_state(path).mode, control_state(path).kills) == ("tripping", 2)
+        with pytest.raises(RiskHaltError, match="not carried out"):
+            resume(path)
+        take(journal, 3)
+        assert control_state(path).mode == "tripping"
+        take(journal, 4, settles=True)
+        assert control_state(path).mode == "tripped"
+
+
+def test_a_row_that_was_not_written_carried_nothing_out(path):
+    kill(path)
+    with opened(path) as journal:
+        take(journal, 1)
+        take(journal, 2)
+        with pytest.raises(StoreError, match="does not travel"):
+            turn(journal, lambda: (journal.record_settled(), journal.append(3, [3])))
+        take(journal, 3)
+        assert control_state(path).mode == "tripping"
+        take(journal, 4, settles=True)
+        resume(path)
+        kill(path)
+        take(journal, 5)
+        assert control_state(path).mode == "tripping"  # what settled the first says nothing of the second
+
+
+def test_a_row_carries_out_only_what_was_taken(path):
+    with opened(path) as journal:
+        take(journal, 1)
+        kill(path)
+        journal.record_settled()
+        journal.append(2, [decision(2)])  # not in a turn, so it took nothing
+        assert control_state(path).mode == "requested"
+        assert take(journal, 3) == (["kill"], [])
+        assert control_state(path).mode == "tripping"
+
+
 def test_what_comes_between_early_and_the_turn_is_late_and_a_replay_takes_both_where_they_were(path):
     with opened(path) as journal:
         take(journal, 1)

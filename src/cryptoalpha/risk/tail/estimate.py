@@ -76,16 +76,7 @@ def tail_risk(
         DataError: for NaN or infinite returns.
         ConfigError: for an unknown method, a level or decay outside (0, 1), no paths, or a horizon that the method does not know.
     """
-    checked_level(level)
-    if method not in METHODS:
-        raise ConfigError(f"no method of value at risk is called {method!r}", hint=f"known: {', '.join(METHODS)}")
-    if not _is_count(horizon) or (method == "historical" and horizon != 1):
-        raise ConfigError(
-            f"method {method!r} does not know a horizon of {horizon} periods",
-            hint="a whole number of periods; use `filtered`, which simulates paths, or pass returns of that length",
-        )
-    if not _is_count(paths) or not 0.0 < decay < 1.0:
-        raise ConfigError(f"paths {paths} and decay {decay}: expected a whole number of at least 1, and a decay inside (0, 1)")
+    _check_request(level, method, horizon, decay, paths)
     r = checked_returns(returns)
     reason = _why_not(r, method) or _why_too_few(r.size, level, method, horizon, paths)
     if reason is None:
@@ -120,6 +111,19 @@ def value_at_risk(returns: ArrayLike, *, level: float = 0.99, method: Method = "
 def expected_shortfall(returns: ArrayLike, *, level: float = 0.99, method: Method = "historical", horizon: int = 1) -> float:
     """The mean loss in the worst `1 − level` of cases; NaN where undefined (`tail_risk` says why)."""
     return tail_risk(returns, level=level, method=method, horizon=horizon).expected_shortfall
+
+
+def _check_request(level: float, method: str, horizon: int, decay: float, paths: int) -> None:
+    checked_level(level)
+    if method not in METHODS:
+        raise ConfigError(f"no method of value at risk is called {method!r}", hint=f"known: {', '.join(METHODS)}")
+    if not _is_count(horizon) or (method == "historical" and horizon != 1):
+        raise ConfigError(
+            f"method {method!r} does not know a horizon of {horizon} periods",
+            hint="a whole number of periods; use `filtered`, which simulates paths, or pass returns of that length",
+        )
+    if not _is_count(paths) or not 0.0 < decay < 1.0:
+        raise ConfigError(f"paths {paths} and decay {decay}: expected a whole number of at least 1, and a decay inside (0, 1)")
 
 
 def _why_not(r: Floats, method: Method) -> str | None:

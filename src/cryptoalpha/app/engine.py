@@ -49,6 +49,7 @@ from cryptoalpha.execution.portfolio import Portfolio
 from cryptoalpha.risk.gate import QUIET, Review, RiskGate
 from cryptoalpha.risk.kill_switch import NAME as KILL_SWITCH
 from cryptoalpha.risk.kill_switch import may_enter
+from cryptoalpha.risk.orders import is_cancelled_by
 from cryptoalpha.store.controls import Control
 from cryptoalpha.store.journal import Journal
 
@@ -219,12 +220,15 @@ class Engine:
 
     def _send(self, reviewed: Sequence[Order | Refusal], first: int, states: dict[str, MarketState]) -> None:
         """Hand the orders to the broker. `first` is the event id of the first verdict, `states` are those it was decided on."""
+        pending = self.broker.pending()
+        held = dict(self.portfolio.positions) if pending else {}
         for place, verdict in enumerate(reviewed):
-            if type(verdict) is Order:
+            name = verdict.instrument
+            if isinstance(verdict, Order):
                 self._costs.sent(verdict, states)
                 self.broker.submit(verdict, first + place)
-            else:  # what is left of an earlier order no longer serves a target that was refused
-                self.broker.cancel(verdict.instrument)
+            elif name in pending and is_cancelled_by(verdict.rule, pending[name], held.get(name, ZERO)):
+                self.broker.cancel(name)  # what is left of an earlier entry no longer serves a target that was refused
 
     def _think(
         self,

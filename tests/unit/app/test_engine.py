@@ -143,6 +143,21 @@ def test_a_refusal_cancels_what_is_left_of_the_order_before():
     assert broker.pending() == {}
 
 
+def test_a_refusal_leaves_a_way_out_alone():
+    """Half is held and to be closed; the second bar of the exit is thin, and then the agent's output is no number."""
+    clock = VirtualClock()
+    built, broker = engine([0.5, 0.0, float("nan"), float("nan"), float("nan")], clock)
+    thin = step(2, 100.0)
+    thin.bar.volume = [10.0]  # a tenth of it may be taken
+    values = take(built, clock, [step(0, 100.0), step(1, 100.0), thin, step(3, 100.0)])
+    assert {value.rule for value in values if isinstance(value, Refusal)} == {"not_finite"}
+    fills = [(value.side, float(value.quantity)) for value in values if isinstance(value, Fill)]
+    bought = fills[0][1]
+    assert fills == [("buy", bought), ("sell", 1.0), ("sell", bought - 1.0)]
+    assert built.portfolio.positions == ()
+    assert broker.pending() == {}
+
+
 def test_without_auto_trading_nothing_is_reviewed_or_sent():
     clock = VirtualClock()
     built, broker = engine([0.5, 0.5], clock, auto_trading=False)

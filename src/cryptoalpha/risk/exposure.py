@@ -70,7 +70,7 @@ def portfolio_heat(weights: ArrayLike, stop_distances: ArrayLike) -> float:
     Raises:
         DataError: for other shapes or a negative distance.
     """
-    w, stop = checked_weights(weights), np.asarray(stop_distances, dtype=np.float64)
+    w, stop = checked_weights(weights), as_floats(stop_distances, name="stop_distances")
     if stop.shape != w.shape or bool(np.any(stop < 0.0)):
         raise DataError(f"{stop.shape} stop distances for {w.shape} weights: expected one of 0 or more each")
     unknown = np.isnan(stop)
@@ -95,7 +95,7 @@ def liquidity_days(values: ArrayLike, daily_values: ArrayLike, *, participation:
     """
     if not 0.0 < participation <= 1.0:
         raise ConfigError(f"participation is {participation}, expected more than 0 and at most 1")
-    held, traded = np.abs(checked_weights(values, name="values")), np.asarray(daily_values, dtype=np.float64)
+    held, traded = np.abs(checked_weights(values, name="values")), as_floats(daily_values, name="daily_values")
     if held.shape != traded.shape or bool(np.any(traded < 0.0)):
         raise DataError(f"{traded.shape} daily values for {held.shape} positions: expected one of 0 or more each")
     with np.errstate(divide="ignore", invalid="ignore"):

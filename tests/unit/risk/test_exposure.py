@@ -85,6 +85,8 @@ def test_heat_is_what_all_stops_together_cost():
     assert portfolio_heat([-0.1], [np.nan]) == math.inf
     with pytest.raises(DataError, match="stop distances"):
         portfolio_heat([0.5], [-0.1])
+    with pytest.raises(DataError, match="no array of numbers"):
+        portfolio_heat([0.5], ["near"])
 
 
 def test_days_to_leave_a_position():
@@ -94,6 +96,8 @@ def test_days_to_leave_a_position():
         liquidity_days([1.0], [1.0], participation=0.0)
     with pytest.raises(DataError, match="daily values"):
         liquidity_days([1.0], [-1.0])
+    with pytest.raises(DataError, match="no array of numbers"):
+        liquidity_days([1.0], ["much"])
 
 
 def test_concentration_counts_equal_positions():

@@ -45,8 +45,8 @@ class TailMonitor:
     """
 
     def __init__(self, level: float = 0.99, window: int = 365) -> None:
-        if window < 2:
-            raise ConfigError(f"window is {window} days, expected 2 at least")
+        if not isinstance(window, int | np.integer) or window < 2:
+            raise ConfigError(f"window is {window}, expected a whole number of days, 2 at least")
         self.level, self.window = checked_level(level), window
         self._told_at: int | None = None
         self._forecasts: dict[str, float] = {}

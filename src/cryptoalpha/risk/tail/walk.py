@@ -122,10 +122,12 @@ def walk_forecasts(
     """
     checked_level(level)
     r = checked_returns(returns)
-    if window < START or refit_every < 1 or fit_window < window:
+    if not all(isinstance(days, int | np.integer) for days in (window, refit_every, fit_window)) or (
+        window < START or refit_every < 1 or fit_window < window
+    ):
         raise ConfigError(
             f"window {window}, refit_every {refit_every}, fit_window {fit_window}",
-            hint=f"a window has {START} days at least, a fit sees no fewer, and refits lie a day apart at least",
+            hint=f"whole days: a window has {START} at least, a fit sees no fewer, and refits lie a day apart at least",
         )
     found: dict[str, WalkForecasts] = {}
     losses = -r[window:]

@@ -100,6 +100,8 @@ def test_short_series_and_wrong_settings():
     assert all(len(found.losses) == 0 for found in walk_forecasts(np.zeros(10), window=20).values())
     with pytest.raises(ConfigError, match="window"):
         walk_forecasts(np.zeros(10), window=5)
+    with pytest.raises(ConfigError, match=r"window 20\.5"):
+        walk_forecasts(np.zeros(30), window=20.5)
     with pytest.raises(ConfigError, match="no method"):
         walk_forecasts(np.zeros(30), window=20, methods=["gut_feeling"])
 
@@ -176,3 +178,5 @@ def test_a_forecast_must_be_older_than_its_outcome_and_is_judged_once():
     ]
     with pytest.raises(ConfigError, match="window"):
         TailMonitor(window=1)
+    with pytest.raises(ConfigError, match=r"window is 2\.5"):
+        TailMonitor(window=2.5)

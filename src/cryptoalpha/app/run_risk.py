@@ -26,7 +26,6 @@ UNITS = {
     "order_rate": "entries an hour",
     "max_notional": "quote currency",
     "liquidity": "days",
-    "price_collar": "fraction of price",
     "volatility_target": "fraction of equity a year",
     "risk_tolerance": "fraction of equity a day",
     "concentration": "sum of squared fractions",

@@ -73,10 +73,15 @@ METRICS: Mapping[str, Metric] = _table(
     Metric(
         "cryptoalpha_value_at_risk_forecasts_total",
         "counter",
-        "Forecasts of value at risk that were compared with the day they were about.",
+        "Days whose value at risk, said at their start, was compared with what the book held then made of the day.",
         "total",
     ),
-    Metric("cryptoalpha_value_at_risk_exceedances_total", "counter", "Days that lost more than the value at risk before.", "total"),
+    Metric(
+        "cryptoalpha_value_at_risk_exceedances_total",
+        "counter",
+        "Those on which that book lost more, fills of the day left aside.",
+        "total",
+    ),
     Metric("cryptoalpha_exceedance_p_ratio", "gauge", "Kupiec's p value of the exceedances where there are too many, else 1.", "ratio"),
     Metric(
         "cryptoalpha_instrument_forecasts_total",

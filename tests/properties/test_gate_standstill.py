@@ -101,7 +101,7 @@ def reviews(draw):
     return config, {"decisions": decisions, "events": range(len(decisions)), "states": states, "portfolio": book, "pending": pending}
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(case=reviews(), traded=mostly(1e9, st.floats(0.0, 10_000.0)))
 def test_the_short_way_gives_what_the_long_way_gives(case, traded):
     config, asked = case
@@ -176,3 +176,28 @@ def test_a_cap_nobody_considered_closes_the_short_way(monkeypatch):
     gate.review(NOW - MINUTE, [], events=[], states={}, portfolio=book)
     (order,) = gate.review(NOW, [wanted], events=[7], states={"C/USDT": state}, portfolio=book).verdicts
     assert (order.side, order.quantity, order.binding_limit) == ("sell", Decimal(1), "forbid")
+
+
+def test_what_may_be_sold_in_a_day_is_asked_anew_every_day():
+    """A market that dries up: what was a twentieth of its day is too much the day after, and the short way must see it."""
+    config = RiskConfig(volatility_target=None, max_position=1.0, no_trade_band=0.0, tail=TailConfig(max_expected_shortfall=None))
+    gate, day = RiskGate(config, RULES), NOW // DAY * DAY
+    book = PortfolioState(
+        **STAMP, cash=Decimal(80_000), positions=(("A/USDT", Decimal(1)),), equity=Decimal(100_000), peak_equity=Decimal(100_000)
+    )
+
+    def look(at):
+        wanted = Decision(happened_at=at, known_at=at, instrument="A/USDT", agent="x", target_weight=0.2, confidence=1.0, reason="")
+        state = MarketState(happened_at=at, known_at=at, instrument="A/USDT", price=20_000.0, volatility=0.1)
+        return gate.review(at, [wanted], events=[7], states={"A/USDT": state}, portfolio=book).verdicts
+
+    for past in range(-3, 1):
+        gate.observe(day + past * DAY, DAY, ("A/USDT",), [20_000.0], [30.0])
+    assert [look(day + MINUTE), look(day + 2 * MINUTE), look(day + 3 * MINUTE)] == [[], [], []]
+    for past in range(1, 60):
+        gate.observe(day + past * DAY, DAY, ("A/USDT",), [20_000.0], [0.1])
+        gate.review(day + past * DAY, [], events=[], states={}, portfolio=book)  # the first of a day takes the long way
+        orders = look(day + past * DAY + MINUTE)
+        if orders:
+            break
+    assert (orders[0].side, orders[0].binding_limit) == ("sell", "liquidity")

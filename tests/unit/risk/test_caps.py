@@ -160,6 +160,19 @@ def test_a_cluster_is_one_bet():
     # who is not known is not known to be apart
     assert cluster_cap(book(*entries), config) == [math.inf, pytest.approx(0.6 * 0.3 / 1.1), pytest.approx(0.5 * 0.3 / 1.1)]
     assert cluster_cap(book(*entries, memory=memory), RiskConfig()) == [math.inf] * 3
+    # a stranger counts in every cluster and is held to the narrowest, but links nobody: X and Y have 0.3 of room for 0.8, Z0 0.5 for 0.7
+    strange = *entries, proposal(0.2, name="N")
+    assert cluster_cap(book(*strange, memory=memory), config) == [
+        math.inf, pytest.approx(0.6 * 3 / 8), pytest.approx(0.5 * 5 / 7), pytest.approx(0.2 * 3 / 8),
+    ]  # fmt: skip
+
+
+def test_a_volatility_without_bounds_counts_as_unknown():
+    config = RiskConfig(max_heat=0.1, stop_volatilities=math.sqrt(365))  # the stop of an unknown volatility is 1 away
+    for odd in (math.inf, math.nan, -0.5):
+        assert heat(book(proposal(0.4, volatility=odd)), config) == [pytest.approx(0.1)]
+        assert heat(book(proposal(0.4, volatility=odd), elsewhere=[(0.05, odd)]), config) == [pytest.approx(0.05)]
+    assert volatility_target(book(proposal(0.4, volatility=-0.5)), RiskConfig(volatility_target=3.0)) == [0.0]
 
 
 def test_a_position_can_be_sold_in_time():

@@ -145,6 +145,24 @@ def test_a_decision_that_is_no_number_stops_all_entries_for_a_while():
     assert told(look(gate, {}, book(A="1"), at=NOW + 3 * HOUR + MINUTE)) == [("model_output", "half_open")]
 
 
+def test_a_half_open_breaker_lets_one_entry_through_and_no_second():
+    gate = RiskGate(WIDE, RULES)
+    look(gate, {}, book())
+    for _ in range(5):
+        gate.note_reject(NOW)
+    assert shown(look(gate, {A: 0.1, B: 0.1}, book(), at=NOW + MINUTE)) == [(A, "venue"), (B, "venue")]
+    assert shown(look(gate, {A: 0.1, B: 0.1}, book(), at=NOW + 4 * HOUR)) == [(A, "buy", 1.0, False, ""), (B, "venue")]
+    assert shown(look(gate, {B: 0.1}, book(A="1"), at=NOW + 4 * HOUR + MINUTE)) == [(B, "venue")]
+    gate.note_fill(NOW + 4 * HOUR + 2 * MINUTE, realised=0.001, modelled=0.001)
+    assert shown(look(gate, {B: 0.1}, book(A="1"), at=NOW + 4 * HOUR + 2 * MINUTE)) == [(B, "buy", 1.0, False, "")]
+
+
+def test_what_nobody_knows_the_volatility_of_loses_in_every_scenario():
+    review = look(RiskGate(WIDE, RULES), {}, book(A="2", B="-1"), volatility=math.nan)
+    # 0.12 of 0.2 and of 0.1, on either side
+    assert (review.state.value_at_risk, review.state.expected_shortfall) == (pytest.approx(0.036), pytest.approx(0.036))
+
+
 def test_sizes_are_told_when_something_comes_of_them_or_another_limit_binds():
     gate = RiskGate(WIDE.model_copy(update={"max_position": 0.3, "no_trade_band": 0.0}), RULES)
     first = look(gate, {A: 0.5}, book())

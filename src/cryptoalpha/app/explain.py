@@ -44,7 +44,7 @@ from cryptoalpha.store.journal_reader import JournalReader
 Verdict = Order | Refusal
 STATEFUL = frozenset({"kill_switch", "drawdown_ladder", "daily_loss", "stale_feed", "bad_tick", "model_output", "slippage", "venue"})
 """Limits that stand or not by what happened before: their last change is part of the explanation."""
-HINT = "`cryptoalpha report` lists the fills of a run by their ids"
+HINT = "`cryptoalpha report` lists fills, refusals, changes of state and alarms of a run by their ids"
 
 
 @dataclass(frozen=True)

@@ -72,3 +72,11 @@ def test_series_without_a_chart_are_named():
 def test_the_silence_of_a_watch_that_could_not_see_is_explained():
     silent = text_of(content(risk=RiskRecord(watching="Most could not: 61 days.")))
     assert "No detector raised an alarm. Most could not: 61 days." in silent
+
+
+def test_a_date_is_a_day_or_a_mark_and_the_table_says_which():
+    series = TailSeries("A", "filtered", START + DAY * np.arange(20), np.zeros(20), np.full(20, 0.01))
+    html = build_report(content(tail=TailStudy(0.99, (), (series,))))
+    tables = dict(re.findall(r'<figure data-chart="([^"]+)".*?<thead><tr><th scope="col">([^<]+)</th>', html, flags=re.DOTALL))
+    assert tables == {"equity-0": "At 00:00 UTC", "drawdown-0": "At 00:00 UTC", "tail-0-0": "Day"}
+    assert "evenly spaced marks" in html

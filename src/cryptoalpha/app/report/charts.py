@@ -70,6 +70,8 @@ class Chart:
     description: str
     lines: tuple[Line, ...]
     can_be_logarithmic: bool = False
+    moments: Literal["Day", "At 00:00 UTC"] = "Day"
+    """What a date of the table means: a day, or a mark, which ends the day before it."""
 
 
 def equity_chart(runs: Sequence[ReportContent], key: str, points: int) -> Chart:
@@ -89,6 +91,7 @@ def equity_chart(runs: Sequence[ReportContent], key: str, points: int) -> Chart:
         f"What 1 unit of money became, net of all costs, marked daily at 00:00 UTC. {ends}.",
         lines,
         can_be_logarithmic=True,
+        moments="At 00:00 UTC",
     )
 
 
@@ -100,7 +103,9 @@ def drawdown_chart(run: ReportContent, key: str, points: int) -> Chart:
         times, growth = _growth(one)
         lines.append(_line(name, times, growth / np.maximum.accumulate(growth) - 1.0, points))
     deepest = "; ".join(f"{line.name} at worst {-min(line.values):.1%} below its peak" for line in lines)
-    return Chart(key, "area", "percent", "Drawdown", f"Loss from the highest equity so far. {deepest}.", tuple(lines))
+    return Chart(
+        key, "area", "percent", "Drawdown", f"Loss from the highest equity so far. {deepest}.", tuple(lines), moments="At 00:00 UTC"
+    )
 
 
 def source_chart(weights: WeightHistory, key: str, points: int) -> Chart:
@@ -163,7 +168,7 @@ def thin_rows(values: Floats, points: int) -> NDArray[np.int64]:
 
 def chart_table(chart: Chart, most: int) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """The chart as a table of at most `most` rows: header and rows of text. Evenly spaced days, or the newest dots."""
-    header = ("Day", *(line.name for line in chart.lines if line.look != "dots"))
+    header = (chart.moments, *(line.name for line in chart.lines if line.look != "dots"))
     base = chart.lines[0].times if chart.lines else []
     if dots := sorted({moment for line in chart.lines if line.look == "dots" for moment in line.times})[-most:]:
         return header, [(day_of(moment * SECOND), *_cells(chart, moment)) for moment in dots]

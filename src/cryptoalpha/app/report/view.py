@@ -199,7 +199,11 @@ def json_block(value: Plain) -> Markup:
 def chart_view(chart: Chart, density: Density) -> ChartView:
     """Picture, table and script data of a chart."""
     header, rows = chart_table(chart, density.table_rows)
-    rows_are = "marked days, the newest" if any(line.look == "dots" and line.times for line in chart.lines) else "evenly spaced days"
+    things = "days" if chart.moments == "Day" else "marks"
+    has_dots = any(line.look == "dots" and line.times for line in chart.lines)
+    rows_are = (
+        f"evenly spaced {things}" if not has_dots else "marked days, the newest" if things == "days" else "marks with a change, the newest"
+    )
     return ChartView(chart.key, chart, draw(chart, density.picture_points), header, rows, rows_are, json_block(_chart_data(chart)))
 
 

@@ -18,6 +18,7 @@ kill holds an order that enters.
 
 from __future__ import annotations
 
+import sqlite3
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -62,11 +63,9 @@ class Journal(JournalReader):
     """
 
     def __init__(self, path: Path | None, *, durable: bool, header: Mapping[str, str]) -> None:
-        if durable and path is not None:
-            refuse_lost_journal(path)
         self._path = path
         self._block_rows = 1 if durable else BLOCK_ROWS
-        self._connection = open_database(path, SCHEMA, durable=durable)
+        self._connection = _opened(path) if durable and path is not None else open_database(path, SCHEMA, durable=durable)
         self._prepare()
         self._encode = msgspec.msgpack.Encoder().encode
         self._pending: list[bytes] = []  # what stands before a row, the row, and so on
@@ -74,9 +73,7 @@ class Journal(JournalReader):
         try:
             self._stored = super().__len__()
             self._claim(header)
-            self._controls = RunControls(self._connection, path, self._stored) if durable and path is not None else None
-            if durable and path is not None and not _mark(path).exists():
-                write_whole(_mark(path), MARK_TEXT)
+            self._controls = _begun(self._connection, path, self._stored) if durable and path is not None else None
         except StoreError:
             self._connection.close()
             raise
@@ -220,9 +217,7 @@ class Journal(JournalReader):
         frames = b"".join(self._pending)
         packed = len(frames) > COMPRESS_ABOVE * (last - first + 1)
         block = (first, last, packed, zlib.compress(frames, 1) if packed else frames)
-        idents = [
-            (*key, value.client_id, event) for key, (value, event) in self._pending_idents.items()
-        ]  # in the same transaction, so that the index never lags
+        idents = [(*key, value.client_id, event) for key, (value, event) in self._pending_idents.items()]  # with them: it never lags
         with sqlite_errors(self._path, "journal"):
             if frames:
                 self._connection.execute("INSERT INTO block VALUES (?, ?, ?, ?)", block)
@@ -316,6 +311,20 @@ def refuse_lost_journal(path: Path) -> None:
             f"the journal {path} is gone: the run has traded, and nobody knows any more whether it is killed or what it holds",
             hint=f"put the file back; or begin a new run under another name (--run), or under this one after removing {path.parent}",
         )
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    """A durable journal, unless it was here before and is gone."""
+    refuse_lost_journal(path)
+    return open_database(path, SCHEMA, durable=True)
+
+
+def _begun(connection: sqlite3.Connection, path: Path, stored: int) -> RunControls:
+    """What people ask of the run, from now on; and the mark that it has begun."""
+    controls = RunControls(connection, path, stored)
+    if not _mark(path).exists():
+        write_whole(_mark(path), MARK_TEXT)
+    return controls
 
 
 def _mark(path: Path) -> Path:

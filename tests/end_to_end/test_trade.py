@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from cryptoalpha.core.seeds import stream
+from cryptoalpha.store.controls import request_control
 
 CONFIG = """
 engine: {auto_trading: true}
@@ -113,14 +114,19 @@ def test_sigterm_ends_after_the_step_in_hand_and_the_next_start_goes_on(tmp_path
     assert trader.finish()["recovered"] == stopped["steps"]
 
 
-def test_ctrl_c_ends_after_the_step_in_hand_with_130(tmp_path: Path):
+def test_ctrl_c_ends_after_the_step_in_hand_with_130_and_a_killed_run_with_4(tmp_path: Path):
+    """That a run is killed is the greater news: 130 would hide it from whoever watches exit codes."""
     trader = Trader(tmp_path / "home")
-    process = trader.start("--speed", "360000")
-    trader.wait_for_rows(process, 30)
-    process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=180)
-    assert process.returncode == 130
-    assert json.loads(out)["result"]["steps"] >= 30
+    for goal, code in ((30, 130), (60, 4)):
+        process = trader.start("--speed", "360000")
+        trader.wait_for_rows(process, goal)
+        if code == 4:
+            journal = trader.home / "runs" / "paper" / "journal.sqlite"
+            request_control(journal, "kill", by="test", reason="smoke", at=1)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=180)
+        assert process.returncode == code
+        assert json.loads(out)["result"]["steps"] >= goal
 
 
 def test_a_second_process_on_the_store_is_refused(tmp_path: Path):

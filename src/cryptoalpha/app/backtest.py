@@ -189,9 +189,7 @@ def run_backtest(
     weights = recorder.position_weights()
     strategy = own_series(settings, recorder, panel)
     baselines = run_baselines(settings, dataset, panel, weights)
-    comparison = compare(strategy, baselines, trials, seed=settings.engine.seed)
-    notes = held_out_notes(recorder, no_trade_band=settings.risk.no_trade_band, quote=settings.execution.quote)
-    comparison = dataclasses.replace(comparison, verdict=" ".join((*notes, comparison.verdict)))
+    comparison = _compared(settings, recorder, compare(strategy, baselines, trials, seed=settings.engine.seed))
     return BacktestResult(
         run=run,
         dataset=dataset,
@@ -209,6 +207,12 @@ def run_backtest(
         tape=tape,
         seconds={"signals": prepared - started, "loop": looped - prepared, "evaluation": perf_counter() - looped},
     )
+
+
+def _compared(settings: Settings, recorder: Recorder, comparison: Comparison) -> Comparison:
+    """The comparison, whose verdict says first where the run was kept out of the market."""
+    notes = held_out_notes(recorder, no_trade_band=settings.risk.no_trade_band, quote=settings.execution.quote)
+    return dataclasses.replace(comparison, verdict=" ".join((*notes, comparison.verdict)))
 
 
 def own_series(settings: Settings, recorder: Recorder, panel: Panel) -> EquitySeries:

@@ -99,14 +99,16 @@ class RunControls:
         if entry is None:
             return
         standing = execute(f"SELECT author, at, reason FROM control WHERE {STANDING} ORDER BY id").fetchone()
+        hint = "the journal takes only orders that reduce a position until a person resumes the run"
         if standing is None:
+            hint = "start `cryptoalpha trade` again: its first new step takes the kill, cancels what is pending and closes what it asks for"
             late = [file for file in read_kill_files(self._path) if not self._knows(file.token)]  # left while this transaction was open
             standing = (late[0].by, late[0].at, late[0].reason) if late else None
         if standing is not None:
             author, at, reason = standing
             raise RiskHaltError(
                 f"order {entry.client_id} would enter {entry.instrument} while the run is killed by {author} since {iso(at)}: {reason}",
-                hint="the journal takes only orders that reduce a position until a person resumes the run",
+                hint=hint,
             )
 
     def written(self) -> None:

@@ -272,8 +272,9 @@ def test_a_resume_of_a_locked_journal_is_refused_in_time(path, locked):
 def test_a_kill_left_while_a_row_was_being_written_still_keeps_its_entry_out(path):
     with opened(path) as journal:
         take(journal, 1)
-        with pytest.raises(RiskHaltError, match="killed by ann"):
+        with pytest.raises(RiskHaltError, match="killed by ann") as caught:
             turn(journal, lambda: (journal.append(2, [order(2)]), kill(path, patience=0.05)))  # the turn holds the lock
+        assert "start `cryptoalpha trade` again" in caught.value.hint
         assert take(journal, 2) == (["kill"], [])
 
 

@@ -71,7 +71,7 @@ def build_engine(
         portfolio=Portfolio(settings.execution.initial_cash, instruments, perpetual),
         journal=journal,
         auto_trading=auto_trading,
-        watchdog=DriftWatchdog(drift, instruments, seed=settings.engine.seed) if drift.enabled else None,
+        watchdog=DriftWatchdog(drift, seed=settings.engine.seed) if drift.enabled else None,
     )
 
 

@@ -7,8 +7,13 @@ rest on, and a watch that costs next to nothing is left switched on. What it is 
 - **outcome**, one label per day: were yesterday's directions, weighed by themselves, on the side the market went. The fusion claims no
   probability of that, so the promise it is held to is a coin's;
 - **information coefficient** of yesterday's directions over the book, where at least five instruments have one;
-- **return** of the book over the day, after costs;
-- **features** of the market states, where there are any.
+- **return** of the book since the last look, after costs;
+- **features**: what the fusion was given. Of each source the mean of its signals over the book, by the source's name; of each instrument
+  the logarithm of its volatility (`volatility:BTC/USDT`; its steps then do not grow with it) and what else its market state holds
+  (`BTC/USDT:0` and on). What is absent today is not observed.
+
+A day is one of the calendar (UTC), so a first bar that comes late loses nothing. After days without bars there is no label and no
+coefficient, which would be of another horizon; the return counts as one of so many days.
 
 Mean directions and coefficients learn what is normal anew after each of their alarms: a lasting change is told once. Outcomes, returns and
 features keep what they were promised, and what stays wrong is told again.
@@ -17,12 +22,13 @@ features keep what they were promised, and what stays wrong is told again.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import log
 
 import numpy as np
 
 from cryptoalpha.app.engine import Step
 from cryptoalpha.core.time import DAY
-from cryptoalpha.core.values import Alarm, Fill, FundingPayment, FusedSignal, MarketState, PortfolioState, Refusal
+from cryptoalpha.core.values import Alarm, Fill, FundingPayment, FusedSignal, PortfolioState, Refusal
 from cryptoalpha.monitoring.accuracy import CROSS_SECTION
 from cryptoalpha.monitoring.drift.config import DriftConfig
 from cryptoalpha.monitoring.drift.monitor import DriftMonitor
@@ -39,18 +45,16 @@ class DriftWatchdog:
 
     Args:
         config: what is watched, and how often it may be wrong.
-        instruments: the book.
         seed: of the simulations that find thresholds.
     """
 
-    def __init__(self, config: DriftConfig, instruments: Sequence[str], *, seed: int) -> None:
+    def __init__(self, config: DriftConfig, *, seed: int) -> None:
         self.monitor = DriftMonitor(config, seed=seed)
-        self._instruments = tuple(instruments)
         self._day = -1
         self._equity = 0.0
         self._said: dict[str, tuple[float, float]] = {}
         """Direction and price of each instrument at the day's first step."""
-        self._features: tuple[str, ...] = ()
+        self._looked = 0
 
     def look(
         self,
@@ -64,24 +68,14 @@ class DriftWatchdog:
         day = at // DAY
         if day == self._day:
             return NOTHING
-        alarms = self._of_features(at, step.states)
+        alarms = self.monitor.observe_features(at, features_of(step))
         if day == self._day + 1:  # a label that spans a gap is of another horizon
             alarms += self._of_outcomes(at, step)
         if self._equity > 0.0:
-            alarms += self.monitor.observe_return(at, float(portfolio.equity) / self._equity - 1.0)
+            alarms += self.monitor.observe_return(at, float(portfolio.equity) / self._equity - 1.0, days=day - self._day)
         alarms += self._of_predictions(at, step, fused)
-        self._day, self._equity = day, float(portfolio.equity)
+        self._day, self._looked, self._equity = day, at, float(portfolio.equity)
         return alarms
-
-    def _of_features(self, at: int, states: Sequence[MarketState]) -> list[Alarm]:
-        seen = {state.instrument: state.features for state in states if state.features}
-        if not seen:
-            return []
-        width = len(next(iter(seen.values())))
-        names = self._features or tuple(f"{name}:{place}" for name in self._instruments for place in range(width))
-        self._features = names
-        absent = (float("nan"),) * width
-        return self.monitor.observe_features(at, names, [value for name in self._instruments for value in seen.get(name, absent)])
 
     def _of_outcomes(self, at: int, step: Step) -> list[Alarm]:
         """Judge what was said a day ago by what came of it."""
@@ -93,7 +87,7 @@ class DriftWatchdog:
         gain = sum(direction * move for direction, move in pairs)
         alarms: list[Alarm] = []
         if gain != 0.0:  # where nothing was said or nothing moved there is neither hit nor miss
-            alarms += self.monitor.observe_outcome(at, "directions", CLAIMED, gain > 0.0, horizon=DAY)
+            alarms += self.monitor.observe_outcome(at, "directions", CLAIMED, gain > 0.0, horizon=DAY, since=self._looked)
         if len(pairs) >= CROSS_SECTION:
             coefficient = rank_correlation(np.array(pairs).T)
             if coefficient == coefficient:
@@ -112,6 +106,19 @@ class DriftWatchdog:
             return []
         mean = sum(direction for direction, _ in self._said.values()) / len(self._said)
         return self.monitor.observe_prediction(at, "book", mean)
+
+
+def features_of(step: Step) -> dict[str, float]:
+    """What a fusion is given at this step, one number each, by name."""
+    said: dict[str, list[float]] = {}
+    for signal in step.signals:
+        said.setdefault(signal.source, []).append(signal.value)
+    found = {source: sum(values) / len(values) for source, values in said.items()}
+    for state in step.states:
+        if state.volatility > 0.0:  # NaN while there is too little history
+            found[f"volatility:{state.instrument}"] = log(state.volatility)
+        found.update({f"{state.instrument}:{place}": value for place, value in enumerate(state.features)})
+    return found
 
 
 def rank_correlation(pair: Floats) -> float:

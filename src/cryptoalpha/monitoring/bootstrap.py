@@ -72,18 +72,23 @@ def _automatic_length(x: Floats) -> float:
     return float(np.clip(np.cbrt(optimal * n), 1.0, max(1.0, min(3.0 * np.sqrt(n), n / 3.0))))
 
 
-def resample_indices(length: int, resamples: int, mean_block: float, rng: np.random.Generator) -> NDArray[np.int32]:
-    """Places to draw from a series of `length`, shape `[resamples, length]`: runs of consecutive places, wrapping around.
+def resample_indices(
+    length: int, resamples: int, mean_block: float, rng: np.random.Generator, *, drawn: int | None = None
+) -> NDArray[np.int32]:
+    """Places to draw from a series of `length`, shape `[resamples, drawn]`: runs of consecutive places, wrapping around.
 
-    A new run starts at each place with probability `1 / mean_block`.
+    A new run starts at each place with probability `1 / mean_block`. `drawn` is `length` unless given.
     """
-    place = np.arange(length, dtype=np.int32)
-    starts = rng.random((resamples, length), dtype=np.float32) < 1.0 / mean_block
-    starts[:, 0] = True
-    origin = rng.integers(0, length, (resamples, length), dtype=np.int32)
+    width = length if drawn is None else drawn
+    place = np.arange(width, dtype=np.int32)
+    starts = rng.random((resamples, width), dtype=np.float32) < 1.0 / mean_block
+    starts[:, :1] = True
+    origin = rng.integers(0, length, (resamples, width), dtype=np.int32)
     opened = np.maximum.accumulate(np.where(starts, place, 0), axis=1)
-    drawn = np.take_along_axis(origin, opened, axis=1) + (place - opened)
-    return np.asarray(np.where(drawn >= length, drawn - length, drawn), dtype=np.int32)
+    found = np.take_along_axis(origin, opened, axis=1) + (place - opened)
+    if width > length:
+        return np.asarray(found % length, dtype=np.int32)
+    return np.asarray(np.where(found >= length, found - length, found), dtype=np.int32)
 
 
 def bootstrap_interval(

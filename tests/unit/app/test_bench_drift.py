@@ -11,7 +11,6 @@ from cryptoalpha.app.bench.drift_alarms import alarms_per_run_length
 from cryptoalpha.app.bench.drift_sketch import accuracy_rule_share, psi_shares, sharpe_rule_share, sketch_drifted, sketch_inaccurate
 from cryptoalpha.app.bench.drift_world import DETECTORS, WORLDS, Trial, mean_delay
 from cryptoalpha.core.seeds import stream
-from cryptoalpha.monitoring.drift import feature_watch
 from cryptoalpha.monitoring.drift.watch import SeriesWatch
 
 
@@ -53,11 +52,11 @@ def test_a_trial_gives_the_same_ends_again_and_a_shift_is_found():
 @pytest.mark.parametrize(
     ("watch", "world", "lives", "days"),
     [
-        ("predictions", "iid", 10, 1_000),
-        ("information_coefficient", "garch_t", 10, 1_550),
+        ("predictions", "iid", 8, 1_000),
+        ("information_coefficient", "garch_t", 8, 1_550),
         ("returns", "iid", 60, 2_000),
         ("outcomes", "iid", 60, 1_000),
-        ("features", "garch_t", 20, 1_000),
+        ("features", "garch_t", 8, 1_000),
     ],
 )
 def test_all_alarms_in_use_come_no_more_often_than_stated(watch, world, lives, days):
@@ -80,10 +79,3 @@ def test_a_watch_that_kept_its_reference_would_alarm_again_and_again(monkeypatch
     kept = alarms_per_run_length("information_coefficient", "iid", lives=8, days=2_500)
     assert kept.mean() > 1.5 * now.mean() > 0.0
     assert kept.max() > 5.0 > 2.5 > now.max()  # one unlucky reference
-
-
-def test_volatility_that_comes_in_clusters_would_count_as_drift_of_features(monkeypatch):
-    """Mutation: every surprise counts in full."""
-    monkeypatch.setattr(feature_watch, "dispersion_share", lambda surprises: 1.0)
-    each = alarms_per_run_length("features", "garch_t", lives=20, days=1_000)
-    assert each.mean() > 2.0

@@ -10,17 +10,18 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-from cryptoalpha.app.book import build_engine
+from cryptoalpha.app.book import build_engine, tape_steps
 from cryptoalpha.app.engine import Step
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.watchdog import DriftWatchdog, rank_correlation
 from cryptoalpha.core.clock import VirtualClock
-from cryptoalpha.core.time import DAY, HOUR, parse_time
+from cryptoalpha.core.time import DAY, HOUR, SECOND, parse_time
 from cryptoalpha.core.values import Alarm, FusedSignal, MarketState, PortfolioState
 from cryptoalpha.data.simulated import simulate
 from cryptoalpha.execution.broker import BarStep
 from cryptoalpha.monitoring.accuracy import information_coefficient
 from cryptoalpha.monitoring.drift.config import DriftConfig
+from cryptoalpha.signals.book import SignalBook
 from cryptoalpha.store.journal import Journal
 
 START = parse_time("2022-01-01")
@@ -58,6 +59,7 @@ class World:
         self.watchdog, self.at = watchdog, START
         self.prices, self.equity = np.full(len(NAMES), 100.0), 1000.0
         self.alarms: list[Alarm] = []
+        self.weights: tuple[tuple[str, float], ...] = (("s", 1.0),)
 
     def show(self, market: list[Day], *, steps_a_day: int = 1) -> Counter[str]:
         told = len(self.alarms)
@@ -79,7 +81,7 @@ class World:
         fused = [
             FusedSignal(
                 happened_at=at, known_at=at, instrument=name, sentiment=0.0, direction=float(direction), volatility=0.5, confidence=0.5,
-                urgency=0.5, weights=(("s", 1.0),),
+                urgency=0.5, weights=self.weights,
             )
             for name, direction in zip(NAMES, day.directions, strict=True)
         ]  # fmt: skip
@@ -89,7 +91,7 @@ class World:
 
 
 def world(config: DriftConfig = CONFIG) -> World:
-    return World(DriftWatchdog(config, NAMES, seed=1))
+    return World(DriftWatchdog(config, seed=1))
 
 
 @pytest.mark.parametrize(
@@ -115,6 +117,7 @@ def test_a_feature_that_moves_is_told_with_its_instrument():
     names = {f"{name}:0" for name in NAMES}
     assert not names & shown.show(days(300, 3)).keys()
     assert names <= shown.show(days(100, 4, feature=3.0)).keys()
+    assert shown.watchdog.monitor.features.observed.keys() == names | {f"volatility:{name}" for name in NAMES}
 
 
 def test_unchanged_days_are_left_in_peace():
@@ -138,19 +141,80 @@ def test_the_same_steps_give_the_same_alarms():
     assert first.alarms == second.alarms != []
 
 
-def test_a_label_that_spans_a_gap_is_left_out(monkeypatch):
-    shown, outcomes = world(), []
-    real: Callable[..., list[Alarm]] = shown.watchdog.monitor.observe_outcome
+def noted(shown: World, monkeypatch: pytest.MonkeyPatch, name: str) -> list[tuple[tuple, dict]]:
+    """The calls of one of the monitor's methods; they still go through."""
+    calls: list[tuple[tuple, dict]] = []
+    real: Callable[..., list[Alarm]] = getattr(shown.watchdog.monitor, name)
 
-    def noting(at: int, *rest: object, **named: object) -> list[Alarm]:
-        outcomes.append(at)
-        return real(at, *rest, **named)
+    def noting(*rest: object, **named: object) -> list[Alarm]:
+        calls.append((rest, named))
+        return real(*rest, **named)
 
-    monkeypatch.setattr(shown.watchdog.monitor, "observe_outcome", noting)
+    monkeypatch.setattr(shown.watchdog.monitor, name, noting)
+    return calls
+
+
+def test_a_label_that_spans_a_gap_is_left_out_and_a_return_counts_as_one_of_so_many_days(monkeypatch):
+    shown = world()
+    outcomes, returns = noted(shown, monkeypatch, "observe_outcome"), noted(shown, monkeypatch, "observe_return")
     shown.show(days(3, 1))
     shown.at += 2 * DAY
+    before = shown.equity
     shown.show(days(2, 2))
-    assert [(at - START) // DAY for at in outcomes] == [1, 2, 6]
+    assert [(rest[0] - START) // DAY for rest, _ in outcomes] == [1, 2, 6]
+    assert [((rest[0] - START) // DAY, named["days"]) for rest, named in returns] == [(1, 1), (2, 1), (5, 3), (6, 1)]
+    assert returns[2][0][1] == pytest.approx(before / (before / (1.0 + days(3, 1)[2].gain)) - 1.0)
+
+
+def test_a_first_bar_that_comes_late_loses_no_day():
+    """Steps at 24 h, 48 h 5 min and 72 h: three returns and two labels."""
+    shown = world()
+    for market, late in zip(days(4, 1), (0, 0, 300 * SECOND, 0), strict=True):
+        shown.at += late
+        shown.show([market])
+        shown.at -= late
+    monitor = shown.watchdog.monitor
+    assert monitor._returns.taken == 3
+    assert monitor._outcomes["directions"].taken == 3
+
+
+def still(directions: list[float], moves: list[float]) -> Day:
+    return Day(np.array(directions), np.array(moves), 0.0, 0.0)
+
+
+def test_hits_by_hand(monkeypatch):
+    """Yesterday's directions weighed by themselves; nothing gained is neither, and what nobody said is not judged."""
+    shown = world()
+    outcomes = noted(shown, monkeypatch, "observe_outcome")
+    up, flat, half = [0.5] * 3 + [-0.5] * 3, [0.0] * 6, [0.5] * 6
+    shown.show([still(half, up), still(half, flat), still(flat, half)])  # opposite moves, no move, no direction: neither
+    shown.show([still(half, [0.1] + [-0.01] * 5), still(half, [-0.1] + [0.01] * 5), still(half, flat)])
+    assert [((rest[0] - START) // DAY, rest[3]) for rest, _ in outcomes] == [(4, True), (5, False)]
+    silent = world()
+    calls = noted(silent, monkeypatch, "observe_outcome")
+    silent.weights = ()  # the fusion had nothing to weigh
+    silent.show([still([0.5] * 6, [0.1] * 6)] * 3)
+    assert calls == []
+
+
+def test_a_real_backtest_watches_what_its_fusion_is_given():
+    """No made-up state: signals and volatilities of a simulated market, through the loop."""
+    settings = Settings.model_validate({"data": {"simulated": {"assets": 2, "bars": 24 * 60}}})
+    dataset = simulate(settings.data.simulated, 3).dataset
+    names = sorted(dataset.bars)
+    clock = VirtualClock()
+    tape = SignalBook(settings.signals).prepare(dataset, since=0, until=START * 2, instruments=names)
+    with Journal(None, durable=False, header={}) as journal:
+        engine = build_engine(settings, dataset, names, clock=clock, journal=journal, auto_trading=True, account="a")
+        watchdog = engine.watchdog
+        engine.run(tape_steps(tape, dataset, clock))
+    assert isinstance(watchdog, DriftWatchdog)
+    observed = watchdog.monitor.features.observed
+    sources = {name for name in observed if ":" not in name}
+    assert {f"volatility:{name}" for name in names} <= observed.keys()
+    assert "momentum" in sources
+    assert observed["momentum"] >= 25
+    assert min(observed[f"volatility:{name}"] for name in names) >= 50
 
 
 def test_ranks_of_one_moment_correlate_as_in_the_measures():

@@ -14,7 +14,7 @@ from cryptoalpha.core.seeds import stream
 from cryptoalpha.monitoring.drift.adwin import Adwin
 from cryptoalpha.monitoring.drift.baseline import Baseline, Standardised
 from cryptoalpha.monitoring.drift.calibrate import bootstrap_draw, calibrate_threshold, mean_run_length, records
-from cryptoalpha.monitoring.drift.cusum import Cusum, cusum_threshold
+from cryptoalpha.monitoring.drift.cusum import Cusum, cusum_run_length, cusum_threshold
 
 
 def normal(rng, length):
@@ -136,14 +136,24 @@ def test_the_threshold_pays_for_a_short_reference_and_says_what_it_costs():
     for size in (200, 20_000):
         x = rng.normal(size=size)
         one_sided[size] = calibrate_threshold(
-            lambda reference: Standardised(Cusum(slack=0.25, threshold=1.0, side="up"), reference), x, 1_000.0, seed=0, runs=200
+            lambda reference: Standardised(Cusum(slack=0.25, threshold=1.0, side="up"), reference),
+            x,
+            1_000.0,
+            seed=0,
+            runs=200,
+            with_wrong_means=True,
         )
     short, long = one_sided[200], one_sided[20_000]
+    unasked = calibrate_threshold(two_sided, rng.normal(size=200), 100.0, seed=0, runs=20)
+    assert (unasked.if_mean_is_low, unasked.if_mean_is_high) == (None, None)
     assert (short.reference_length, long.reference_length) == (200, 20_000)
     # a mean one standard error higher brings alarms of rising means sooner; with 20,000 values hardly
     assert short.if_mean_is_high < 600.0 < 1_300.0 < short.if_mean_is_low
     assert 0.6 < long.if_mean_is_high / 1_000.0 < 1.2
     assert 0.8 < long.if_mean_is_low / 1_000.0 < 1.8
+    # by hand: a mean off by 200^(−1/2) is a shift by so much of a CUSUM whose threshold is the short one's, on normal values
+    for found, shift in ((short.if_mean_is_high, 1.0), (short.if_mean_is_low, -1.0)):
+        assert found == pytest.approx(cusum_run_length(0.25, short.threshold, shift=shift * 200**-0.5), rel=0.35)
 
 
 def test_bootstrap_draws_whole_blocks_of_the_reference():

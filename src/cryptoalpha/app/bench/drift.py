@@ -12,6 +12,9 @@ sketch's rules stand beside it: the share of looks at which they fire though not
 
 `alarms_per_run_length_WATCH` counts all alarms of a monitor at its default settings, first and later ones, over years of daily values in
 which nothing changes (`drift_alarms`), half of them independent, half GARCH with Student-t surprises; 1 is as stated, less is cautious.
+
+`features_believed_WORLD` is the share of looks at eight daily features that believe in a change of any though nothing changes, at most .1
+as stated; `features_found_WORLD_1sd` that of looks that tell the one whose level moved by its standard deviation.
 """
 
 from __future__ import annotations
@@ -21,9 +24,9 @@ from math import sqrt
 
 import numpy as np
 
-from cryptoalpha.app.bench.drift_alarms import CHAMPION, WATCHES, alarms_per_run_length
+from cryptoalpha.app.bench.drift_alarms import CHAMPION, WATCHES, alarms_per_run_length, believed_shares
 from cryptoalpha.app.bench.drift_sketch import accuracy_rule_share, ks_shares, psi_shares, sharpe_rule_share
-from cryptoalpha.app.bench.drift_world import DETECTORS, FRESH, REFERENCE, RUN_LENGTH, WORLDS, mean_delay, run_length_ratios
+from cryptoalpha.app.bench.drift_world import DETECTORS, FRESH, REFERENCE, RUN_LENGTH, SLOW, WORLDS, mean_delay, run_length_ratios
 from cryptoalpha.core.seeds import stream
 from cryptoalpha.monitoring.drift.calibrate import mean_run_length, records
 from cryptoalpha.monitoring.drift.cusum import Cusum, cusum_threshold
@@ -79,6 +82,9 @@ def _in_use(*, lives: int) -> tuple[Figures, list[str]]:
         figures[f"alarms_per_run_length_{watch}"] = float(np.mean(list(each.values())))
         spread = ", ".join(f"{world} {one.mean():.2f} ± {one.std() / sqrt(one.size):.2f}" for world, one in each.items())
         notes.append(f"alarms of {watch} per run length, {lives} lives of {days:,} days each: {spread}")
+    for world in dict.fromkeys((*WORLDS, *SLOW)):
+        figures[f"features_believed_{world}"], _ = believed_shares(world, runs=2 * lives)
+        _, figures[f"features_found_{world}_1sd"] = believed_shares(world, runs=2 * lives, shift=1.0)
     return figures, notes
 
 

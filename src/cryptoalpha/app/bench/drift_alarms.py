@@ -13,7 +13,7 @@ from math import sqrt
 
 import numpy as np
 
-from cryptoalpha.app.bench.drift_world import WORLDS
+from cryptoalpha.app.bench.drift_world import LEVEL_SPREADS, SLOW, WORLDS
 from cryptoalpha.core.seeds import stream
 from cryptoalpha.core.time import DAY
 from cryptoalpha.core.values import Alarm
@@ -44,7 +44,7 @@ def _outcome(monitor: DriftMonitor, at: int, values: Floats) -> list[Alarm]:
 
 
 def _features(monitor: DriftMonitor, at: int, values: Floats) -> list[Alarm]:
-    return monitor.observe_features(at, [str(place) for place in range(FEATURES)], values)[:1]
+    return monitor.observe_features(at, {str(place): value for place, value in enumerate(values.tolist())})[:1]
 
 
 WATCHES: dict[str, Feed] = {
@@ -80,3 +80,25 @@ def alarms_per_run_length(watch: str, world: str, *, lives: int, days: int, per_
         told = sum(len(WATCHES[watch](monitor, step * DAY // per_day, row)) for step, row in enumerate(np.array(series).T))
         found.append(told * run_length / (days - c.reference_days))
     return np.array(found)
+
+
+def believed_shares(
+    world: str, *, runs: int, per_day: int = 1, features: int = 8, looks: int = 5, shift: float = 0.0
+) -> tuple[float, float]:
+    """Looks at features at the default settings: share that believes in a change of any, and share that does so of the first feature.
+
+    The first feature's level moves by `shift` standard deviations of its world when its reference is complete; the others never change.
+    """
+    c = DriftConfig()
+    days = c.reference_days + round(looks * c.false_discovery_rate * c.retrain_run_length_days) + looks + 1
+    believed = first = 0
+    for run in range(runs):
+        watch = DriftMonitor(c, seed=run).features
+        rng = stream(run, "bench", "drift", "features", world)
+        series = np.array([(WORLDS | SLOW)[world](rng, days * per_day) for _ in range(features)])
+        series[0, c.reference_days * per_day :] += shift * LEVEL_SPREADS.get(world, 1.0)
+        for step, row in enumerate(series.T.tolist()):
+            told = {alarm.subject for alarm in watch.update(step * DAY // per_day, {str(place): x for place, x in enumerate(row)})}
+            believed += bool(told)
+            first += "0" in told
+    return believed / (runs * looks), first / (runs * looks)

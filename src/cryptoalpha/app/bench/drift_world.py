@@ -12,13 +12,13 @@ from collections.abc import Callable
 import numpy as np
 
 from cryptoalpha.core.seeds import stream
+from cryptoalpha.monitoring.accuracy import wilson_interval
 from cryptoalpha.monitoring.daily import Floats
 from cryptoalpha.monitoring.drift.adwin import Adwin
 from cryptoalpha.monitoring.drift.baseline import Baseline, Standardised
 from cryptoalpha.monitoring.drift.calibrate import DetectorFactory, Run, Scored, calibrate_threshold, records
 from cryptoalpha.monitoring.drift.cusum import Cusum
 from cryptoalpha.monitoring.drift.e_detector import EDetector
-from cryptoalpha.monitoring.drift.outcome_watch import lowest_rate
 from cryptoalpha.monitoring.drift.page_hinkley import PageHinkley
 from cryptoalpha.monitoring.drift.window_test import WindowTest
 
@@ -36,7 +36,6 @@ WINDOW = 250
 CLAIM = 0.53
 """Share of hits of the prediction that the e-detector watches."""
 
-_PHI = 0.98
 _REACTION, _MEMORY, _FREEDOM = 0.08, 0.90, 4
 
 
@@ -45,16 +44,23 @@ def iid(rng: np.random.Generator, length: int) -> Floats:
     return rng.normal(size=length)
 
 
-def ar98(rng: np.random.Generator, length: int) -> Floats:
-    """AR(1), φ = .98, unit surprises, from its stationary law."""
-    surprises = rng.normal(size=length)
-    surprises[0] /= np.sqrt(1.0 - _PHI**2)
-    found = np.empty(length)
-    level = 0.0
-    for i, surprise in enumerate(surprises.tolist()):
-        level = _PHI * level + surprise
-        found[i] = level
-    return found
+def autoregressive(slope: float) -> Callable[[np.random.Generator, int], Floats]:
+    """Draws AR(1) series with unit surprises from their stationary law."""
+
+    def draw(rng: np.random.Generator, length: int) -> Floats:
+        surprises = rng.normal(size=length)
+        surprises[0] /= np.sqrt(1.0 - slope**2)
+        found = np.empty(length)
+        level = 0.0
+        for i, surprise in enumerate(surprises.tolist()):
+            level = slope * level + surprise
+            found[i] = level
+        return found
+
+    return draw
+
+
+ar98 = autoregressive(0.98)
 
 
 def garch_t(rng: np.random.Generator, length: int) -> Floats:
@@ -71,6 +77,10 @@ def garch_t(rng: np.random.Generator, length: int) -> Floats:
 
 
 WORLDS: dict[str, Callable[[np.random.Generator, int], Floats]] = {"iid": iid, "ar98": ar98, "garch_t": garch_t}
+SLOW = {"ar90": autoregressive(0.9), "ar98": ar98, "ar995": autoregressive(0.995)}
+"""As slow as features are; a momentum of 28 days is about AR(.96)."""
+LEVEL_SPREADS = {"ar90": (1.0 - 0.9**2) ** -0.5, "ar98": (1.0 - 0.98**2) ** -0.5, "ar995": (1.0 - 0.995**2) ** -0.5}
+"""Standard deviations of those worlds that do not have 1."""
 
 DETECTORS: dict[str, DetectorFactory] = {
     "cusum": lambda reference: Standardised(Cusum(slack=SLACK, threshold=1.0), reference),
@@ -108,7 +118,7 @@ class Trial:
         """A prediction that was right in 53 % of the reference; its promise is the lower end of what that allows."""
         line = np.quantile(self.reference, CLAIM)
         hits = int(np.sum(self.reference < line))
-        detector = EDetector(expected=lowest_rate(hits, self.reference.size), run_length=float(RUN_LENGTH))
+        detector = EDetector(expected=wilson_interval(hits, self.reference.size, level=0.9)[0], run_length=float(RUN_LENGTH))
         return [records(detector.statistics((series < line).astype(np.float64))) for series in self.fresh]
 
 

@@ -24,6 +24,13 @@ VOLATILITIES = ((0.0, 0.0), *((reaction, total - reaction) for reaction in (0.02
 """Reaction and memory of the running variance that a reference chooses from by likelihood; the first is constant volatility."""
 LEAST = 30
 """Values below which nothing is called normal."""
+ROOT = 25.0
+"""Where n (1 − φ) is less, n values do not show that a series comes back to its mean at all: one that never does gets there with a chance
+of less than a percent (Fuller 1976)."""
+FAR = 10
+"""Lags at which memory is looked for: a slow part under noise shows later than at the first."""
+SEEN = 2.5
+"""Standard errors at which an autocorrelation counts as seen."""
 
 
 @dataclass(slots=True)
@@ -52,8 +59,14 @@ class Baseline:
     """Length of the reference."""
 
     @classmethod
-    def fit(cls, reference: ArrayLike, *, clip: float = 4.0) -> Self:
+    def fit(cls, reference: ArrayLike, *, clip: float = 4.0, cautious: bool = False) -> Self:
         """Learn from a reference `[n]` what is normal.
+
+        Args:
+            reference: `[n]`.
+            clip: standard deviations beyond which a surprise counts as just that.
+            cautious: whether φ is the largest that the reference allows (`largest_slope`) instead of the likeliest. Surprises then hang
+                together less than independent values, never more, so that a test of them is wrong less often than it says.
 
         Raises:
             DataError: for fewer than 30 values, NaN or infinity, or a series that does not vary.
@@ -66,7 +79,7 @@ class Baseline:
         centre = float(x.mean())
         d = x - centre
         slope = float((d[1:] * d[:-1]).sum() / (d * d).sum())
-        slope = min(max(slope + (1.0 + 3.0 * slope) / x.size, -0.999), 0.999)  # short series understate it by so much (Kendall 1954)
+        slope = largest_slope(x) if cautious else min(max(corrected_slope(slope, x.size), -0.999), 0.999)
         surprises = d[1:] - slope * d[:-1]
         usual = float((surprises * surprises).mean())
         if not usual > 0.0:
@@ -114,6 +127,26 @@ class Baseline:
     def from_state(cls, state: State) -> Self:
         """The baseline that gave this state."""
         return cls(**state)
+
+
+def corrected_slope(slope: float, size: int) -> float:
+    """First autocorrelation of `size` values without what short series understate it by (Kendall 1954)."""
+    return slope + (1.0 + 3.0 * slope) / size
+
+
+def largest_slope(values: Floats) -> float:
+    """The largest φ that values `[n]` which vary allow: one standard error up; 1 where no return to the mean shows.
+
+    The standard error alone does not do: near φ = 1 its law is skew, and 90 days tell .98 from 1 in no way.
+    """
+    d, n = values - values.mean(), values.size
+    total = float((d * d).sum())
+    rho = [float((d[lag:] * d[:-lag]).sum()) / total for lag in range(1, min(FAR, n - 1) + 1)]
+    slowest = max((r ** (1.0 / lag) for lag, r in enumerate(rho, start=1) if r > SEEN / sqrt(n)), default=rho[0])
+    if n * (1.0 - slowest) < ROOT:
+        return 1.0
+    likely = corrected_slope(rho[0], n)
+    return min(max(likely + sqrt(max(1.0 - likely * likely, 1.0 / n) / n), -0.999), 1.0)
 
 
 class Standardised:

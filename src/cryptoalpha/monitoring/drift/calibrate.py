@@ -7,8 +7,8 @@ after `horizon` run lengths; with A alarms in a total time of T the mean run len
 short references alarms come early or hardly ever, so a long horizon lets the first years alarm more often than stated; a horizon of one run
 length makes their rate the stated one and later rates lower.
 
-What a finite reference costs stays visible: `Calibration.if_mean_is_low` and `if_mean_is_high` are the run lengths of the same threshold
-when the true mean lies one standard error off the reference's.
+What a finite reference costs can be asked for (`with_wrong_means`): `Calibration.if_mean_is_low` and `if_mean_is_high` are the run lengths
+of the same threshold when the true mean lies one standard error off the reference's.
 
 Sources: Politis & Romano (1994) for the bootstrap; the estimate is that of an exponential tail with censoring.
 """
@@ -25,6 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from cryptoalpha.core.errors import ConfigError, DataError
 from cryptoalpha.core.seeds import stream
 from cryptoalpha.monitoring.bootstrap import block_length as automatic_block_length
+from cryptoalpha.monitoring.bootstrap import resample_indices
 from cryptoalpha.monitoring.daily import Floats, checked_returns
 from cryptoalpha.monitoring.ratios import deviation
 
@@ -58,9 +59,9 @@ class Calibration:
     """Mean observations between false alarms that was asked for."""
     error: float
     """Relative standard error of that by the number of simulated alarms."""
-    if_mean_is_low: float
-    """Run length of this threshold where the true mean lies one standard error below the reference's."""
-    if_mean_is_high: float
+    if_mean_is_low: float | None
+    """Run length of this threshold where the true mean lies one standard error below the reference's; None unless asked for."""
+    if_mean_is_high: float | None
     """The same, above."""
     reference_length: int
     block_length: float
@@ -91,6 +92,7 @@ def calibrate_threshold(
     reference_length: int | None = None,
     runs: int = 400,
     horizon: float = HORIZON,
+    with_wrong_means: bool = False,
 ) -> Calibration:
     """Find the threshold with this mean run length under the null.
 
@@ -103,6 +105,7 @@ def calibrate_threshold(
         reference_length: length of the simulated references [n; 0 with a generator: the baseline is exact].
         runs: simulated runs.
         horizon: length of each, in run lengths, above 0.
+        with_wrong_means: whether to say what the threshold is worth where the reference's mean is off; costs half as much again.
 
     Raises:
         ConfigError: for a run length below 10, fewer than 20 runs or a horizon that is not positive.
@@ -115,8 +118,9 @@ def calibrate_threshold(
     length = int(max(min(horizon * run_length, MOST_VALUES / runs), 2.0))
     simulated = [_one(detector_factory, draw, size, length, stream(seed, "drift", "run", i)) for i in range(runs)]
     threshold = _threshold(simulated, run_length)
-    low, high = run_length, run_length
-    if size > 1:
+    low: float | None = None
+    high: float | None = None
+    if with_wrong_means and size > 1:
         exact = draw(stream(seed, "drift", "reference"), 20 * size) if callable(reference) else checked_returns(reference)
         error = deviation(exact) / np.sqrt(size)
         low, high = (
@@ -135,15 +139,9 @@ def mean_run_length(simulated: Sequence[Run], threshold: float) -> tuple[float, 
 
 def bootstrap_draw(reference: Floats, mean_block: float) -> Generator:
     """Draws series of any length from a reference by the stationary block bootstrap."""
-    n = reference.size
 
     def draw(rng: np.random.Generator, length: int) -> Floats:
-        starts = rng.random(length) < 1.0 / mean_block
-        starts[:1] = True
-        origin = rng.integers(0, n, length)
-        place = np.arange(length)
-        opened = np.maximum.accumulate(np.where(starts, place, 0))
-        return np.asarray(reference[(origin[opened] + (place - opened)) % n])
+        return np.asarray(reference[resample_indices(reference.size, 1, mean_block, rng, drawn=length)[0]])
 
     return draw
 
@@ -153,7 +151,7 @@ def _source(reference: ArrayLike | Generator, block_length: float | None) -> tup
         return reference, 0, 0.0
     x = checked_returns(reference, name="reference")
     if x.size < 30 or deviation(x) == 0.0:
-        raise DataError(f"a reference of {x.size} values that {'do' if x.size else 'cannot'} vary too little cannot say what is normal")
+        raise DataError(f"a reference of {x.size} values that do not vary, or too few, cannot say what is normal")
     block = automatic_block_length(x) if block_length is None else block_length
     if not block >= 1.0:
         raise ConfigError(f"block_length is {block}, expected at least 1")

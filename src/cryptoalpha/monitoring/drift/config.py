@@ -23,12 +23,12 @@ class DriftConfig(Section):
     counts as normal."""
 
     retrain_run_length_days: Positive = 365.0
-    """Mean days between false alarms of each thing that proposes retraining (> 0): the features together, the predictions, accuracy and
-    calibration of each subject. A year: a false alarm costs one needless training."""
+    """Mean days between false alarms of each thing that proposes retraining (> 0): the features together, the predictions, the calibration
+    of each subject. A year: a false alarm costs one needless training."""
 
     champion_run_length_days: Positive = 730.0
     """Mean days between false alarms of what questions the champion: its returns and its information coefficient (> 0). Two years: a real
-    fall from a Sharpe ratio of 2 to 0 is then found in about 200 days; asking more often finds nothing sooner."""
+    fall from the Sharpe ratio that is expected, 1, to 0 is then found in about 340 days, from 2, where that is expected, in about 200."""
 
     false_discovery_rate: Probability = 0.1
     """Benjamini–Hochberg rate over the features of one look (0–1). Looks are this share of `retrain_run_length_days` apart, 36 days at
@@ -43,7 +43,7 @@ class DriftConfig(Section):
     to find."""
 
     accuracy_margin: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.01
-    """How far accuracy may lie below what was claimed before it counts (0–0.5). 0.01: a claim is an estimate too."""
+    """How far the share of hits may lie below what was claimed before it counts (0–0.5). 0.01: a claim is an estimate too."""
 
     bet: Probability = 0.2
     """Stake of the e-detector on each outcome (0–1). 0.2 finds .53 → .50 in about 1,200 outcomes and .53 → .47 in 550, with a mean run

@@ -1,8 +1,7 @@
 """One series under watch: a stretch that says what is normal, a threshold calibrated to it, then alarms.
 
 The first `reference_days` of values are the reference. From them come the baseline (whitening) and, by simulation, the threshold at which
-a CUSUM of the surprises has the stated mean run length. After an alarm it takes a new reference from what comes, as `relearn` does after
-retraining: one change, one alarm.
+a CUSUM of the surprises has the stated mean run length. After an alarm it takes a new reference from what comes: one change, one alarm.
 
 That is what makes the run length hold in use. A mean known from 90 values is off by a tenth of a standard deviation; a watch that kept an
 unlucky reference would alarm again and again: the average rate over references is larger than the rate of the average time. With a new
@@ -16,16 +15,15 @@ Alarms in use, for all watches at their default settings: `cryptoalpha bench dri
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal
 
-from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.core.time import DAY
 from cryptoalpha.core.values import Alarm
 from cryptoalpha.monitoring.daily import Floats
 from cryptoalpha.monitoring.drift.baseline import LEAST, Baseline, Standardised
 from cryptoalpha.monitoring.drift.calibrate import calibrate_threshold
 from cryptoalpha.monitoring.drift.cusum import Cusum, Side
-from cryptoalpha.monitoring.drift.detector import State, checked_value
+from cryptoalpha.monitoring.drift.detector import checked_value
 
 HORIZON = 1.0
 """Length of the simulations behind a threshold, in run lengths."""
@@ -53,8 +51,7 @@ class WatchSettings:
 class SeriesWatch:
     """Watches the level of one series of numbers.
 
-    Feed it in order of time with `update`; it answers with an alarm or nothing, and learns anew after each. Same values, same alarms,
-    restarts included.
+    Feed it in order of time with `update`; it answers with an alarm or nothing, and learns anew after each. Same values, same alarms.
     """
 
     def __init__(self, settings: WatchSettings) -> None:
@@ -142,32 +139,3 @@ class SeriesWatch:
             message=f"{self.settings.subject} runs {way} its reference of {self._baseline.observations} values; by chance once in "
             f"{self.settings.run_length_days:g} days",
         )
-
-    def state(self) -> State:
-        """All but the settings."""
-        return {
-            "reference": list(self._reference),
-            "since": self._since,
-            "latest": self._latest,
-            "silent_until": self._silent_until,
-            "baseline": None if self._baseline is None else self._baseline.state(),
-            "detector": None if self._detector is None else self._detector.state(),
-            "run_length": self._run_length,
-        }
-
-    @classmethod
-    def from_state(cls, settings: WatchSettings, state: State) -> Self:
-        """The watch that gave this state.
-
-        Raises:
-            ConfigError: where the state has other entries.
-        """
-        made = cls(settings)
-        if set(state) != set(made.state()):
-            raise ConfigError(f"the kept state of the watch over {settings.subject} has other entries", hint="start it anew")
-        made._reference = [float(value) for value in state["reference"]]
-        made._since, made._latest, made._silent_until = state["since"], state["latest"], state["silent_until"]
-        made._baseline = None if state["baseline"] is None else Baseline.from_state(state["baseline"])
-        made._detector = None if state["detector"] is None else Cusum.from_state(state["detector"])
-        made._run_length = float(state["run_length"])
-        return made

@@ -13,7 +13,7 @@ from cryptoalpha.core.errors import StoreError
 from cryptoalpha.core.values import Decision
 from cryptoalpha.store.controls import control_state, request_control
 from cryptoalpha.store.journal import Journal
-from cryptoalpha.store.kill_files import leave_kill_file, read_kill_files
+from cryptoalpha.store.kill_files import _read, leave_kill_file, read_kill_files
 
 AT = 1_700_000_000
 
@@ -152,3 +152,10 @@ def test_a_folder_that_cannot_be_looked_through_stops_trading(tmp_path):
     with pytest.raises(StoreError, match="cannot look for kills"):
         read_kill_files(tmp_path / "file" / "journal.sqlite")
     assert read_kill_files(tmp_path / "no folder" / "journal.sqlite") == []
+
+
+def test_one_that_is_gone_before_it_is_read_is_none_and_one_that_cannot_be_looked_at_stops_trading(tmp_path):
+    assert _read(tmp_path / "journal.sqlite.kill") is None
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="cannot look for kills"):
+        _read(tmp_path / "file" / "journal.sqlite.kill")

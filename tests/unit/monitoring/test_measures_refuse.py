@@ -11,6 +11,7 @@ from cryptoalpha.core.errors import ConfigError, CryptoAlphaError, DataError
 from cryptoalpha.monitoring import measures as m
 from cryptoalpha.monitoring.calibration import brier_score
 from cryptoalpha.monitoring.drift.cusum import cusum_run_length, cusum_threshold
+from cryptoalpha.monitoring.drift.two_samples import ks_test, psi
 
 R = [0.01, -0.02, 0.03]
 
@@ -38,6 +39,11 @@ R = [0.01, -0.02, 0.03]
         (lambda: m.deflated_sharpe_ratio(R, trials=0), ConfigError),
         (lambda: m.probability_of_backtest_overfitting([["a"] * 2] * 40), DataError),
         (lambda: brier_score(["a"], [1]), DataError),
+        (lambda: psi(R, R, bins=0), ConfigError),
+        (lambda: psi(R, R, bins=2.5), ConfigError),
+        (lambda: psi(R, R, effective=(0.0, 3.0)), ConfigError),
+        (lambda: ks_test(R, R, effective=(3.0, -1.0)), ConfigError),
+        (lambda: ks_test(R, R, effective=(3.0, math.nan)), ConfigError),
         (lambda: cusum_run_length(0.0, 4.0), ConfigError),
         (lambda: cusum_run_length(-0.5, 4.0), ConfigError),
         (lambda: cusum_run_length(math.nan, 4.0), ConfigError),

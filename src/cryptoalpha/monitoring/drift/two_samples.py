@@ -10,12 +10,12 @@ Sources: Yurdakul & Naranjo (2020) for the PSI's law; Hodges (1958) for the exac
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import exp, sqrt
+from math import exp, inf, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cryptoalpha.core.errors import DataError
+from cryptoalpha.core.errors import ConfigError, DataError
 from cryptoalpha.monitoring.daily import Floats, checked_returns
 from cryptoalpha.monitoring.drift.chi_square import chi_square_tail
 from cryptoalpha.monitoring.ratios import deviation
@@ -46,10 +46,13 @@ def psi(reference: ArrayLike, sample: ArrayLike, *, bins: int = 10, effective: t
 
     Raises:
         DataError: for an empty sample, NaN or infinity.
+        ConfigError: for fewer than two bins or effective sizes that are not positive.
     """
+    if not isinstance(bins, int | np.integer) or bins < 2:
+        raise ConfigError(f"bins is {bins}, expected a whole number of at least 2", hint="10 is customary")
     e, a = _two(reference, sample)
     table = Bins.of(e, bins)
-    n, m = effective if effective is not None else (float(e.size), float(a.size))
+    n, m = _sizes(effective, e, a)
     if table.expected.size < 2:
         return Shift(float("nan"), float("nan"))
     index = table.index(a)
@@ -98,12 +101,13 @@ def ks_test(reference: ArrayLike, sample: ArrayLike, *, effective: tuple[float, 
 
     Raises:
         DataError: for an empty sample, NaN or infinity.
+        ConfigError: for effective sizes that are not positive.
     """
     x, y = _two(reference, sample)
     distance = ks_statistic(np.sort(x), y)
     if effective is None and x.size + y.size <= EXACT:
         return Shift(distance, _exact_tail(distance, x.size, y.size))
-    n, m = effective if effective is not None else (float(x.size), float(y.size))
+    n, m = _sizes(effective, x, y)
     root = sqrt(n * m / (n + m))
     return Shift(distance, kolmogorov_tail((root + 0.12 + 0.11 / root) * distance))
 
@@ -146,6 +150,14 @@ def effective_size(values: ArrayLike) -> float:
     d = x - x.mean()
     phi = max(float((d[1:] * d[:-1]).sum() / (d * d).sum()), 0.0)
     return x.size * (1.0 - phi) / (1.0 + phi)
+
+
+def _sizes(effective: tuple[float, float] | None, x: Floats, y: Floats) -> tuple[float, float]:
+    """Independent values in both samples."""
+    n, m = effective if effective is not None else (float(x.size), float(y.size))
+    if not (0.0 < n < inf and 0.0 < m < inf):
+        raise ConfigError(f"effective sizes are {n} and {m}, expected positive numbers")
+    return n, m
 
 
 def _two(reference: ArrayLike, sample: ArrayLike) -> tuple[Floats, Floats]:

@@ -12,12 +12,14 @@ from cryptoalpha.app.explain import explain
 from cryptoalpha.app.held_out import held_out_notes
 from cryptoalpha.app.period import Period
 from cryptoalpha.app.recorder import Recorder
+from cryptoalpha.app.run_metrics import metrics_of_journal
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.summary import as_dict, report_content, tables
 from cryptoalpha.core.time import DAY, HOUR, parse_time
 from cryptoalpha.core.values import Refusal, RiskEvent, RiskState, parse_event_id
 from cryptoalpha.data.config import SimulatedConfig
 from cryptoalpha.data.simulated import simulate
+from cryptoalpha.monitoring.config import MonitoringConfig
 from cryptoalpha.store.journal_reader import JournalReader
 
 START = parse_time("2022-10-15T22:00:00Z")
@@ -130,3 +132,15 @@ def test_a_kill_in_a_real_run_is_the_first_thing_said(market):
     assert result.comparison.verdict.startswith(f"The kill switch tripped at {moment} (risk: equity fell ")
     assert f"): nothing was entered for the last {days} of 35 days" in result.comparison.verdict
     assert not [fill for fill in result.recorder.fills if fill.happened_at > tripped.happened_at + DAY]
+
+
+def test_report_and_metrics_count_the_same_days_of_the_same_books(market, tmp_path):
+    path = tmp_path / "journal.sqlite"
+    result = backtest(market, {}, path)
+    (gate,) = (one for one in result.tails.tests if one.method == "the gate")
+    with JournalReader(path) as journal:
+        value = metrics_of_journal(journal, MonitoringConfig()).value
+        assert gate.days == value("cryptoalpha_value_at_risk_forecasts_total") > 5
+        assert gate.exceedances == value("cryptoalpha_value_at_risk_exceedances_total")
+    midnights = result.panel.known_at % DAY == 0
+    assert gate.days == int((result.weights[midnights] != 0.0).any(axis=1)[:-1].sum())

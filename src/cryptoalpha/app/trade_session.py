@@ -62,20 +62,27 @@ def run_session(settings: Settings, home: Path, request: TradeRequest, *, say: C
     with StoreLock(store) as lock, LiveMonitor(settings, say) as monitor, stopping() as stop:
         refuse_lost_journal(journal)
         if request.feed is not None:
-            return _live(settings, store, lock, request, journal, stop, say, monitor)
-        dataset = open_dataset(
-            settings, home, data=request.data, simulated=request.simulated, interval=request.interval, instruments=request.instruments
-        )
-        period = period_of(dataset, request.since, request.until)
-        with _room_for(journal, settings):
-            report = replay(
-                settings, dataset, period, journal, run=request.run, speed=request.speed, stop=stop.event, say=say,
-                instruments=request.instruments, monitor=monitor,
-            )  # fmt: skip
-        report = dataclasses.replace(report, control=control_state(journal))
+            report = _live(settings, store, lock, request, journal, stop, say, monitor)
+        else:
+            report = _replay(settings, home, request, journal, stop, say, monitor)
+        report = dataclasses.replace(report, control=control_state(journal), interrupted=stop.by_keyboard)
         if report.is_complete:  # what `status` calls a finished run
             write_whole(journal.parent / METRICS, json.dumps(plain(report.as_dict()), indent=2))
-        return dataclasses.replace(report, interrupted=stop.by_keyboard)
+        return report
+
+
+def _replay(
+    settings: Settings, home: Path, request: TradeRequest, journal: Path, stop: Stop, say: Callable[[str], None], monitor: LiveMonitor
+) -> TradeReport:
+    dataset = open_dataset(
+        settings, home, data=request.data, simulated=request.simulated, interval=request.interval, instruments=request.instruments
+    )
+    period = period_of(dataset, request.since, request.until)
+    with _room_for(journal, settings):
+        return replay(
+            settings, dataset, period, journal, run=request.run, speed=request.speed, stop=stop.event, say=say,
+            instruments=request.instruments, monitor=monitor,
+        )  # fmt: skip
 
 
 @contextmanager
@@ -136,10 +143,9 @@ def _live(
     gate = BarGate(settings.store.bar_gate)
     with History(store, lock=lock) as history, _room_for(journal, settings):
         bars = LiveBars(client, dataset.bars, gate=gate, config=settings.data.exchange, wait=_wait(stop.event, monitor.idle), notice=say)
-        report = live(
+        return live(
             settings, history, dataset, bars, journal, run=request.run, venue=request.feed, stop=stop.event, say=say, monitor=monitor
         )
-        return dataclasses.replace(report, interrupted=stop.by_keyboard, control=control_state(journal))
 
 
 def _wait(stop: threading.Event, idle: Callable[[], None]) -> Callable[[float], None]:

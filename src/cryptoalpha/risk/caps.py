@@ -1,7 +1,7 @@
 """Caps on position size. Each is one small function from the book to the largest |weight| it allows each proposal.
 
-Caps are independent: each looks at what was asked for, not at what other caps left of it, and the smallest binds. So an added cap never
-makes any position larger. A cap never changes a sign, except that a forbidden short becomes nothing.
+Caps are independent: each looks at what was asked for, not at what other caps left of it, and the smallest binds. So an added cap makes
+no size larger. A cap never changes a sign, except that a forbidden short becomes nothing.
 
 Two kinds. Caps on one position alone (`position_cap`, `risk_tolerance`, `kelly`, `liquidity` and half of `volatility_target`) may ask for
 a reduction. Caps on the whole book (`gross_cap`, `cluster_cap`, `expected_shortfall`, `concentration`, `heat`, and the other half) are

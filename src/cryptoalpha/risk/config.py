@@ -92,8 +92,8 @@ class OrderLimitsConfig(Section):
     """Entries per hour over all instruments (none = no limit). Sixty: eight coins on hourly bars need eight; a loop gone mad sends more."""
 
     collar: Positive | None = 0.1
-    """Largest distance of an order's price from the market's last known one, fraction (> 0, none = no limit). 0.1: beyond it somebody is
-    wrong."""
+    """Largest distance of an entry's fill from the price it was decided on, to the worse side, fraction (> 0, none = no limit). 0.1: beyond
+    it the market is no longer the one that was decided on, and the rest of the order is given up."""
 
     max_liquidation_days: Positive | None = 1.0
     """Days it may take to sell a position at `participation` of what is traded (> 0, none = no limit)."""
@@ -124,7 +124,8 @@ class BreakerConfig(Section):
     """Robust z score of a bar's move beyond which its price is not believed until the next bar."""
 
     bad_tick_jump: Positive = 0.5
-    """Move within one bar beyond which its price is not believed, fraction."""
+    """Move within one bar at which nothing is counted at its price until the next bar agrees, fraction; smaller moves that are not believed
+    only stop entries."""
 
     slippage_run_length_days: Positive | None = 365.0
     """Mean days between false alarms of the slippage monitor (> 0, none = what fills cost is not watched). A year: it pauses entries."""
@@ -167,9 +168,9 @@ class RiskConfig(Section):
     """Whether positions may be negative. Off: spot markets lend nothing by default."""
 
     max_drawdown: PositiveFraction = 0.35
-    """Equity lost from its peak (above 0, at most 1) at which everything is closed and entries are refused until a person resumes. At 30 %
-    volatility a book without skill touches 0.35 in 30 % of years, one with a Sharpe ratio of 1 in 9 %, of 2 in 2 % (20,000 simulated
-    years, t4 days)."""
+    """Equity lost from its peak (above 0, at most 1) at which everything is closed and entries are refused until a person resumes. A fall
+    of `breakers.bad_tick_jump` within one bar counts a bar later. At 30 % volatility a book without skill touches 0.35 in 30 % of years,
+    one with a Sharpe ratio of 1 in 9 %, of 2 in 2 % (20,000 simulated years, t4 days)."""
 
     no_trade_band: Fraction = 0.02
     """Changes smaller than this fraction of equity (0–1) are not traded, closing a position excepted. 0.02: at 12 basis points a trade,

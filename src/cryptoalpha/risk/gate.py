@@ -1,16 +1,22 @@
 """The risk gate: every decision becomes an order, a refusal that names its rule, or nothing where nothing needs to change.
 
 Promises:
-* A size is within every cap, keeps its sign, and is rounded down to the lot, never up; an added cap never makes it larger.
-* Whatever part of the orders fills, in whatever order, no limit of the book is exceeded that was not exceeded before, and none that was is
-  made worse. Hence a rotation's entry waits: what is sold frees room only when it *is* sold, at the next review.
-* A change that only makes a position smaller is never refused by a limit, also while killed; only the venue's own minimum can stop it.
-* Nothing is entered on a market state that is missing, stale or NaN, nor on a decision that is not a finite number.
+* A size is within every cap, keeps its sign, and is rounded down to the lot, never up. A cap added to `caps.CAPS` makes no size larger
+  within a review; only where `max_entries_per_hour` is spent may an entry that it refuses leave its turn to another one.
+* Whatever part of the orders fills, in whatever order, no cap of the book is exceeded, at the prices of the review, that was not exceeded
+  before, and none that was is made worse; fees and prices move equity meanwhile, and with it what a size is of it. Hence a rotation's entry
+  waits: what is sold frees room only when it *is* sold, at the next review.
+* A change that only makes a position smaller is refused by no limit, also while killed. It needs a fresh price, for it says how much to
+  sell; closing needs none. Stopped are reductions below the venue's lot and minimum, second decisions and what is no number.
+* Nothing is entered on a market state that is missing, stale or says no price, or no volatility where a target asks for one, nor on a
+  decision that is no number anybody could mean.
+* A price in doubt moves nothing: while the tick filter has one in quarantine, its instrument counts at the last price believed, for sizes,
+  peak, drawdown and the day's loss. A crash that large acts a bar later.
 * The same bars, decisions and states give the same orders, ids included, and the same account of how they came about.
 
 Rules by name: `duplicate_decision`, `unknown_instrument`, `not_finite`, `no_market_state`, `kill_switch`, `daily_loss`, those of
-`risk.breakers` and `risk.caps`, `drawdown_ladder`, `regime`, `price_collar`, `order_rate`, `lot`, `min_notional`, and `superseded` (nothing
-to trade, but the rest of an earlier order is wanted no longer).
+`risk.breakers` and `risk.caps`, `drawdown_ladder`, `regime`, `order_rate`, `lot`, `min_notional`, and `superseded` (nothing to trade, but
+the rest of an earlier order is wanted no longer). `orders.collar` becomes the `Order.worst_price` of entries; the broker holds them to it.
 """
 
 from __future__ import annotations

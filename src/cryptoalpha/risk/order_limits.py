@@ -1,4 +1,7 @@
-"""Limits on single orders, whatever their reason: how large, how many, and at what price. They concern entries only."""
+"""Limits on single orders, whatever their reason: how large, how many, and at what price. They concern entries only.
+
+The closing half of an order that turns a position round belongs to an entry, and is given up with it; the next review asks anew.
+"""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from cryptoalpha.risk.caps import growth_within, variance
 from cryptoalpha.risk.config import BreakerConfig, OrderLimitsConfig, RiskConfig, TailConfig
 from cryptoalpha.risk.gate import RiskGate
 from cryptoalpha.risk.market_memory import MarketMemory
+from cryptoalpha.risk.orders import is_cancelled_by
 from cryptoalpha.risk.shortfall import largest_growth
 
 START = 100 * DAY
@@ -233,7 +234,32 @@ def test_every_change_of_mode_comes_with_the_state():
     assert review.state is not None
 
 
+def test_a_breaker_that_closes_by_a_decision_comes_with_the_state():
+    world = World(A=500)
+    world.bar(wanted={"A": math.nan})
+    review = None
+    for _ in range(3):
+        review = world.bar(wanted={"A": 0.5})
+    assert (shown(review), told(review)) == ([], [("model_output", "half_open"), ("model_output", "closed")])
+    assert review.state.mode == "armed"
+
+
 # ways out
+
+
+@pytest.mark.parametrize(
+    ("rule", "pending", "held", "cancelled"),
+    [
+        ("gross_cap", 3, 0, True),
+        ("gross_cap", 3, 5, True),
+        ("gross_cap", -3, 5, False),
+        ("gross_cap", -6, 5, True),  # turns the position round
+        ("gross_cap", 3, -5, False),
+        ("superseded", -3, 5, True),
+    ],
+)
+def test_a_refusal_cancels_what_may_enter_and_what_nobody_wants(rule, pending, held, cancelled):
+    assert is_cancelled_by(rule, Decimal(pending), Decimal(held)) is cancelled
 
 
 def test_while_killed_a_way_out_is_not_superseded():

@@ -282,7 +282,7 @@ def test_brackets_in_help_texts_are_shown(capsys):
 
 def test_a_terminal_that_knows_only_ascii_still_gets_the_words():
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    command = [sys.executable, "-m", "cryptoalpha.app.cli", "config", "show", "--origin"]
+    command = [sys.executable, "-m", "cryptoalpha", "config", "show", "--origin"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert "engine.seed" in done.stdout

@@ -21,6 +21,8 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Literal
 
+import msgspec
+
 from cryptoalpha.core.time import MINUTE, iso
 from cryptoalpha.core.values import PortfolioState, RiskEvent
 from cryptoalpha.risk.config import BreakerConfig
@@ -156,8 +158,8 @@ class Breakers:
         doubt = self.ticks.quarantined.get(name)
         return price if doubt is None else doubt[1]
 
-    def believed_equity(self, portfolio: PortfolioState) -> Decimal:
-        """Equity without what a price in quarantine made of it.
+    def believed_book(self, portfolio: PortfolioState) -> PortfolioState:
+        """The book without what a price in quarantine made of its equity.
 
         Of an instrument whose feed went stale meanwhile the lower of both counts: there may never be a bar that settles it.
         """
@@ -167,7 +169,8 @@ class Breakers:
             if doubt is not None:
                 excess = quantity * (Decimal(repr(doubt[0])) - Decimal(repr(doubt[1])))
                 equity -= max(excess, ZERO) if ("stale_feed", name) in self._of_instrument else excess
-        return equity
+        peak = equity if portfolio.peak_equity <= portfolio.equity else portfolio.peak_equity
+        return msgspec.structs.replace(portfolio, equity=equity, peak_equity=peak)
 
     def take_in(self, at: int, instruments: Sequence[str], close: Sequence[float], odd: dict[int, tuple[str, str]]) -> Sequence[float]:
         """Open and close what the tick filter says of places in the bar; returns the prices that are believed, NaN for the others."""

@@ -158,9 +158,7 @@ class RiskGate:
         ):
             return QUIET
         if self.breakers.ticks.quarantined:
-            believed = self.breakers.believed_equity(portfolio)
-            peak = believed if portfolio.peak_equity <= portfolio.equity else portfolio.peak_equity
-            portfolio = msgspec.structs.replace(portfolio, equity=believed, peak_equity=peak)
+            portfolio = self.breakers.believed_book(portfolio)
         changed = self._watch(at, portfolio)
         told = [*changed, *self.breakers.tick(at)]
         positions = dict(portfolio.positions)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from math import sqrt
 
 import numpy as np
@@ -48,6 +49,9 @@ def test_surprises_are_white_and_one_by_one_they_have_the_same_bits():
     assert reference.std(ddof=1) == pytest.approx(1.0, abs=1e-12)
     assert abs(first_correlation(fresh)) < 3.3 / sqrt(2_000)
     assert abs(fresh.mean()) < 3.3 * sqrt(1 / 2_000 + 1 / 4_000)
+    followed = replace(baseline, variance=baseline.usual, last=float(x[0]))
+    assert_array_equal([followed.update(value) for value in x[1:4_000].tolist()], reference)
+    assert (followed.variance, followed.last) == (baseline.variance, baseline.last)
     one_by_one = []
     for place, value in enumerate(x[4_000:].tolist()):
         if place == 500:

@@ -12,6 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from cryptoalpha.core.errors import ConfigError, DataError
 from cryptoalpha.core.seeds import stream
+from cryptoalpha.monitoring.drift import two_samples
 from cryptoalpha.monitoring.drift.chi_square import chi_square_quantile, chi_square_tail
 from cryptoalpha.monitoring.drift.false_discovery import adjusted_p_values, discoveries
 from cryptoalpha.monitoring.drift.two_samples import effective_size, kolmogorov_tail, ks_test, psi
@@ -102,6 +103,20 @@ def test_dependent_values_fool_the_test_that_takes_them_for_independent():
     assert naive >= 34  # 97 % on the facts page
     assert honest <= 10
     assert effective_size(np.arange(2.0)) == 2.0
+    # 1, 2, 3, 4: deviations −3/2 … 3/2, φ = (¾ − ¼ + ¾) / 5 = ¼ → 4 · ¾ / (5/4)
+    assert effective_size(np.arange(1.0, 5.0)) == pytest.approx(4 * 0.75 / 1.25)
+
+
+def test_many_values_are_not_counted_out(monkeypatch):
+    """A million against twenty: the limit law, at once; the exact one would take a million steps."""
+    steps = []
+    monkeypatch.setattr(two_samples, "_exact_tail", lambda *sizes: steps.append(sizes) or 1.0)
+    rng = rng_of("many")
+    x, y = rng.normal(size=1_000_000), rng.normal(size=20)
+    assert 0.0 < ks_test(x, y).p_value < 1.0
+    assert steps == []
+    ks_test(x[: two_samples.EXACT - 20], y)
+    assert len(steps) == 1
 
 
 @given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=40), st.floats(0.01, 0.99))

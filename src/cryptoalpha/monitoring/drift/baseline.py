@@ -71,7 +71,7 @@ class Baseline:
         Raises:
             DataError: for fewer than 30 values, NaN or infinity, or a series that does not vary.
         """
-        from cryptoalpha.monitoring.drift.kernels import volatility_misfit, whitened
+        from cryptoalpha.monitoring.drift.kernels import running_variance, volatility_misfit, whitened
 
         x = checked_returns(reference, name="reference")
         if x.size < LEAST or deviation(x) == 0.0:
@@ -86,11 +86,8 @@ class Baseline:
             raise DataError("the reference is a straight decay without surprises: nothing can be told from it")
         reaction, memory = min(VOLATILITIES, key=lambda pair: float(volatility_misfit(surprises, usual, *pair)))
         z = whitened(x, slope, centre, usual, reaction, memory, usual, clip)
-        made = cls(slope, centre, usual, reaction, memory, clip, 0.0, 1.0, usual, float(x[0]), x.size)
-        for value in x[1:]:
-            made.update(float(value))
-        made.mean, made.spread = float(z.mean()), deviation(z)
-        return made
+        variance = running_variance(surprises, usual, reaction, memory)
+        return cls(slope, centre, usual, reaction, memory, clip, float(z.mean()), deviation(z), variance, float(x[-1]), x.size)
 
     def update(self, value: float) -> float:
         """The standardised surprise of the next value."""

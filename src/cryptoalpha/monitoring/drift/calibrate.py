@@ -183,7 +183,7 @@ def _with_wrong_mean(
 def _threshold(simulated: list[Run], run_length: float) -> float:
     low = min(float(run.heights[0]) for run in simulated)
     high = max(float(run.heights[-1]) for run in simulated)
-    while high - low > 1e-8 * high:  # far below what so few runs can tell
+    while high - low > 1e-4 * high:  # far below what so few runs can tell
         middle = (low + high) / 2.0
         low, high = (middle, high) if mean_run_length(simulated, middle)[0] < run_length else (low, middle)
     return high

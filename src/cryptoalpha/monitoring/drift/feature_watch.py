@@ -133,7 +133,8 @@ class FeatureWatch:
 
 
 def feature_p_value(reference: Floats, sample: Floats) -> float | None:
-    """Chance of a distance like this or less between `[n]` and `[m]`; None where either is too short or neither varies, or it is a state that stays."""
+    """Chance of a distance like this or more between `[n]` and `[m]`; None where either is too short or neither varies, or where it is a
+    state that stays."""
     if reference.size < 2 * LEAST or sample.size < LEAST:
         return None
     known = np.unique(reference)

@@ -140,3 +140,12 @@ def volatility_misfit(surprises: Floats, usual: float, reaction: float, memory: 
         total += math.log(variance) + square / variance
         variance = (1.0 - reaction - memory) * usual + reaction * square + memory * variance
     return total / surprises.size
+
+
+@njit(cache=True)
+def running_variance(surprises: Floats, usual: float, reaction: float, memory: float) -> float:
+    """Twin of `Baseline.update`: the running variance after surprises `[n]`."""
+    variance = usual
+    for i in range(surprises.size):
+        variance = (1.0 - reaction - memory) * usual + reaction * (surprises[i] * surprises[i]) + memory * variance
+    return variance

@@ -15,6 +15,7 @@ Sources: Politis & Romano (1994) for the bootstrap; the estimate is that of an e
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -78,7 +79,7 @@ class Run:
 
     def until(self, threshold: float) -> tuple[int, bool]:
         """Observations until the statistic exceeds the threshold, and whether it did."""
-        at = int(np.searchsorted(self.heights, threshold, side="right"))
+        at = bisect_right(self.heights, threshold)  # searchsorted takes as long to begin as this to end
         return (int(self.places[at]), True) if at < self.places.size else (self.length, False)
 
 
@@ -116,7 +117,8 @@ def calibrate_threshold(
     draw, size, block = _source(reference, block_length)
     size = size if reference_length is None else reference_length
     length = int(max(min(horizon * run_length, MOST_VALUES / runs), 2.0))
-    simulated = [_one(detector_factory, draw, size, length, stream(seed, "drift", "run", i)) for i in range(runs)]
+    rng = stream(seed, "drift", "runs")
+    simulated = [_one(detector_factory, draw, size, length, rng) for _ in range(runs)]
     threshold = _threshold(simulated, run_length)
     low: float | None = None
     high: float | None = None

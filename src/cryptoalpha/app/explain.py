@@ -89,7 +89,7 @@ class Explanation:
 def _sizing_dict(sizing: Sizing, units: Units | None) -> dict[str, object]:
     return {
         "requested": sizing.requested,
-        "held": sizing.held,
+        "held": sizing.held if sizing.held == sizing.held else None,
         "steps": [dataclasses.asdict(step) for step in sizing_steps(sizing)],
         "allowed": sizing.allowed,
         "binding": sizing.binding,

@@ -84,7 +84,8 @@ def sizing_of(row: Sequence[Travelling], decision: int) -> tuple[int, Sizing] | 
 
 def sizing_lines(sizing: Sizing) -> list[str]:
     """The steps in words."""
-    lines = [f"requested {sizing.requested:+.2%} of equity, held {sizing.held:+.2%}"]
+    held = f"{sizing.held:+.2%}" if sizing.held == sizing.held else "what nobody knew a price of"
+    lines = [f"requested {sizing.requested:+.2%} of equity, held {held}"]
     for step in sizing_steps(sizing):
         mark = "  ← decided" if step.decided else ""
         if step.kind == "cap":

@@ -242,7 +242,7 @@ class Sizing(Value, frozen=True, kw_only=True):
     instrument: str
     requested: float
     held: float
-    """What the book held when it was asked."""
+    """What the book held when it was asked; NaN where nobody knew its price."""
     allowed: float
     cuts: tuple[tuple[str, float], ...]
     """Every limit that allowed less than was requested, and the size it allowed (≥ 0); then every multiplier below 1 and the size it left.

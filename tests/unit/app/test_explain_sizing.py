@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -104,6 +105,8 @@ def test_caps_stand_by_themselves_and_multipliers_scale_the_smallest() -> None:
     assert [step.limit for step in steps if step.decided] == ["volatility_target"]
     uncut = sizing(3, None, cuts=(), binding="", allowed=0.4)
     assert sizing_lines(uncut) == ["requested +40.00% of equity, held +0.00%", "no limit allows less", "allowed +40.00%"]
+    blind = sizing(0, None, requested=0.0, allowed=0.0, held=math.nan, cuts=(), binding="")
+    assert sizing_lines(blind)[0] == "requested +0.00% of equity, held what nobody knew a price of"
     blocked = sizing_steps(sizing(3, None, cuts=(("gross_cap", 0.2), ("bad_tick", 0.0), ("drawdown_ladder", 0.1)), binding="bad_tick"))
     assert [(step.kind, step.factor) for step in blocked] == [("cap", None), ("block", None), ("multiplier", 0.5)]
     ladder_alone = sizing_steps(sizing(3, None, requested=-0.4, cuts=(("drawdown_ladder", 0.1),), binding="drawdown_ladder"))

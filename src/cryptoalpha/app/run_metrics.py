@@ -60,7 +60,8 @@ class RunMeter:
         self._funding = 0.0
         self._equity = nan
         self._peak: float | None = None
-        """Equity from which the drawdown counts since a person resumed the run; None where nobody did."""
+        """Equity from which the drawdown counts since a resume that let it count anew; None where there was none."""
+        self._is_resumed = False
         self._takers: dict[type, Callable[[Any], None]] = {
             ObservationRef: self._observation, PortfolioState: self._portfolio, Fill: self._fill, FundingPayment: self._funded,
             Order: self._order, Refusal: self._refusal, Sizing: self._sizing, RiskEvent: self._risk_event, RiskState: self._risk_state,
@@ -150,8 +151,7 @@ class RunMeter:
         self._states[key] = event.state
         if event.rule == KILL_SWITCH:
             metrics.set("cryptoalpha_kill_switch", float(event.state != "armed"))
-            if event.state == "armed":  # resumed: what the limit judges counts anew, from the book this row ends with
-                self._peak = 0.0
+            self._is_resumed = event.state == "armed"
 
     def _risk_state(self, state: RiskState) -> None:
         metrics = self.metrics
@@ -161,6 +161,9 @@ class RunMeter:
             if name == MAX_DRAWDOWN:
                 metrics.set("cryptoalpha_drawdown_allowed_ratio", allowed)
                 metrics.set("cryptoalpha_drawdown_ratio", used)
+                if self._is_resumed and used <= 0.0:  # what the limit judges counts anew, from the book this row ends with
+                    self._peak = 0.0
+                self._is_resumed = False
         for mode in MODES:
             metrics.set("cryptoalpha_mode", float(mode == state.mode), mode)
         metrics.set("cryptoalpha_exposure_ratio", state.exposure)

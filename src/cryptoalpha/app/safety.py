@@ -21,7 +21,10 @@ TRADE_MARK = "auto_trading"
 """Header key that journals of `trade` have and those of backtests do not."""
 LIVE_MARK = "begun"
 """Header key that journals of live bars have and those of replays do not."""
-ANEW = "drawdown and daily loss count anew from the equity of that step: all of `risk.max_drawdown` may be lost once more"
+ANEW = (
+    "if it was the drawdown or the day's loss that tripped it, that counts anew from the equity of that step: all of `risk.max_drawdown` "
+    "may be lost once more; after any other kill both go on counting"
+)
 """What a resume means for the limits."""
 STORE_RUN = "trade"
 """What the journal in the store's own folder is called."""
@@ -86,7 +89,7 @@ def phrase(run: str) -> str:
 
 
 def resume_run(home: Path, run: str, *, reason: str, confirm: str | None, at: int) -> Control:
-    """Let a killed run go on; drawdown and daily loss count anew from the equity it has then.
+    """Let a killed run go on (`ANEW` says what that means for its limits).
 
     Raises:
         ConfigError: if the phrase is wrong, no reason is given, the run is not killed, or came to its end before it took the kill.

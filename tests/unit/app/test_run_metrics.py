@@ -125,6 +125,14 @@ def resumed(at: int, used: float) -> RiskState:
     )
 
 
+def test_after_a_person_s_kill_the_drawdown_goes_on_counting_from_the_old_peak(meter):
+    """Equity 100 → 90, killed and resumed by a person → 80: a fifth below the peak, as the limit sees it."""
+    meter.mark(book(START, 90.0))
+    meter.take(START, [event(START, "kill_switch", "armed"), resumed(START, 0.1)])
+    meter.mark(book(START, 80.0))
+    assert meter.metrics.value("cryptoalpha_drawdown_ratio") == pytest.approx(0.2)
+
+
 @pytest.mark.parametrize("marks", [True, False], ids=["in the loop", "from the journal"])
 def test_after_a_resume_the_drawdown_is_the_one_its_limit_judges_so_the_alert_ends_and_can_fire_again(meter, marks):
     """Equity 100 → 64 (closed) → resume at 64 → 70 → 52: the limit counts 18 of 70, the alert's half of .35 is passed again."""

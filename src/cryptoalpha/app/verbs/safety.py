@@ -47,7 +47,7 @@ def resume(
     reason: Annotated[str, typer.Option("--reason", help="Why it may go on; kept in the journal.")],
     confirm: Annotated[str | None, typer.Option("--confirm", help="The phrase `resume NAME` [else asked on the terminal].")] = None,
 ) -> None:
-    """Let a killed run enter again, once its pending entries are gone; drawdown and daily loss count anew. Asks for a typed phrase."""
+    """Let a killed run enter again, once its pending entries are gone; asks for a typed phrase and says what counts anew."""
     import sys
 
     from cryptoalpha.app.safety import ANEW, phrase, resume_run

@@ -134,6 +134,7 @@ def test_the_drawdown_keeps_within_its_limit_plus_one_bar_and_the_cost_of_closin
     closing = [one for one in bold.recorder.fills if one.happened_at >= int(bold.panel.known_at[tripped])]
     costs = float(sum(one.fee + one.spread_cost + one.impact_cost for one in closing)) / peak
     bound = LIMIT + gross[tripped - 1] * fall + gross[tripped] * gap + costs
+    print(f"limit {LIMIT:.0%}, realised {bold.drawdown.max():.2%}, bound {bound:.2%}")
     assert LIMIT <= bold.drawdown.max() <= bound
     assert bound < LIMIT + 0.08  # the ladder had taken exposure down, so that one bar could not take much
     assert bold.drawdown[tripped - 1] < LIMIT <= bold.drawdown[tripped]
@@ -145,6 +146,7 @@ def test_the_drawdown_keeps_within_its_limit_plus_one_bar_and_the_cost_of_closin
 def test_without_limits_the_same_book_loses_more_than_half(dataset: Dataset) -> None:
     free = BOLD.model_copy(update={"max_drawdown": 1.0, "ladder": LadderConfig(rungs=())})
     ran = run(dataset, WINDOWS["Terra"], free)
+    print(f"without ladder and switch {ran.drawdown.max():.2%}")
     assert ran.drawdown.max() > 0.5
     assert not ran.changes("drawdown_ladder")
     assert not ran.changes("kill_switch")
@@ -284,6 +286,7 @@ def test_the_report_shows_the_days_that_were_worse_than_forecast(dataset: Datase
     held = int(np.any(result.weights[midnights] != 0.0, axis=1)[:-1].sum())  # the year's last midnight begins a day that is not in it
     assert tests["the book", "the gate"].days == held > 100
     assert passes(tests["the book", "the gate"])
+    print(f"the gate's own: {tests['the book', 'the gate']}")
     assert "Where limits stood at the end" in html
     assert [row.label for row in result.years] == ["2022", "all"]
     assert sum(one.net for one in result.by_instrument) == pytest.approx(result.recorder.equity[-1] - 100_000.0, abs=1e-6)

@@ -156,3 +156,10 @@ def test_pandas_and_bottleneck_agree():
 def test_importing_the_measures_does_not_pay_for_a_compiler():
     code = "import sys, cryptoalpha.monitoring.measures; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_changed_constant_changes_the_file_that_compiles_it():
+    """Numba's cache checks the file of a kernel, not the files its constants come from."""
+    from cryptoalpha.monitoring import ratios, rolling_kernels, rolling_plain
+
+    assert (rolling_plain.FALL, ratios.FLOOR, ratios.NOISE) == rolling_kernels.COMPILED_WITH

@@ -19,6 +19,9 @@ from cryptoalpha.monitoring.daily import Floats
 from cryptoalpha.monitoring.ratios import FLOOR, NOISE
 from cryptoalpha.monitoring.rolling_plain import FALL
 
+COMPILED_WITH = (0.0001, 1e-150, 1.7763568394002505e-15)
+"""FALL, FLOOR and NOISE. Numba's cache looks at this file alone: one that changes there must change here too, or old code runs."""
+
 
 @njit(cache=True, error_model="numpy")
 def fresh(x: Floats, end: int, window: int, level: float) -> tuple[float, float, float]:

@@ -19,7 +19,7 @@ from cryptoalpha.core.errors import ConfigError, DataError
 from cryptoalpha.risk.covariance import EwmaCovariance, checked_rows, ledoit_wolf
 from cryptoalpha.risk.dcc import DccFit, advanced, as_correlation, fit_dcc, scaled, standardise
 from cryptoalpha.risk.exposure import checked_weights
-from cryptoalpha.risk.matrices import Floats, checked_square
+from cryptoalpha.risk.matrices import Floats
 
 Method = Literal["ewma", "shrunk", "dcc"]
 METHODS: tuple[Method, ...] = ("ewma", "shrunk", "dcc")
@@ -167,10 +167,3 @@ def expected_correlation(correlation: ArrayLike, weights: ArrayLike, volatilitie
         if variance > 0.0:
             out[i] = min(1.0, max(-1.0, float(np.sum(rho[i, rest] * others)) / math.sqrt(variance)))
     return out
-
-
-def mean_correlation(correlation: ArrayLike) -> float:
-    """Mean of the off-diagonal entries: one number for how much of a market moves together. NaN below two assets."""
-    rho = checked_square(correlation, name="correlation")
-    n = len(rho)
-    return float((np.sum(rho) - np.trace(rho)) / (n * (n - 1))) if n > 1 else math.nan

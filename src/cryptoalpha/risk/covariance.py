@@ -56,7 +56,7 @@ def checked_decay(decay: float) -> float:
     return decay
 
 
-def absorb(matrix, x, past, weight):  # type: ignore[no-untyped-def]  # numba reads the types off the arguments
+def absorb(matrix: Floats, x: Floats, past: float, weight: float) -> None:
     """`matrix ← past · matrix + weight · x xᵀ`, in place. `matrix [A, A]`, `x [A]`."""
     for i in range(len(x)):
         matrix[i] = past * matrix[i] + weight * (x[i] * x)

@@ -86,7 +86,7 @@ class EquityGuard:
         events = [self.ladder.update(at, self.drawdown), self.daily.update(at, value, before)]
         if equity <= self._peak * self._keep:
             self._was_spent = True
-            events.append(self._trip(at, f"equity fell {self.max_drawdown:.0%} below its peak"))
+            events.append(self._trip(at, f"equity fell {100.0 * self.max_drawdown:g}% below its peak"))
         if self.daily.is_fatal:
             self._was_fatal = True
             events.append(self._trip(at, f"{self.daily.kill / self.daily.unit:g} daily standard deviations were lost in one day"))

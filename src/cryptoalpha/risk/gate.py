@@ -92,11 +92,6 @@ class RiskGate:
         self._resumed_at: int | None = None
         self._knows_every_cap = {name for name, _ in CAPS} <= CONSIDERED
 
-    @property
-    def is_halted(self) -> bool:
-        """Whether the kill switch stands."""
-        return self.kill_switch.stands
-
     def observe(self, at: int, interval: int, instruments: Sequence[str], close: Sequence[float], volume: Sequence[float]) -> None:
         """Take in one closed bar of the market, whether anything is decided on it or not. NaN where a bar is absent.
 

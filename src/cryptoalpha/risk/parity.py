@@ -13,6 +13,8 @@ Sources: Griveau-Billion, Richard & Roncalli (2013), "A fast algorithm for compu
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -67,7 +69,7 @@ def risk_contributions(weights: ArrayLike, covariance: ArrayLike) -> Floats:
     return np.asarray(part / total) if total > 0.0 else np.full(len(c), np.nan)
 
 
-def descend(c, budget, start, tolerance, limit):  # type: ignore[no-untyped-def]  # numba reads the types off the arguments
+def descend(c: Floats, budget: Floats, start: Floats, tolerance: float, limit: int) -> tuple[Floats, float]:
     """Cyclical coordinate descent: unnormalised weights `[A]` and the largest relative error of a contribution (infinite if none was
     found). `c [A, A]`, `budget [A]`, `start [A]` > 0."""
     n = len(c)
@@ -110,12 +112,13 @@ def descend(c, budget, start, tolerance, limit):  # type: ignore[no-untyped-def]
     return x, error
 
 
-def _descend(c: Floats):  # type: ignore[no-untyped-def]
+def _descend(c: Floats) -> Callable[..., tuple[Floats, float]]:
     if len(c) < COMPILED_FROM:
         return descend
     from cryptoalpha.risk.parity_compiled import descend_compiled  # a second to load
 
-    return descend_compiled
+    compiled: Callable[..., tuple[Floats, float]] = descend_compiled
+    return compiled
 
 
 def _budget(budget: ArrayLike | None, n: int) -> Floats:

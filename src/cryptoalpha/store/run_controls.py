@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from cryptoalpha.core.errors import RiskHaltError
 from cryptoalpha.core.time import iso
@@ -145,9 +146,10 @@ class RunControls:
         self._absorbed.clear()
 
 
-def _control(columns: Sequence[object]) -> Control:
+def _control(columns: Sequence[Any]) -> Control:
+    """A control from the columns that `_COLUMNS` names."""
     number, at, kind, by, reason, flatten = columns
-    return Control(number, at, kind, by, reason, bool(flatten))  # type: ignore[arg-type]  # the table's own columns
+    return Control(number, at, kind, by, reason, bool(flatten))
 
 
 @contextmanager

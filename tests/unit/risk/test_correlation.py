@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from cryptoalpha.core.errors import ConfigError, DataError
 from cryptoalpha.core.seeds import stream
-from cryptoalpha.risk.correlation import METHODS, CorrelationTracker, expected_correlation, fitted_dcc, mean_correlation
+from cryptoalpha.risk.correlation import METHODS, CorrelationTracker, expected_correlation, fitted_dcc
 from cryptoalpha.risk.covariance import ewma_covariance, ledoit_wolf
 from cryptoalpha.risk.dcc import dcc_correlation, dcc_log_likelihood, fit_dcc, long_run_target, standardise
 from cryptoalpha.risk.matrices import correlation_of
@@ -177,11 +177,6 @@ def test_the_tracker_tells_the_same_with_the_rest_of_the_book():
         running.update(row)
     sizes, sd = [0.3, 0.2, 0.1], [0.5, 0.6, 0.7]
     assert_array_equal(running.expected_correlation(sizes, sd), expected_correlation(running.correlation(), sizes, sd))
-
-
-def test_mean_correlation_of_a_market():
-    assert mean_correlation([[1.0, 0.5, 0.2], [0.5, 1.0, 0.1], [0.2, 0.1, 1.0]]) == pytest.approx(0.8 / 3)
-    assert math.isnan(mean_correlation([[1.0]]))
 
 
 def test_what_cannot_be_tracked_is_refused():

@@ -211,10 +211,10 @@ def test_units_are_taken_as_they_are_until_a_cap_binds():
 def test_the_stop_closes_everything_and_refuses_entries():
     gate = RiskGate(LOOSE.model_copy(update={"max_drawdown": 0.2}), rules())
     assert review(LOOSE, [], gate=gate) == []
-    assert not gate.is_halted
+    assert not gate.kill_switch.stands
     fallen = portfolio("800", BTC="2", ETH="-1")
     verdicts = review(LOOSE, [decide(0.9)], fallen, gate=gate)
-    assert gate.is_halted
+    assert gate.kill_switch.stands
     assert [(v.instrument, v.side, v.quantity, v.reduce_only, v.binding_limit) for v in verdicts] == [
         ("BTC/USDT", "sell", Decimal(2), True, "kill_switch"),
         ("ETH/USDT", "buy", Decimal(1), True, "kill_switch"),

@@ -95,7 +95,7 @@ def test_a_bad_day_allows_reductions_only_until_midnight_and_a_worse_one_kills()
     review = look(gate, {A: 0.5, B: 0.1}, fallen, at=NOW + HOUR, pending={B: Decimal(1)})
     assert told(review) == [("daily_loss", "reduce_only")]
     assert shown(review) == [(A, "daily_loss"), (B, "daily_loss")]
-    assert (review.state.mode, gate.is_halted) == ("reduce_only", False)
+    assert (review.state.mode, gate.kill_switch.stands) == ("reduce_only", False)
     assert shown(look(gate, {A: 0.1}, fallen, at=NOW + 2 * HOUR))[0][:4] == (A, "sell", pytest.approx(1.07, abs=0.011), True)
     review = look(gate, {B: 0.1}, fallen, at=101 * DAY)
     assert told(review) == [("daily_loss", "normal")]

@@ -26,20 +26,3 @@ def chi_square_tail(x: float, freedom: int) -> float:
         total += exp(power * log(half) - half - lgamma(power + 1.0))
         power += 1.0
     return min(total, 1.0)
-
-
-def chi_square_quantile(tail: float, freedom: int) -> float:
-    """The x beyond which `tail` of the law lies.
-
-    Raises:
-        ConfigError: for a tail outside (0, 1).
-    """
-    if not 0.0 < tail < 1.0:
-        raise ConfigError(f"tail is {tail}, expected a probability between 0 and 1")
-    low, high = 0.0, float(freedom)
-    while chi_square_tail(high, freedom) > tail:
-        high *= 2.0
-    for _ in range(200):
-        middle = (low + high) / 2.0
-        low, high = (middle, high) if chi_square_tail(middle, freedom) > tail else (low, middle)
-    return (low + high) / 2.0

@@ -9,9 +9,9 @@ Source: Benjamini & Hochberg (1995); holds for independent tests and for those t
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from cryptoalpha.core.errors import ConfigError, DataError
+from cryptoalpha.core.errors import DataError
 from cryptoalpha.monitoring.daily import Floats
 
 
@@ -29,15 +29,3 @@ def adjusted_p_values(p_values: ArrayLike) -> Floats:
     found = np.empty_like(p)
     found[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
     return found
-
-
-def discoveries(p_values: ArrayLike, *, rate: float) -> NDArray[np.bool_]:
-    """Which tests to believe at this false discovery rate, `[k]`.
-
-    Raises:
-        ConfigError: for a rate outside (0, 1).
-        DataError: as `adjusted_p_values`.
-    """
-    if not 0.0 < rate < 1.0:
-        raise ConfigError(f"rate is {rate}, expected between 0 and 1")
-    return np.asarray(adjusted_p_values(p_values) <= rate)

@@ -68,11 +68,6 @@ class SeriesWatch:
         self._detector: Cusum | None = None
         self._run_length = 0.0
 
-    @property
-    def is_watching(self) -> bool:
-        """Whether the reference is complete."""
-        return self._detector is not None
-
     def update(self, at: int, value: float) -> Alarm | None:
         """Take the value known at `at` (UTC ns); values closer together than `every` are passed over.
 

@@ -92,7 +92,7 @@ def resume_run(home: Path, run: str, *, reason: str, confirm: str | None, at: in
     """Let a killed run go on (`ANEW` says what that means for its limits).
 
     Raises:
-        ConfigError: if the phrase is wrong, no reason is given, the run is not killed, or came to its end before it took the kill.
+        ConfigError: if the phrase is wrong, no reason is given, the run is not killed, or has finished.
         RiskHaltError: while the kill is not carried out.
         DataMissingError: if there is no such run.
         StoreError: if its journal cannot be read or written.
@@ -104,9 +104,9 @@ def resume_run(home: Path, run: str, *, reason: str, confirm: str | None, at: in
         raise ConfigError(
             f"{given} does not confirm it", hint=f"type the phrase exactly: {phrase(run)}; in a script --confirm '{phrase(run)}'"
         )
-    if is_finished(path) and control_state(path).mode in ("requested", "tripping"):
+    if is_finished(path):
         raise ConfigError(
-            f"run {run!r} has finished before it carried out the kill: there is nothing to resume",
+            f"run {run!r} has finished: there is nothing to resume",
             hint="it takes no step any more; start a new run under another name",
         )
     return request_control(path, "resume", by=_author(), reason=reason, at=at)
@@ -118,10 +118,10 @@ def halt(run: str, state: ControlState, *, finished: bool = False) -> RiskHaltEr
     Args:
         finished: whether its source came to its end: then it takes no step any more.
     """
-    if finished and state.mode != "tripped":
+    if finished:
+        undone = "" if state.mode == "tripped" else ", so what the kill asks for is done no more"
         return RiskHaltError(
-            f"run {run} is killed {state.why}; it has finished, so what the kill asks for is done no more",
-            hint="start a new run under another name: --run NAME",
+            f"run {run} is killed {state.why}; it has finished{undone}", hint="start a new run under another name: --run NAME"
         )
     left = "" if state.mode == "tripped" else "; not all it asks for is done yet, start it again"
     return RiskHaltError(f"run {run} is killed {state.why}{left}", hint=f"{resume_command(run)} lets it enter again")

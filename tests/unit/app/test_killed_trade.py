@@ -47,6 +47,10 @@ def test_a_killed_run_ends_with_code_4_and_says_that_it_is_tripped(run, capsys):
     assert (found["result"]["kill_switch"], found["result"]["steps"]) == ("tripped", 24)
     assert found["error"]["type"] == "RiskHaltError"
     assert control_state(run / "journal.sqlite").mode == "tripped"
+    assert "it has finished" in found["error"]["message"]
+    assert main(["resume", "--run", "paper", "--reason", "r", "--confirm", "resume paper", "--json"]) == 2  # it takes no step any more
+    assert "has finished: there is nothing to resume" in json.loads(capsys.readouterr().out)["error"]["message"]
+    assert control_state(run / "journal.sqlite").mode == "tripped"
 
 
 def test_a_run_whose_journal_is_gone_is_not_begun_anew(run, capsys):

@@ -174,6 +174,9 @@ def test_rows_that_were_never_visited_are_planned_afresh():
     after = maze.after[[5, 6], actions, 0].astype(np.float32)[:, None]
     rerooted = reroot(first.trees, actions)
     assert (rerooted.used > 0).tolist() == [True, False]
+    for memory in (rerooted.arrays.nodes, rerooted.arrays.edges, rerooted.arrays.states):
+        memory[1] = 1042983595  # an empty tree is memory that was never written: whatever is in there, nobody reads it
+    assert (rerooted.root_edges(layout.COUNT, 0.0)[1] == 0).all()
     on = plan(Roots(after), maze, Budget(30), seed=0, rules=Rules("puct"), earlier=rerooted)
     fresh = plan(Roots(after), maze, Budget(30), seed=0, rules=Rules("puct"))
     np.testing.assert_array_equal(on.visits[1], fresh.visits[1])

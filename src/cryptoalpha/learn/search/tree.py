@@ -88,11 +88,15 @@ class Trees:
         return sum(array.nbytes for array in self.arrays) - self.arrays.node_floats.nbytes - self.arrays.edge_floats.nbytes
 
     def root_edges(self, column: int, empty: float) -> NDArray[np.float32]:
-        """One column of the roots' edges by action, `[B, A]`; `empty` where an action is illegal. Integers below 2^24 are exact."""
+        """One column of the roots' edges by action, `[B, A]`; `empty` where an action is illegal or a tree has no node yet.
+
+        Integers below 2^24 are exact.
+        """
         t = self.arrays
         out = np.full((self.roots, self.actions), empty, np.float32)
         source = t.edges if column in (CHILD, COUNT, CODE) else t.edge_floats
-        for row, legal in enumerate(t.nodes[:, 0, LEGAL].tolist()):
+        for row in np.flatnonzero(self.used).tolist():  # the root of an empty tree is memory that nobody has written
+            legal = int(t.nodes[row, 0, LEGAL])
             out[row, t.edges[row, 0, :legal, CODE]] = source[row, 0, :legal, column]
         return out
 

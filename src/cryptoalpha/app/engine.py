@@ -30,8 +30,6 @@ from cryptoalpha.core.values import (
     ROW_SHIFT,
     Alarm,
     Decision,
-    Fill,
-    FundingPayment,
     FusedSignal,
     MarketState,
     ObservationRef,
@@ -44,7 +42,7 @@ from cryptoalpha.core.values import (
 )
 from cryptoalpha.decisions.fusion import Fusion
 from cryptoalpha.decisions.rule_agent import Agent
-from cryptoalpha.execution.broker import BarStep, Broker
+from cryptoalpha.execution.broker import BarStep, Broker, Outcome
 from cryptoalpha.execution.portfolio import Portfolio
 from cryptoalpha.risk.gate import QUIET, Review, RiskGate
 from cryptoalpha.risk.kill_switch import NAME as KILL_SWITCH
@@ -74,7 +72,7 @@ class StepOutcome(msgspec.Struct, gc=False):
     fused: Sequence[FusedSignal]
     decisions: Sequence[Decision]
     review: Review
-    happened: Sequence[Fill | FundingPayment | Refusal]
+    happened: Sequence[Outcome]
     values: Sequence[Travelling] = ()
     """Everything the row holds, in its order."""
 
@@ -87,7 +85,7 @@ class Watchdog(Protocol):
         step: Step,
         portfolio: PortfolioState,
         fused: Sequence[FusedSignal],
-        happened: Sequence[Fill | FundingPayment | Refusal],
+        happened: Sequence[Outcome],
     ) -> Sequence[Alarm]:
         """What is not as it was. The same steps must give the same alarms: they are journaled with the step."""
         ...
@@ -147,7 +145,7 @@ class Engine:
         told = self._obey(now, self.journal.controls()) if self._is_asked else NOTHING
         cancelled = [] if self._kill_switch.tripped_at is None else self._cancel_entries(now)
         bar = step.bar
-        happened: Sequence[Fill | FundingPayment | Refusal] = self.broker.on_bar(bar)
+        happened: Sequence[Outcome] = self.broker.on_bar(bar)
         if happened:
             for event in happened:
                 if not isinstance(event, Refusal):

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from cryptoalpha.core.values import Fill, FundingPayment, MarketState, Order, Refusal
-from cryptoalpha.execution.broker import REJECTED
+from cryptoalpha.core.values import Fill, MarketState, Order, Refusal
+from cryptoalpha.execution.broker import REJECTED, Outcome
 from cryptoalpha.risk.gate import RiskGate
 
 
@@ -35,7 +35,7 @@ class FillCosts:
         else:
             self._sent.pop(order.instrument, None)
 
-    def judge(self, now: int, happened: Sequence[Fill | FundingPayment | Refusal]) -> None:
+    def judge(self, now: int, happened: Sequence[Outcome]) -> None:
         """What the broker said of a bar. Costs are fractions of what was traded, at the prices decided on, so that a fill at the modelled
         price costs nothing beyond the model."""
         filled, value, worse, modelled = set(), 0.0, 0.0, 0.0

@@ -28,7 +28,8 @@ import numpy as np
 
 from cryptoalpha.app.engine import Step
 from cryptoalpha.core.time import DAY
-from cryptoalpha.core.values import Alarm, Fill, FundingPayment, FusedSignal, PortfolioState, Refusal
+from cryptoalpha.core.values import Alarm, FusedSignal, PortfolioState
+from cryptoalpha.execution.broker import Outcome
 from cryptoalpha.monitoring.accuracy import CROSS_SECTION
 from cryptoalpha.monitoring.drift.config import DriftConfig
 from cryptoalpha.monitoring.drift.monitor import DriftMonitor
@@ -61,7 +62,7 @@ class DriftWatchdog:
         step: Step,
         portfolio: PortfolioState,
         fused: Sequence[FusedSignal],
-        happened: Sequence[Fill | FundingPayment | Refusal],
+        happened: Sequence[Outcome],
     ) -> Sequence[Alarm]:
         """What is not as it was; at the first step of a day, at all others nothing."""
         at = step.bar.at

@@ -24,6 +24,7 @@ UnitInterval = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 SignedUnit = Annotated[float, msgspec.Meta(ge=-1.0, le=1.0)]
 Side = Literal["buy", "sell"]
 OrderType = Literal["market", "limit"]
+TimeInForce = Literal["gtc", "ioc", "fok"]
 Action = Literal["strong_sell", "sell", "hold", "buy", "strong_buy"]
 
 ROW_SHIFT = 16
@@ -217,6 +218,10 @@ class Order(Value, frozen=True, kw_only=True):
     attempt: int = 0
     worst_price: Decimal | None = None
     """Worst price an entry may be filled at, quote units; None where any price will do, as for a reduction."""
+    time_in_force: TimeInForce = "gtc"
+    """How long the rest waits: until cancelled, not at all, or the whole order at once or none of it."""
+    post_only: bool = False
+    """Whether a limit order may only rest: refused where it would trade at once."""
 
     def __post_init__(self) -> None:
         if not self.quantity > 0:
@@ -225,6 +230,8 @@ class Order(Value, frozen=True, kw_only=True):
             raise DataError(
                 f"order {self.client_id} for {self.instrument}: a {self.type} order and limit price {self.limit_price} disagree"
             )
+        if self.post_only and (self.type == "market" or self.time_in_force != "gtc"):
+            raise DataError(f"order {self.client_id} for {self.instrument}: only a limit order that waits can be post-only")
 
 
 class Refusal(Value, frozen=True, kw_only=True):
@@ -309,6 +316,8 @@ class Fill(Value, frozen=True, kw_only=True):
     impact_cost: Decimal = Decimal(0)
     order: int | None = None
     """Event id of the order."""
+    fee_value: Decimal | None = None
+    """The fee in quote currency at the time of the trade, where it was paid in another asset; None: `fee` is in quote currency."""
 
 
 class FundingPayment(Value, frozen=True, kw_only=True):
@@ -318,6 +327,21 @@ class FundingPayment(Value, frozen=True, kw_only=True):
     position: Decimal
     rate: float
     amount: Decimal
+
+
+class Adjustment(Value, frozen=True, kw_only=True):
+    """Something outside the run changed what it owns: a person sold its coins, a venue booked dust. Never a trade of the strategy."""
+
+    instrument: str
+    quantity: Decimal
+    """Base units the book gains (negative: loses)."""
+    cash: Decimal
+    """Quote units the book gains (negative: loses)."""
+    price: Decimal
+    """At which it happened, or was valued."""
+    source: str
+    """Id of the foreign trade, or of the comparison that found it; the same cause has the same id."""
+    message: str
 
 
 class PortfolioState(Value, frozen=True, kw_only=True):
@@ -365,6 +389,7 @@ Travelling = (
     | Refusal
     | Fill
     | FundingPayment
+    | Adjustment
     | PortfolioState
     | InstrumentRules
     | Sizing

@@ -87,6 +87,10 @@ class ExchangeConfig(Section):
     funding_venue: str = "binanceusdm"
     """ccxt id of the venue that is asked for funding rates of perpetuals; empty for none."""
 
+    endpoint: str = ""
+    """Address on this machine that stands in for all venues, such as http://127.0.0.1:8400 (`cryptoalpha fake-exchange`); empty: the real
+    ones. Only loopback addresses are taken. Orders go there too."""
+
     page_bars: Annotated[int, Field(ge=10, le=1000)] = 1000
     """Bars asked for in one request (10 to 1000); venues that allow fewer return fewer, which is noticed."""
 

@@ -19,12 +19,12 @@ import numpy as np
 import numpy.typing as npt
 
 from cryptoalpha.core.errors import ConfigError, DataError
-from cryptoalpha.core.values import Fill, FundingPayment, Order, Refusal
+from cryptoalpha.core.values import Adjustment, Fill, FundingPayment, Order, Refusal
 from cryptoalpha.store.panel import Panel
 from cryptoalpha.store.tables import Dataset, Floats
 
-Outcome = Fill | FundingPayment | Refusal
-"""What a bar can do to an account: trades, funding, and orders that the broker gave up."""
+Outcome = Fill | FundingPayment | Refusal | Adjustment
+"""What can happen to an account: trades, funding, orders that ended unfilled, and what others did to it."""
 
 REJECTED = "rejected"
 """Rule of a refusal by the venue: enough of them within a minute stop entries (`risk.breakers`)."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from cryptoalpha.core.config import Fraction, NonNegative, Positive, Section
+from cryptoalpha.core.config import Count, Fraction, NonNegative, Positive, PositiveFraction, Section
 
 FillRule = Literal["next_open", "signal_close"]
 
@@ -37,6 +37,55 @@ class CostConfig(Section):
     price (0–1). 10 basis points: dearer than the usual impact, so that missing data never flatters."""
 
 
+class LiveConfig(Section):
+    """[execution.live] How a real venue is asked, watched and believed."""
+
+    venue: str = "binance"
+    """ccxt id of the venue that orders go to: `binance` (spot), `binanceusdm` (perpetuals in USDT)."""
+
+    timeout_seconds: Positive = 10.0
+    """Longest wait for one reply; after that the fate of an order is unknown and it is asked for by its id."""
+
+    reconcile_seconds: Positive = 60.0
+    """How often the venue's books are compared with ours; also done at the start, after each lost connection and when asked."""
+
+    alert_after_seconds: NonNegative = 30.0
+    """How long the fate of an order may be unknown before a person is told."""
+
+    absence_seconds: NonNegative = 30.0
+    """Least time over which an order must be unknown to the venue before it counts as never arrived."""
+
+    absence_answers: Count = 3
+    """Least number of "no such order" answers over that time."""
+
+    receive_window_seconds: Positive = 10.0
+    """How long a signed request stays valid at the venue (recvWindow): an order may arrive that late, and is not absent before."""
+
+    retry_seconds: Positive = 0.5
+    """Wait before an unclear question is asked again; doubles up to `retry_limit_seconds`, with jitter."""
+
+    retry_limit_seconds: Positive = 30.0
+    """Longest such wait."""
+
+    settle_seconds: NonNegative = 5.0
+    """How long a step waits for the venue's word on orders under way before it decides with what is known."""
+
+    stale_intervals: Positive = 3.0
+    """Bars of an instrument that may be missing in a row before it takes no new entries (> 0)."""
+
+    requests_per_minute: Positive = 1200.0
+    """Weight of requests the venue allows in a minute; what is kept free of it is `reserved_share`."""
+
+    reserved_share: PositiveFraction = 0.2
+    """Share of that budget that only cancels and reductions may use, so that a way out is never refused for asking too much."""
+
+    clock_skew_seconds: Positive = 1.0
+    """Difference of the clocks from which on a person is told."""
+
+    use_stream: bool = True
+    """Whether the account's WebSocket is listened to. Off, and while it is down, the books are asked for by REST alone."""
+
+
 class ExecutionConfig(Section):
     """[execution] How orders become fills and what the account holds at the start."""
 
@@ -58,6 +107,12 @@ class ExecutionConfig(Section):
 
     stale_after_intervals: NonNegative = 1.0
     """How many bar lengths late a market order may still fill (≥ 0). 1: a longer outage makes the decision history, not a plan."""
+
+    allow_live: bool = False
+    """Whether real orders may be sent at all. That also takes `trade --live`, CRYPTOALPHA_LIVE=1 and keys that cannot withdraw."""
+
+    live: LiveConfig = LiveConfig()
+    """How a real venue is asked."""
 
     liquidity_half_life_days: Positive = 7.0
     """Half-life, in days, of the running estimates of daily volatility and volume behind the impact (> 0). A week, by choice: it averages

@@ -17,7 +17,7 @@ from decimal import Decimal
 
 from cryptoalpha.core.errors import AccountingError, ConfigError
 from cryptoalpha.core.time import iso
-from cryptoalpha.core.values import Fill, FundingPayment, PortfolioState, Side
+from cryptoalpha.core.values import Adjustment, Fill, FundingPayment, PortfolioState, Side
 from cryptoalpha.execution.money import CENT, ZERO, exact
 
 
@@ -94,12 +94,14 @@ class Portfolio:
             return quantity
         return closing + max(ZERO, budget / unit)
 
-    def apply(self, event: Fill | FundingPayment) -> None:
-        """Book a trade or a funding payment."""
+    def apply(self, event: Fill | FundingPayment | Adjustment) -> None:
+        """Book a trade, a funding payment, or what others did to the book."""
         if isinstance(event, Fill):
             self._apply_fill(event)
-        else:
+        elif isinstance(event, FundingPayment):
             self.apply_funding(event)
+        else:
+            self._apply_adjustment(event)
 
     def _apply_fill(self, fill: Fill) -> None:
         if fill.trade_id in self._applied:
@@ -118,6 +120,17 @@ class Portfolio:
         self._positions = tuple((self._names[i], self._held[i]) for i in sorted(self._held))
         if self.cash < 0:
             self._refuse_unfunded(f"after trade {fill.trade_id} of {fill.instrument}")
+
+    def _apply_adjustment(self, change: Adjustment) -> None:
+        index = self._index(change.instrument)
+        held = self._held.get(index, ZERO) + change.quantity
+        self.cash += change.cash
+        self._marks[index] = change.price
+        if held:
+            self._held[index] = held
+        else:
+            self._held.pop(index, None)
+        self._positions = tuple((self._names[i], self._held[i]) for i in sorted(self._held))
 
     def apply_funding(self, payment: FundingPayment) -> None:
         """Book a funding payment.

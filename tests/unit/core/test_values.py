@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from cryptoalpha.core.errors import ConfigError, DataError
 from cryptoalpha.core.values import (
+    Adjustment,
     Alarm,
     Bar,
     ChainReading,
@@ -89,6 +90,16 @@ EXAMPLES: list[Travelling] = [
         fee_asset="USDT",
         spread_cost=Decimal("0.005"),
         order=5,
+    ),
+    Adjustment(
+        happened_at=1,
+        known_at=2,
+        instrument="BTC/USDT",
+        quantity=Decimal("-0.1"),
+        cash=Decimal("3000"),
+        price=Decimal("30000"),
+        source="trade 7",
+        message="sold by hand",
     ),
     FundingPayment(**AT, instrument="BTC/USDT:USDT", position=Decimal(-1), rate=0.0001, amount=Decimal("0.01")),
     PortfolioState(**AT, cash=Decimal(10), positions=(("BTC/USDT", Decimal("0.1")),), equity=Decimal(80), peak_equity=Decimal(100)),

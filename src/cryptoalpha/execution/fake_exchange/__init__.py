@@ -1,0 +1,1 @@
+"""A venue on loopback that speaks Binance and fails on request."""

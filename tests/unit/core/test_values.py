@@ -248,8 +248,7 @@ def test_an_order_that_contradicts_itself_cannot_be_built(change):
 
 
 def test_drawdown_is_the_loss_from_the_peak():
-    state = EXAMPLES[13]
-    assert isinstance(state, PortfolioState)
+    state = next(value for value in EXAMPLES if isinstance(value, PortfolioState))
     assert state.drawdown == pytest.approx(0.2)  # 80 of 100
     assert PortfolioState(**AT, cash=Decimal(0), positions=(), equity=Decimal(0), peak_equity=Decimal(0)).drawdown == 0.0
 

@@ -241,6 +241,8 @@ class Refusal(Value, frozen=True, kw_only=True):
     rule: str
     message: str
     decision: int | None = None
+    client_id: str = ""
+    """Of the order that ended unfilled, or with a rest; empty where none was made."""
 
 
 class Sizing(Value, frozen=True, kw_only=True):

@@ -80,7 +80,8 @@ def _title(section: type[BaseModel]) -> str:
 
 
 def _comment(text: str, indent: str) -> list[str]:
-    return textwrap.wrap(" ".join(text.split()), _WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
+    start = f"{indent}# "
+    return textwrap.wrap(" ".join(text.split()), _WIDTH, initial_indent=start, subsequent_indent=start, break_on_hyphens=False)
 
 
 def _scalar(value: Any, annotation: Any) -> str:

@@ -42,6 +42,15 @@ class OrderMaker:
 
     def __init__(self, config: RiskConfig, rules: Mapping[str, InstrumentRules], account: str) -> None:
         self._config, self._rules, self._account = config, rules, account
+        self._named: dict[tuple[str, str], tuple[int, int]] = {}
+
+    def _name(self, instrument: str, author: str, known_at: int) -> tuple[str, int]:
+        """Client id and attempt of an order. Orders of one author for one instrument at one moment, as when a late bar becomes known
+        together with the next, count as attempts: an id names one order for ever."""
+        last_at, last = self._named.get((instrument, author), (known_at, -1))
+        attempt = last + 1 if last_at == known_at else 0
+        self._named[instrument, author] = (known_at, attempt)
+        return client_order_id(self._account, instrument, author, known_at, attempt), attempt
 
     def resize(self, at: int, p: Proposal, weight: float, binding: str, equity: float) -> Verdict | None:
         """The order that moves the position to `weight`; None where the change is not worth a trade."""
@@ -76,16 +85,18 @@ class OrderMaker:
             what = f"{quantity} at {p.price} is less than the venue's minimum of {rules.min_notional} {rules.quote}"
             return refuse(at, decision, p.event, "min_notional", what)
         shrinks = abs(target) < abs(p.position) and (target == 0 or (target > 0) == (p.position > 0))
+        client_id, attempt = self._name(decision.instrument, decision.agent, decision.known_at)
         return Order(
             happened_at=at,
             known_at=at,
-            client_id=client_order_id(self._account, decision.instrument, decision.agent, decision.known_at, 0),
+            client_id=client_id,
             instrument=decision.instrument,
             side="buy" if change > 0 else "sell",
             quantity=quantity,
             reduce_only=shrinks,
             decision=p.event,
             binding_limit=binding,
+            attempt=attempt,
             worst_price=None if shrinks else worst_price(p.price, self._config.orders.collar, rules.tick, is_buy=change > 0),
         )
 
@@ -102,13 +113,15 @@ class OrderMaker:
         if self.why_stuck(name, position, price):
             return None
         quantity = round_to_lot(abs(position), self._rules[name].lot)
+        client_id, attempt = self._name(name, rule, at)
         return Order(
             happened_at=at,
             known_at=at,
-            client_id=client_order_id(self._account, name, rule, at, 0),
+            client_id=client_id,
             instrument=name,
             side="sell" if position > 0 else "buy",
             quantity=quantity,
             reduce_only=True,
             binding_limit=rule,
+            attempt=attempt,
         )

@@ -66,6 +66,19 @@ def review(config, decisions, book=None, *, known=None, pending=None, venue=None
     ).verdicts
 
 
+def test_two_orders_decided_at_the_same_moment_have_two_names_and_a_replay_finds_them_again():
+    """A late bar becomes known together with the next one: both steps may order, and an id names one order for ever."""
+
+    def names(gate: RiskGate) -> list[tuple[str, int]]:
+        made = [review(LOOSE, [decide(weight)], gate=gate)[0] for weight in (0.3, 0.4)]
+        return [(order.client_id, order.attempt) for order in made]
+
+    first = names(RiskGate(LOOSE, rules()))
+    assert first == names(RiskGate(LOOSE, rules()))
+    assert [attempt for _, attempt in first] == [0, 1]
+    assert len({name for name, _ in first}) == 2
+
+
 def test_an_entry_becomes_an_order_of_that_share_of_equity():
     (order,) = review(LOOSE, [decide(0.3)])
     assert isinstance(order, Order)

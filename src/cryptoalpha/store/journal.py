@@ -14,6 +14,8 @@ An order's client id and a fill's trade id (per instrument) name one value for e
 A durable journal also carries what people ask of its run (`store.controls`). `controls` and `turn` give it to the engine, in a replay at
 the places where it came; what a turn decides and the row that says so are one transaction with it, so no row that was written after a
 kill holds an order that enters.
+
+What a venue answered reaches the engine the same way: `outcomes` gives it out for the next row, and the row that is written takes it.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from cryptoalpha.core.values import ROW_SHIFT, Fill, Order, Travelling, event_id
 from cryptoalpha.store.controls import Control
 from cryptoalpha.store.journal_reader import FRAME, SCHEMA, TRAVELLING, JournalReader
 from cryptoalpha.store.run_controls import RunControls
+from cryptoalpha.store.run_outcomes import RunOutcomes
 from cryptoalpha.store.sqlite import open_database, sqlite_errors
 from cryptoalpha.store.whole_file import write_whole
 
@@ -74,6 +77,7 @@ class Journal(JournalReader):
             self._stored = super().__len__()
             self._claim(header)
             self._controls = _begun(self._connection, path, self._stored) if durable and path is not None else None
+            self._outcomes = RunOutcomes(self._connection, path) if durable and path is not None else None
         except StoreError:
             self._connection.close()
             raise
@@ -153,6 +157,15 @@ class Journal(JournalReader):
             return ()
         return self._controls.replayed(self._next_row, early=True) if self.is_replaying else self._controls.take_early()
 
+    def outcomes(self) -> tuple[Travelling, ...]:
+        """What a venue did up to now (`store.order_ledger`), for the next row; that row takes it when it is written.
+
+        While replaying: what the stored row took. Asked again for the same row it says the same.
+        """
+        if self._outcomes is None:
+            return ()
+        return self._outcomes.replayed(self._next_row) if self.is_replaying else self._outcomes.take()
+
     @contextmanager
     def turn(self) -> Iterator[tuple[Control, ...]]:
         """One transaction around a decision about risk and the `append` of its row; gives what was asked since `controls`.
@@ -224,6 +237,8 @@ class Journal(JournalReader):
                 self._connection.executemany("INSERT INTO ident VALUES (?, ?, ?, ?, ?)", idents)
                 if self._controls is not None:
                     self._controls.write(last, [value for value, _ in self._pending_idents.values()])
+                if self._outcomes is not None:
+                    self._outcomes.write(last)
             self._connection.execute("COMMIT")
         return frames
 
@@ -237,6 +252,8 @@ class Journal(JournalReader):
         self._pending_idents.clear()
         if self._controls is not None:
             self._controls.written()
+        if self._outcomes is not None and frames:
+            self._outcomes.forget()
 
     def _drop(self, next_row: int, last_at: int | None) -> None:
         """Forget what is pending: it was never appended."""
@@ -245,6 +262,8 @@ class Journal(JournalReader):
         self._pending_idents.clear()
         if self._controls is not None:
             self._controls.forget()
+        if self._outcomes is not None:
+            self._outcomes.forget()
 
     def close(self) -> None:
         """Commit and close. A journal left without `close` loses what `append` had not committed, nothing else."""

@@ -1,0 +1,274 @@
+"""Compares what a run wrote down with the venue's own books. It knows nothing of the order path and shares no code with it.
+
+Each check has a name; what it finds is a sentence with the numbers in it. Money and quantities are compared as decimals, to the last digit.
+
+    crash          a life ended by itself, or hung
+    unsettled      when the schedule had ended undisturbed, an order of ours was without an ending, or still worked at the venue
+    trades_once    the venue, the ledger and the journal name the same trades, each once, with the same numbers
+    position       book = sum of our trades (+ adjustments) = venue − opening − what others did
+    cash           book = start − our trades − fees + funding (+ adjustments), and the venue's quote balance moved by the same
+    duplicate      one order at the venue for one intent
+    orphan         no order with our name at the venue without an intent before it
+    ending         an order the run calls rejected, absent or stale is not at the venue; one it calls filled is filled
+    flip           a spot position was never below zero, and a reduction never opened one
+    adjustment     nothing of ours was given away while others still had what they took
+    replay         taking every row again gives the same bytes, and asking the venue twice changes nothing
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+
+from cryptoalpha.app.chaos.truth import RunRecord, VenueTrade, VenueTruth
+from cryptoalpha.core.values import Fill, InstrumentRules, Order
+
+ZERO = Decimal(0)
+NEVER_SENT = frozenset({"stale_order", "unknown_order", "raced", "insufficient_budget"})
+"""Rules of refusals by which an order ends before it is sent."""
+STATE_OF = {"FILLED": "filled", "CANCELED": "canceled", "EXPIRED": "expired", "EXPIRED_IN_MATCH": "expired", "REJECTED": "rejected"}
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A promise that did not hold."""
+
+    check: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.check}: {self.message}"
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the checker is told besides the two witnesses.
+
+    Args:
+        rules: of each instrument.
+        symbols: the venue's name of each instrument.
+        initial_cash: what the book began with.
+        strangers: client ids that other hands used, whatever they look like.
+    """
+
+    rules: Mapping[str, InstrumentRules]
+    symbols: Mapping[str, str]
+    initial_cash: Decimal
+    strangers: Collection[str] = ()
+    prefix: str = "ca"
+
+
+def check(case: Case, run: RunRecord, venue: VenueTruth) -> list[Violation]:
+    """Every promise that does not hold at the end of an undisturbed schedule."""
+    intents = {order.client_id: order for order in run.orders}
+    ours = [trade for trade in venue.trades if trade.client_id in intents]
+    found = [
+        *_duplicates(venue, intents),
+        *_orphans(case, venue, intents),
+        *_trades(case, run, ours),
+        *_positions(case, run, venue, ours),
+        *_cash(case, run, venue, ours),
+        *_endings(case, run, venue, intents),
+        *_flips(case, run, intents),
+        *_adjustments(case, run, venue, intents),
+    ]
+    return [Violation(name, message) for name, message in found]
+
+
+def check_replay(before: RunRecord, after: RunRecord) -> list[Violation]:
+    """A further life in which nothing happened: the same rows, and no correction made twice."""
+    found = []
+    if before.digest != after.digest:
+        found.append(Violation("replay", f"{before.rows} rows hash to {before.digest[:12]}, after a further life to {after.digest[:12]}"))
+    for table in ("venue_fill", "venue_event", "foreign"):
+        old, new = len(before.tables.get(table, ())), len(after.tables.get(table, ()))
+        if old != new:
+            found.append(Violation("replay", f"table {table} had {old} rows and has {new} after asking the venue again"))
+    return found
+
+
+Found = Iterator[tuple[str, str]]
+
+
+def _duplicates(venue: VenueTruth, intents: Mapping[str, Order]) -> Found:
+    counts = Counter(order.client_id for order in venue.orders if order.client_id in intents)
+    for client_id, times in counts.items():
+        if times > 1:
+            yield "duplicate", f"the venue has {times} orders for the one intent {client_id}"
+
+
+def _orphans(case: Case, venue: VenueTruth, intents: Mapping[str, Order]) -> Found:
+    for order in venue.orders:
+        if order.client_id.startswith(case.prefix) and order.client_id not in intents and order.client_id not in case.strangers:
+            yield "orphan", f"the venue has {order.client_id} ({order.side} {order.quantity} {order.symbol}), the journal no such intent"
+
+
+def _trades(case: Case, run: RunRecord, ours: list[VenueTrade]) -> Found:
+    """Journal, ledger and venue name the same trades."""
+    truth = {(trade.symbol, trade.trade_id): trade for trade in ours}
+    if len(truth) != len(ours):
+        yield "trades_once", "the venue's own books hold a trade id twice"
+    fills: dict[tuple[str, str], Fill] = {}
+    for fill in run.fills:
+        key = (case.symbols[fill.instrument], fill.trade_id)
+        if key in fills:
+            yield "trades_once", f"the journal books trade {key} twice"
+        fills[key] = fill
+    for key in truth.keys() - fills.keys():
+        trade = truth[key]
+        yield "trades_once", f"the venue made trade {key} ({trade.side} {trade.quantity} at {trade.price}), the journal has no such fill"
+    for key in fills.keys() - truth.keys():
+        yield "trades_once", f"the journal has fill {key} of {fills[key].quantity}, the venue made no such trade for an order of ours"
+    for key in truth.keys() & fills.keys():
+        trade, fill = truth[key], fills[key]
+        told = (fill.client_id, fill.side, fill.quantity, fill.price, fill.fee, fill.fee_asset)
+        true = (trade.client_id, trade.side, trade.quantity, trade.price, trade.fee, trade.fee_asset)
+        if told != true:
+            yield "trades_once", f"trade {key} is {true} at the venue and {told} in the journal"
+    kept = Counter((case.symbols[row["instrument"]], str(row["trade_id"])) for row in run.tables.get("venue_fill", ()))
+    if kept.keys() != truth.keys():
+        yield "trades_once", f"the ledger holds {len(kept)} trades, the venue {len(truth)}: {sorted(kept.keys() ^ truth.keys())[:3]} differ"
+
+
+def _moved(case: Case, trades: list[VenueTrade]) -> dict[str, Decimal]:
+    """What trades did to each instrument's position, fees in the base asset included (spot)."""
+    moved = dict.fromkeys(case.rules, ZERO)
+    names = {symbol: name for name, symbol in case.symbols.items()}
+    for trade in trades:
+        name = names[trade.symbol]
+        rules = case.rules[name]
+        moved[name] += trade.signed
+        if trade.fee_asset == rules.base and not rules.perpetual:
+            moved[name] -= trade.fee
+    return moved
+
+
+def _positions(case: Case, run: RunRecord, venue: VenueTruth, ours: list[VenueTrade]) -> Found:
+    ours_moved = _moved(case, ours)
+    theirs_moved = _moved(case, [trade for trade in venue.trades if trade not in ours and trade.symbol in case.symbols.values()])
+    book = dict(run.book.positions) if run.book else {}
+    for name, rules in case.rules.items():
+        adjusted = sum((one.quantity for one in run.adjustments if one.instrument == name), ZERO)
+        if book.get(name, ZERO) != ours_moved[name] + adjusted:
+            yield (
+                "position",
+                f"{name}: the book holds {book.get(name, ZERO)}, our trades and adjustments give {ours_moved[name] + adjusted}",
+            )
+        if rules.perpetual:
+            symbol = case.symbols[name]
+            there, opening, flows = venue.positions.get(symbol, ZERO), venue.opening_positions.get(symbol, ZERO), ZERO
+        else:
+            there, opening = venue.totals.get(rules.base, ZERO), venue.opening.get(rules.base, ZERO)
+            flows = sum((amount for asset, amount in venue.flows if asset == rules.base), ZERO)
+            there += sum((t.fee for t in venue.trades if t.fee_asset == rules.base and _base_of(case, t) != rules.base), ZERO)
+        rest = there - opening - flows - theirs_moved[name]
+        if rest != ours_moved[name]:
+            yield "position", f"{name}: the venue's books moved by {rest} for us, our trades there give {ours_moved[name]}"
+
+
+def _base_of(case: Case, trade: VenueTrade) -> str:
+    return next((case.rules[name].base for name, symbol in case.symbols.items() if symbol == trade.symbol), "")
+
+
+def _cash(case: Case, run: RunRecord, venue: VenueTruth, ours: list[VenueTrade]) -> Found:
+    """The book's cash from its own fills, and against what the venue's quote balance did (spot) for the same trades."""
+    cash = case.initial_cash
+    for fill in run.fills:
+        cash -= fill.quantity * fill.price * (1 if fill.side == "buy" else -1)
+        rules = case.rules[fill.instrument]
+        if fill.fee_asset == rules.quote:
+            cash -= fill.fee
+        elif fill.fee_asset != rules.base or rules.perpetual:
+            cash -= fill.fee_value if fill.fee_value is not None else ZERO
+        if fill.fee_asset != rules.quote and fill.fee_value is None:
+            yield "cash", f"fill {fill.trade_id} paid {fill.fee} {fill.fee_asset}, and nobody says what that was worth"
+    cash += sum((one.amount for one in run.funding), ZERO) + sum((one.cash for one in run.adjustments), ZERO)
+    if run.book is not None and run.book.cash != cash:
+        yield "cash", f"the book has {run.book.cash}, its fills, fees and funding give {cash}"
+    quote = next(iter(case.rules.values())).quote
+    if any(rules.perpetual for rules in case.rules.values()):
+        yield from _funding(case, run, venue)
+        return
+    moved = venue.totals.get(quote, ZERO) - venue.opening.get(quote, ZERO)
+    moved -= sum((amount for asset, amount in venue.flows if asset == quote), ZERO)
+    for trade in venue.trades:
+        if trade not in ours:
+            moved += trade.signed * trade.price + (trade.fee if trade.fee_asset == quote else ZERO)
+    for fill in run.fills:
+        if fill.fee_asset not in (quote, case.rules[fill.instrument].base):
+            moved -= fill.fee_value or ZERO
+    moved += sum((one.cash for one in run.adjustments), ZERO)
+    if run.book is not None and run.book.cash - case.initial_cash != moved:
+        yield "cash", f"the book's cash moved by {run.book.cash - case.initial_cash}, the venue's {quote} for our trades by {moved}"
+
+
+def _funding(case: Case, run: RunRecord, venue: VenueTruth) -> Found:
+    """Perpetuals: every settlement of the venue is in the book, once (an account that others hold positions in pays their part, too)."""
+    names = {symbol: name for name, symbol in case.symbols.items()}
+    if any(trade.client_id not in {order.client_id for order in run.orders} for trade in venue.trades) or venue.opening_positions:
+        return
+    told = Counter((one.instrument, one.amount) for one in run.funding)
+    true = Counter((names[symbol], amount) for symbol, amount in venue.funding)
+    if told != true:
+        yield "cash", f"funding: the venue settled {dict(true - told)} that the book does not know, the book {dict(told - true)} in excess"
+
+
+def _endings(case: Case, run: RunRecord, venue: VenueTruth, intents: Mapping[str, Order]) -> Found:
+    there = {order.client_id: order for order in venue.orders if order.client_id in intents}
+    ended = {refusal.client_id: refusal.rule for refusal in run.refusals if refusal.client_id}
+    filled = Counter[str]()
+    for fill in run.fills:
+        filled[fill.client_id] += fill.quantity  # type: ignore[assignment]
+    records = {row["client_id"]: row["state"] for row in run.tables.get("order_record", ())}
+    for client_id, order in intents.items():
+        at_venue, state, rule = there.get(client_id), records.get(client_id), ended.get(client_id)
+        if at_venue is not None and at_venue.is_working:
+            yield "unsettled", f"{client_id} still works at the venue ({at_venue.filled} of {at_venue.quantity} filled)"
+        if rule is None and filled[client_id] < order.quantity:
+            yield (
+                "unsettled",
+                f"{client_id} has {filled[client_id]} of {order.quantity} filled and no ending in the journal; ledger: {state}",
+            )
+        if at_venue is not None and rule in NEVER_SENT:
+            yield "ending", f"{client_id} ended as {rule} for us, and the venue has it: {at_venue.status}"
+        elif at_venue is not None and not at_venue.is_working and STATE_OF.get(at_venue.status) != state:
+            yield "ending", f"{client_id} is {state} in the ledger and {at_venue.status} at the venue"
+        if at_venue is None and (filled[client_id] or state in ("filled", "open", "partial", "canceled", "expired")):
+            yield "ending", f"{client_id} is {state} for us with {filled[client_id]} filled, and the venue never had it"
+        if filled[client_id] > order.quantity and (at_venue is None or at_venue.filled <= order.quantity):
+            yield "ending", f"{client_id}: {filled[client_id]} filled of {order.quantity}"
+
+
+def _flips(case: Case, run: RunRecord, intents: Mapping[str, Order]) -> Found:
+    held = dict.fromkeys(case.rules, ZERO)
+    for value in run.values:
+        if isinstance(value, Fill):
+            before, rules = held[value.instrument], case.rules[value.instrument]
+            held[value.instrument] += value.quantity if value.side == "buy" else -value.quantity
+            if value.fee_asset == rules.base and not rules.perpetual:
+                held[value.instrument] -= value.fee
+            after = held[value.instrument]
+            reduces = value.client_id in intents and intents[value.client_id].reduce_only
+            if (after < 0 and not rules.perpetual) or (reduces and before * after < 0):
+                yield "flip", f"{value.instrument} went from {before} to {after} by trade {value.trade_id} of {value.client_id}"
+        elif type(value).__name__ == "Adjustment":
+            held[value.instrument] += value.quantity  # type: ignore[union-attr]
+
+
+def _adjustments(case: Case, run: RunRecord, venue: VenueTruth, intents: Mapping[str, Order]) -> Found:
+    """What others hold never ends below zero while the book gave nothing, and the book gives nothing while they have enough."""
+    for name, rules in case.rules.items():
+        if rules.perpetual:
+            continue
+        opening = venue.opening.get(rules.base, ZERO)
+        changes = [t.signed - (t.fee if t.fee_asset == rules.base else ZERO) for t in venue.trades
+                   if t.client_id not in intents and t.symbol == case.symbols[name]]  # fmt: skip
+        changes += [amount for asset, amount in venue.flows if asset == rules.base]
+        given = sum((one.quantity for one in run.adjustments if one.instrument == name), ZERO)
+        left = opening + sum(changes, ZERO) - given
+        if left < 0:
+            yield "adjustment", f"{name}: others took {-left} more than they had, and the book does not show it"
+        if given < 0 and opening + sum((change for change in changes if change < 0), ZERO) >= 0:
+            yield "adjustment", f"{name}: the book gave {given} although others had enough of their own"

@@ -3,8 +3,11 @@
 Promises, checked always and in every mode: each trade is booked once; a book of spot longs never has negative cash; equity never reaches
 zero. A broken promise raises `AccountingError`; a run never goes on with numbers that do not add up.
 
-At any time `cash = initial cash − Σ side · quantity · price − fees + funding` and `equity = cash + Σ position · mark` (invariant I3,
-which the tests recompute from the fills). Perpetual positions are kept the same way: the notional moves through cash, which gives the
+At any time `cash = initial cash − Σ side · quantity · price − fees + funding + adjustments` and `equity = cash + Σ position · mark`
+(invariant I3, which the tests recompute from the fills). A fee in the asset traded leaves the position instead of the cash; a fee in a
+third asset costs cash what it was worth at the trade (`Fill.fee_value`), as if the book had bought it from the account's owner: `fees_paid`
+counts all three in quote currency. An `Adjustment` is what others did to the book. What is left below the smallest lot (dust) stays a
+position and is valued like any other. Perpetual positions are kept the same way: the notional moves through cash, which gives the
 same equity as margin accounting. A short leaves its proceeds in cash; the broker lets exposure grow only while equity covers the gross of
 the book (`free_cash`), so there is no leverage. With a short or a perpetual in the book, cash may pass below zero by funding or losses;
 equity decides.
@@ -21,6 +24,11 @@ from cryptoalpha.core.values import Adjustment, Fill, FundingPayment, PortfolioS
 from cryptoalpha.execution.money import CENT, ZERO, exact
 
 
+def base_asset(instrument: str) -> str:
+    """What is bought and sold: the `BTC` of `BTC/USDT` and of `BTC/USDT:USDT`."""
+    return instrument.partition("/")[0]
+
+
 class Portfolio:
     """One account.
 
@@ -28,25 +36,30 @@ class Portfolio:
         initial_cash: quote units.
         instruments: order in which `mark` gets its prices.
         perpetual: those of them that are perpetual contracts.
+        may_overdraw: whether cash may pass below zero. A venue's trades become known in any order, a buy before the sell that paid for
+            it: there they are facts, and reconciliation compares the cash with the venue's. Elsewhere it is an error.
 
     Raises:
         AccountingError: from `apply` and `mark` when the books do not add up (see the module header).
     """
 
-    def __init__(self, initial_cash: Decimal | float, instruments: Sequence[str], perpetual: Collection[str] = ()) -> None:
+    def __init__(
+        self, initial_cash: Decimal | float, instruments: Sequence[str], perpetual: Collection[str] = (), *, may_overdraw: bool = False
+    ) -> None:
         self.initial_cash = initial_cash if isinstance(initial_cash, Decimal) else exact(float(initial_cash))
         if not self.initial_cash > 0:
             raise ConfigError(f"a portfolio cannot start with {self.initial_cash} of cash", hint="set execution.initial_cash above 0")
         self._place = {name: i for i, name in enumerate(instruments)}
         self._names = tuple(instruments)
         self._perpetual = frozenset(self._place[name] for name in perpetual if name in self._place)
+        self.may_overdraw = may_overdraw
         self.cash = self.initial_cash
         self.fees_paid = ZERO
         self.funding_received = ZERO
         self.peak_equity = self.initial_cash
         self._held: dict[int, Decimal] = {}
         self._marks: dict[int, Decimal] = {}
-        self._applied: set[str] = set()
+        self._applied: list[set[str]] = [set() for _ in self._names]  # a venue counts its trades by instrument
         self._positions: tuple[tuple[str, Decimal], ...] = ()
 
     def position(self, instrument: str) -> Decimal:
@@ -104,14 +117,22 @@ class Portfolio:
             self._apply_adjustment(event)
 
     def _apply_fill(self, fill: Fill) -> None:
-        if fill.trade_id in self._applied:
-            raise AccountingError(f"trade {fill.trade_id} of {fill.instrument} is booked already", hint="drop duplicates by trade id")
         index = self._index(fill.instrument)
+        if fill.trade_id in self._applied[index]:
+            raise AccountingError(f"trade {fill.trade_id} of {fill.instrument} is booked already", hint="drop duplicates by trade id")
         signed = fill.quantity if fill.side == "buy" else -fill.quantity
         held = self._held.get(index, ZERO) + signed
-        self._applied.add(fill.trade_id)
-        self.cash -= signed * fill.price + fill.fee
-        self.fees_paid += fill.fee
+        self._applied[index].add(fill.trade_id)
+        if fill.fee_value is None:
+            self.cash -= signed * fill.price + fill.fee
+            self.fees_paid += fill.fee
+        elif fill.fee_asset == base_asset(fill.instrument):
+            self.cash -= signed * fill.price
+            self.fees_paid += fill.fee_value
+            held -= fill.fee
+        else:
+            self.cash -= signed * fill.price + fill.fee_value
+            self.fees_paid += fill.fee_value
         self._marks[index] = fill.price
         if held:
             self._held[index] = held
@@ -123,6 +144,10 @@ class Portfolio:
 
     def _apply_adjustment(self, change: Adjustment) -> None:
         index = self._index(change.instrument)
+        cause = f"adjustment {change.source}"
+        if cause in self._applied[index]:
+            raise AccountingError(f"{cause} of {change.instrument} is booked already", hint="drop duplicates by their source")
+        self._applied[index].add(cause)
         held = self._held.get(index, ZERO) + change.quantity
         self.cash += change.cash
         self._marks[index] = change.price
@@ -150,7 +175,7 @@ class Portfolio:
 
     def _refuse_unfunded(self, when: str) -> None:
         """Negative cash is money that nobody lent, unless a perpetual or a short explains it: then equity decides."""
-        if all(quantity > 0 and index not in self._perpetual for index, quantity in self._held.items()):
+        if not self.may_overdraw and all(quantity > 0 and index not in self._perpetual for index, quantity in self._held.items()):
             raise AccountingError(
                 f"cash is {self.cash} {when}: the book spent money it does not have",
                 hint="the broker must cut buys to what cash covers; leave room with risk.max_gross below 1",

@@ -8,6 +8,9 @@ A durable journal also carries kill and resume from other processes. They are ta
 broker, so that what was pending is cancelled, and in one transaction with risk's review and the row, so that no entry is written after a
 kill. An entry sent earlier may be filled by the bar that was on its way when the kill came, as at any venue; by no later one.
 
+At a real venue a kill does not wait for the next bar: an *interim* step (`app.interim`) is taken at once. It has a moment, no bar; nothing
+is decided in it, but what the venue told is booked, a kill is obeyed, entries are taken back and, where that was asked for, closings sent.
+
 The loop is deterministic: the same steps give the same journal, byte for byte. That is how a killed run is recovered (`Journal` compares
 each replayed row with what is stored) and how backtests are compared (`Journal.digest`).
 """
@@ -53,6 +56,7 @@ from cryptoalpha.store.journal import Journal
 
 ZERO = Decimal(0)
 NOTHING: tuple[RiskEvent, ...] = ()
+NO_EVENTS = range(0)
 
 
 class Step(msgspec.Struct, gc=False):
@@ -62,6 +66,8 @@ class Step(msgspec.Struct, gc=False):
     references: Sequence[ObservationRef]
     states: Sequence[MarketState]
     signals: Sequence[Signal]
+    is_interim: bool = False
+    """Whether it lies between two bars: every bar of it is absent, and nothing is decided."""
 
 
 class StepOutcome(msgspec.Struct, gc=False):
@@ -158,9 +164,14 @@ class Engine:
         if happened or now >= self._midnight:  # between changes it can be recomputed from the bars
             values.append(portfolio)
             self._midnight = (now // DAY + 1) * DAY
-        self.gate.observe(bar.at, bar.interval, bar.instruments, bar.close, bar.volume)
-        fused, decisions, events = self._think(now, row << ROW_SHIFT, step, portfolio, values)
-        alarms = () if self.watchdog is None else self.watchdog.look(step, portfolio, fused, happened)
+        fused: Sequence[FusedSignal] = ()
+        decisions: Sequence[Decision] = ()
+        alarms: Sequence[Alarm] = ()
+        events = NO_EVENTS
+        if not step.is_interim:
+            self.gate.observe(bar.at, bar.interval, bar.instruments, bar.close, bar.volume)
+            fused, decisions, events = self._think(now, row << ROW_SHIFT, step, portfolio, values)
+            alarms = () if self.watchdog is None else self.watchdog.look(step, portfolio, fused, happened)
         if self._is_asked:
             with self.journal.turn() as late:
                 told = [*told, *self._obey(now, late)]

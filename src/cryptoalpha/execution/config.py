@@ -43,6 +43,9 @@ class LiveConfig(Section):
     venue: str = "binance"
     """ccxt id of the venue that orders go to: `binance` (spot), `binanceusdm` (perpetuals in USDT)."""
 
+    account: str = ""
+    """Your own name for the account. It marks the run, and lets it go on with a new key; empty: the key's fingerprint marks it."""
+
     timeout_seconds: Positive = 10.0
     """Longest wait for one reply; after that the fate of an order is unknown and it is asked for by its id."""
 
@@ -78,6 +81,14 @@ class LiveConfig(Section):
 
     reserved_share: PositiveFraction = 0.2
     """Share of that budget that only cancels and reductions may use, so that a way out is never refused for asking too much."""
+
+    cancel_on_exit: bool = True
+    """Whether entries that still wait at the venue are taken back when the process is told to end. On: nobody watches them meanwhile.
+    Reductions stay in either case."""
+
+    close_seconds: NonNegative = 10.0
+    """How long an ending process waits for replies under way and for those cancels; what is unanswered then is asked for at the next
+    start."""
 
     clock_skew_seconds: Positive = 1.0
     """Difference of the clocks from which on a person is told."""

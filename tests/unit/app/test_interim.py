@@ -22,7 +22,6 @@ from cryptoalpha.core.values import (
     Order,
     PortfolioState,
     Refusal,
-    RiskEvent,
     Signal,
     Travelling,
 )
@@ -134,16 +133,19 @@ def test_a_kill_between_bars_cancels_and_closes_at_once(path):
     run = Run(path)
     run.trade()
     held = run.engine.portfolio.positions
-    assert held and run.engine.broker.pending()
+    assert held
+    assert run.engine.broker.pending()
     run.kill(flatten=True)
     step = run.interims.due(run.next_known_at)
-    assert step is not None and step.is_interim
+    assert step is not None
+    assert step.is_interim
     values = run.take(step)
     (closing,) = of(Order, values)
     assert (closing.side, closing.quantity, closing.reduce_only) == ("sell", dict(held)[NAME], True)
     assert closing.known_at == 2 * HOUR + 5 * MINUTE, "at the moment of the kill, not at the next bar"
     assert any(refusal.rule == "kill_switch" for refusal in of(Refusal, values))
-    assert of(Decision, values) == [] and of(FusedSignal, values) == []
+    assert of(Decision, values) == []
+    assert of(FusedSignal, values) == []
     assert run.engine.broker.pending() == {NAME: -closing.quantity}, "the entry is gone, the closing is on its way"
     assert run.journal.read(3) == (2 * HOUR + 5 * MINUTE, list(values))
     assert of(Fill, run.take(run.bar())) == [], "that bar had opened before"
@@ -170,7 +172,8 @@ def test_a_moment_lies_between_the_bars_whatever_the_wall_says(path):
     run.kill(flatten=True)
     run.wall.time = 9 * HOUR  # the feed is seven bars behind
     step = run.interims.due(run.next_known_at)
-    assert step is not None and step.bar.at == 3 * HOUR - 1
+    assert step is not None
+    assert step.bar.at == 3 * HOUR - 1
     run.take(step)
     run.kill(flatten=True)
     assert run.interims.due(run.next_known_at) is None, "no moment is left before the bar: it takes the second kill"
@@ -180,7 +183,8 @@ def test_a_moment_lies_between_the_bars_whatever_the_wall_says(path):
     run.wall.time = 0  # a clock that was set back
     request_control(path, "kill", by="bob", reason="odder", at=2, flatten=False)
     later = run.interims.due(run.next_known_at)
-    assert later is not None and later.bar.at == 3 * HOUR + 1
+    assert later is not None
+    assert later.bar.at == 3 * HOUR + 1
 
 
 def test_a_replay_takes_interim_steps_where_the_journal_holds_them(path):

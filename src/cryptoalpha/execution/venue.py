@@ -110,6 +110,8 @@ class Rejected(msgspec.Struct, frozen=True, kw_only=True):
 
     code: str
     message: str
+    is_key: bool = False
+    """The key was refused: stop trading, tell a person."""
 
 
 class Ambiguous(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,6 +124,10 @@ class Ambiguous(msgspec.Struct, frozen=True, kw_only=True):
     """The venue disputes our clock: resync before asking again."""
     is_key: bool = False
     """The key was refused: stop trading, tell a person."""
+    refusal: Rejected | None = None
+    """What the venue seems to have said of a new order, if a question for it confirms that it is not there: one `NotFound` will do."""
+    exists: bool = False
+    """The venue says that it has an order of this id: look it up and adopt it. Such an order is never absent."""
 
 
 class NotFound(msgspec.Struct, frozen=True, kw_only=True):

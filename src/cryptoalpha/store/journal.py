@@ -166,6 +166,10 @@ class Journal(JournalReader):
             return ()
         return self._outcomes.replayed(self._next_row) if self.is_replaying else self._outcomes.take()
 
+    def has_outcomes(self) -> bool:
+        """Whether a venue did something that `outcomes` has not given out yet. Takes nothing; False while replaying."""
+        return self._outcomes is not None and not self.is_replaying and self._outcomes.waits()
+
     @contextmanager
     def turn(self) -> Iterator[tuple[Control, ...]]:
         """One transaction around a decision about risk and the `append` of its row; gives what was asked since `controls`.

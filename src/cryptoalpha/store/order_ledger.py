@@ -92,6 +92,8 @@ class Booking(msgspec.Struct, frozen=True, kw_only=True):
     """The venue's id of the order."""
     flag: str = ""
     """`late`, `over` …: why a person should look at it; empty where nothing is odd."""
+    is_silent: bool = False
+    """Kept, but not told to the engine, which was told of it by other words: a correction that it replaces."""
     number: int = 0
     """Place in the order of booking, from 1; 0 before it is booked."""
 
@@ -182,7 +184,7 @@ class OrderLedger:
 
         Args:
             at: now, UTC ns.
-            fills: told to the engine as well, before `outcomes`; those booked already are passed over.
+            fills: told to the engine as well, before `outcomes`, unless silent; those booked already are passed over.
             outcomes: what else to tell the engine. A pair `(cause, value)`, and an `Adjustment` with its `source`, at most once.
 
         Raises:
@@ -192,7 +194,7 @@ class OrderLedger:
             for record in records:
                 self._record(record)
             booked = tuple(booking for booking in map(self._book, fills) if booking is not None)
-            told: list[Travelling] = [booking.fill for booking in booked if self._tell(at, booking.fill, None)]
+            told: list[Travelling] = [booking.fill for booking in booked if not booking.is_silent and self._tell(at, booking.fill, None)]
             for outcome in outcomes:
                 cause, value = outcome if isinstance(outcome, tuple) else (_cause(outcome), outcome)
                 if self._tell(at, value, cause):

@@ -37,6 +37,10 @@ class RunOutcomes:
             self._taken = self._select("taken_row IS NULL")
         return tuple(value for _, value in self._taken)
 
+    def waits(self) -> bool:
+        """Whether something waits that `take` has not given out yet. Takes nothing."""
+        return len(self._select("taken_row IS NULL")) > len(self._taken or ())
+
     def write(self, row: int) -> None:
         """Note what this row took, inside its transaction."""
         if self._taken:

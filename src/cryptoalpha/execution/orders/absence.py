@@ -1,0 +1,84 @@
+"""The proof that an order never arrived. Until it is complete the order may live, and its instrument takes no entries.
+
+Pure. "No such order" is evidence, no proof: a venue's books may lag, and a request that was held up may still arrive. An order is absent
+when all of these hold:
+
+- the venue has answered `absence_answers` questions for that one order with "no such order", over `absence_seconds` at least;
+- the request cannot arrive any more: its validity has passed by the venue's clock, even if our clocks differ, before the last answer;
+- after that moment neither the open orders nor the trades since the intent have shown it;
+- nothing ever showed it: no report, no trade, no answer that its id is taken.
+
+A venue without a validity of requests proves nothing: the order stays unknown, a person decides.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+NANOSECONDS = 1_000_000_000
+
+
+class AbsenceRule(msgspec.Struct, frozen=True, kw_only=True):
+    """What a proof takes."""
+
+    answers: int
+    """Least number of "no such order"."""
+    seconds: float
+    """Least time between the first and the last of them."""
+    receive_window_seconds: float | None
+    """How long a signed request is valid; None where it never ends."""
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """What speaks for the absence of one order. Times are UTC ns by our clock."""
+
+    sent_at: int
+    """When the last request with its id left; where nobody knows (a restart), when this process began."""
+    answers: int = 0
+    first_at: int | None = None
+    last_at: int | None = None
+    listed_at: int | None = None
+    """When open orders and trades were last read, both, without it; by the moment the question was asked."""
+    is_seen: bool = False
+    """Whether anything ever showed it."""
+
+    def not_found(self, at: int) -> Evidence:
+        """The venue, asked at `at` for this one order, knew none."""
+        first = at if self.first_at is None else self.first_at
+        return msgspec.structs.replace(self, answers=self.answers + 1, first_at=first, last_at=max(at, self.last_at or at))
+
+    def not_listed(self, at: int) -> Evidence:
+        """Open orders and trades since the intent, asked for at `at`, did not show it."""
+        return msgspec.structs.replace(self, listed_at=max(at, self.listed_at or at))
+
+    def seen(self) -> Evidence:
+        """A report, a trade or a "duplicate" showed it: it is not absent, whatever is answered later."""
+        return msgspec.structs.replace(self, is_seen=True)
+
+
+def still_missing(evidence: Evidence, rule: AbsenceRule, *, clock_offset: int = 0) -> str:
+    """What the proof still lacks, for people; empty where the order is absent.
+
+    Args:
+        clock_offset: the venue's clock less ours, ns; its size is added to the validity, whichever way it goes.
+    """
+    if evidence.is_seen:
+        return "the venue has shown the order"
+    if rule.receive_window_seconds is None:
+        return "requests to this venue stay valid for ever"
+    if evidence.answers < rule.answers or evidence.first_at is None or evidence.last_at is None:
+        return f"{evidence.answers} of {rule.answers} answers"
+    lasted = (evidence.last_at - evidence.first_at) / NANOSECONDS
+    if lasted < rule.seconds:
+        return f"answers over {lasted:.1f} of {rule.seconds:g} s"
+    expired_at = evidence.sent_at + round(rule.receive_window_seconds * NANOSECONDS) + abs(clock_offset)
+    if evidence.last_at <= expired_at:
+        return "the request may still arrive"
+    if evidence.listed_at is None or evidence.listed_at <= expired_at:
+        return "open orders and trades were not read since the request ended"
+    return ""
+
+
+def is_absent(evidence: Evidence, rule: AbsenceRule, *, clock_offset: int = 0) -> bool:
+    """Whether the proof is complete."""
+    return not still_missing(evidence, rule, clock_offset=clock_offset)

@@ -82,7 +82,7 @@ def check_replay(before: RunRecord, after: RunRecord) -> list[Violation]:
     found = []
     if before.digest != after.digest:
         found.append(Violation("replay", f"{before.rows} rows hash to {before.digest[:12]}, after a further life to {after.digest[:12]}"))
-    for table in ("venue_fill", "venue_event", "foreign"):
+    for table in ("venue_fill", "venue_event", "foreign_item"):
         old, new = len(before.tables.get(table, ())), len(after.tables.get(table, ()))
         if old != new:
             found.append(Violation("replay", f"table {table} had {old} rows and has {new} after asking the venue again"))

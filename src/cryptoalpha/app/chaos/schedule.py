@@ -1,7 +1,7 @@
 """One disturbed history of live trading, drawn from one number: kills, faults, foreign hands, outages, and the market meanwhile.
 
 The same seed gives the same schedule, whatever else runs. Schedules of consecutive seeds walk through all kill points and all faults in
-turn, so that any thirteen of them kill at every point once; the rest is drawn.
+turn, so that any thirteen of them aim at every point once; the rest is drawn.
 """
 
 from __future__ import annotations
@@ -13,13 +13,17 @@ import msgspec
 import numpy as np
 
 from cryptoalpha.core.seeds import stream
+from cryptoalpha.execution.fake_exchange.fault_schedule import ANSWER_ROUTES, WEIGHTS
+from cryptoalpha.execution.fake_exchange.fault_script import ACTIONS, FILLS, ORDERS, Fault
 from cryptoalpha.execution.live.points import Point
 
-MINUTE = 60_000_000_000
-START = 1_700_006_400_000_000_000
-"""Open of the first bar, UTC ns: 2023-11-15 00:00, long past for every clock."""
-QUIET = 4
+QUIET = 5
 """Bars at the end in which nothing is decided: what is under way comes to its end."""
+MOST_BARS = 14
+"""Bars before those, at most; nine at least."""
+
+MarketKind = Literal["spot", "futures"]
+HandKind = Literal["buy", "sell", "rest", "deposit", "withdraw"]
 
 
 class Kill(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,47 +35,48 @@ class Kill(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Hand(msgspec.Struct, frozen=True, kw_only=True):
-    """What somebody else does with the account once bar `bar` is known."""
+    """What somebody else does with the account once bar `bar` is known; `rest` is a limit order far from the market."""
 
     bar: int
-    kind: Literal["buy", "sell", "rest", "deposit", "withdraw"]
+    kind: HandKind
     instrument: str
     quantity: str
 
 
-class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """A fault of the exchange, armed when bar `bar` is known: `kind` is one of the fake exchange's, for the next `count` requests of a
-    route."""
+class Strike(msgspec.Struct, frozen=True, kw_only=True):
+    """A fault of the exchange, armed once bar `bar` is known."""
 
     bar: int
-    kind: str
-    route: str = ""
-    count: int = 1
-    after: int = 0
+    fault: Fault
 
 
 class Schedule(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that happens to one run. `missed` are bars that pass while it is down, by life."""
+    """Everything that happens to one run. `missed` are bars that pass while it is down, after each kill."""
 
     seed: int
-    market: Literal["spot", "futures"]
+    market: MarketKind
     instruments: tuple[str, ...]
     bars: int
-    kills: tuple[Kill, ...]
-    missed: tuple[int, ...]
-    hands: tuple[Hand, ...]
-    faults: tuple[Fault, ...]
-    fee_asset: str
-    opening: tuple[tuple[str, str], ...]
-    thin: bool
+    kills: tuple[Kill, ...] = ()
+    missed: tuple[int, ...] = ()
+    hands: tuple[Hand, ...] = ()
+    strikes: tuple[Strike, ...] = ()
+    fees: Literal["quote", "base", "third"] = "quote"
+    opening: tuple[tuple[str, str], ...] = ()
+    """What the account holds besides cash at the start, by asset."""
+    thin: bool = False
     """Whether bars trade so little that orders fill in parts."""
+    use_stream: bool = True
+
+    @property
+    def quiet_from(self) -> int:
+        """First bar after which nothing is decided any more."""
+        return self.bars - QUIET
 
 
-class Menu(msgspec.Struct, frozen=True):
-    """A fault that can be drawn, and where it makes sense."""
-
-    kind: str
-    routes: tuple[str, ...]
+def calm(schedule: Schedule) -> Schedule:
+    """The same market and targets, and nothing that disturbs them."""
+    return msgspec.structs.replace(schedule, kills=(), missed=(), hands=(), strikes=())
 
 
 def market_bars(schedule: Schedule) -> np.ndarray:
@@ -84,8 +89,8 @@ def market_bars(schedule: Schedule) -> np.ndarray:
     high = np.round(np.maximum(open_, close) * (1.0 + np.abs(draw.normal(0.0, 0.002, shape))), 2)
     low = np.round(np.minimum(open_, close) * (1.0 - np.abs(draw.normal(0.0, 0.002, shape))), 2)
     high, low = np.maximum(high, np.maximum(open_, close)), np.minimum(low, np.minimum(open_, close))
-    volume = np.round(draw.uniform(2.0, 8.0, shape) if schedule.thin else draw.uniform(2_000.0, 8_000.0, shape), 3)
-    return np.stack([open_, high, low, close, volume], axis=2)
+    volume = draw.uniform(5.0, 20.0, shape) if schedule.thin else draw.uniform(2_000.0, 8_000.0, shape)
+    return np.stack([open_, high, low, close, np.round(volume * 15.0 ** np.arange(shape[1]), 3)], axis=2)
 
 
 def targets(schedule: Schedule) -> np.ndarray:
@@ -97,31 +102,19 @@ def targets(schedule: Schedule) -> np.ndarray:
     stays = draw.random(shape) < 1 / 3
     for row in range(1, shape[0]):
         wanted[row][stays[row]] = wanted[row - 1][stays[row]]
-    wanted[schedule.bars - QUIET :] = np.nan
+    wanted[schedule.quiet_from :] = np.nan
     return wanted
 
 
-def draw_schedule(seed: int, menu: Sequence[Menu], *, markets: Sequence[Literal["spot", "futures"]] = ("spot", "futures")) -> Schedule:
+def draw_schedule(seed: int, *, markets: Sequence[MarketKind] = ("spot", "futures")) -> Schedule:
     """The schedule of this seed."""
     draw = stream(seed, "chaos", "schedule")
     market = markets[int(draw.integers(len(markets)))]
     instruments = ("BTC/USDT", "ETH/USDT") if market == "spot" else ("BTC/USDT:USDT", "ETH/USDT:USDT")
-    bars = int(draw.integers(9, 15)) + QUIET
+    bars = int(draw.integers(9, MOST_BARS + 1)) + QUIET
     points = [1 + seed % len(Point), *(int(draw.integers(1, len(Point) + 1)) for _ in range(int(draw.integers(0, 4))))]
-    kills = tuple(
-        Kill(point=point, visit=int(draw.geometric(0.5)), delay_ms=0 if draw.random() < 0.7 else int(draw.integers(1, 40)))
-        for point in points
-    )
-    faults = []
-    for number in range(int(draw.integers(1, 6))):
-        entry = menu[seed % len(menu)] if number == 0 else menu[int(draw.integers(len(menu)))]
-        route = entry.routes[int(draw.integers(len(entry.routes)))]
-        faults.append(
-            Fault(
-                bar=int(draw.integers(0, bars - QUIET)), kind=entry.kind, route=route,
-                count=int(draw.geometric(0.5)), after=int(draw.integers(0, 2)),
-            )
-        )  # fmt: skip
+    kills = tuple(_kill(draw, point) for point in points)
+    fees: tuple[Literal["quote", "base", "third"], ...] = ("quote", "base", "third")
     return Schedule(
         seed=seed,
         market=market,
@@ -129,28 +122,59 @@ def draw_schedule(seed: int, menu: Sequence[Menu], *, markets: Sequence[Literal[
         bars=bars,
         kills=kills,
         missed=tuple(int(draw.integers(1, 4)) if draw.random() < 0.2 else 0 for _ in kills),
-        hands=_hands(draw, market, instruments, bars),
-        faults=tuple(sorted(faults, key=lambda fault: fault.bar)),
-        fee_asset=str(draw.choice(["", "base", "BNB"])) if market == "spot" else "",
+        hands=_hands(draw, market, instruments, bars) if draw.random() < 0.5 else (),
+        strikes=_strikes(draw, seed, bars),
+        fees=fees[int(draw.integers(3))] if market == "spot" else "quote",
         opening=(("BTC", str(round(float(draw.uniform(0.0, 0.4)), 4))),) if market == "spot" and draw.random() < 0.5 else (),
         thin=bool(draw.random() < 0.3),
+        use_stream=bool(draw.random() < 0.8),
     )
 
 
-def _hands(draw: np.random.Generator, market: str, instruments: Sequence[str], bars: int) -> tuple[Hand, ...]:
-    """Nobody else in half of the schedules; else up to three moves of other hands."""
-    if draw.random() < 0.5:
-        return ()
-    kinds: tuple[Literal["buy", "sell", "rest", "deposit", "withdraw"], ...]
-    kinds = ("buy", "sell", "rest", "deposit", "withdraw") if market == "spot" else ("buy", "sell", "rest")
+def _kill(draw: np.random.Generator, point: int) -> Kill:
+    return Kill(point=point, visit=int(draw.geometric(0.5)), delay_ms=0 if draw.random() < 0.7 else int(draw.integers(1, 40)))
+
+
+def _strikes(draw: np.random.Generator, seed: int, bars: int) -> tuple[Strike, ...]:
+    """One to five faults; the first is the next in the list of all, the others by how often venues show them."""
+    names = list(WEIGHTS)
+    chances = np.array(list(WEIGHTS.values())) / sum(WEIGHTS.values())
+    strikes = []
+    for number in range(int(draw.integers(1, 6))):
+        action = names[seed % len(names)] if number == 0 else names[int(draw.choice(len(names), p=chances))]
+        strikes.append(Strike(bar=int(draw.integers(0, bars - QUIET)), fault=_fault(draw, action)))
+    return tuple(sorted(strikes, key=lambda strike: strike.bar))
+
+
+def _fault(draw: np.random.Generator, action: str) -> Fault:
+    rule, route = ACTIONS[action], ""
+    if rule.route == ORDERS and rule.phase in ("before", "after"):
+        route = ANSWER_ROUTES[int(draw.integers(len(ANSWER_ROUTES)))]
+    elif rule.route == FILLS and draw.random() < 0.3:
+        route = "WS account *"
+    seconds = round(float(draw.uniform(0.05, 0.3)), 3)
+    if action == "skew":
+        seconds = float(draw.choice([-3600.0, -5.0, 5.0, 3600.0]))
+    elif action in ("rate_limit", "banned"):
+        seconds = 1.0  # Retry-After counts in whole seconds
+    elif action.startswith("timeout"):
+        seconds = 30.0  # until the client gives up
+    return Fault(action=action, route=route, nth=1 + int(draw.integers(2)), times=1 + int(draw.integers(3)), seconds=seconds)
+
+
+def _hands(draw: np.random.Generator, market: MarketKind, instruments: Sequence[str], bars: int) -> tuple[Hand, ...]:
+    """Up to three moves of other hands."""
+    kinds: tuple[HandKind, ...] = ("buy", "sell", "rest", "deposit", "withdraw") if market == "spot" else ("buy", "sell", "rest")
     moves = []
     for _ in range(int(draw.integers(1, 4))):
-        instrument = instruments[int(draw.integers(len(instruments)))]
-        size = 0.02 * 15 ** instruments.index(instrument)
+        place = int(draw.integers(len(instruments)))
+        quantity = str(round(float(draw.uniform(0.2, 1.0)) * 0.02 * 15**place, 3))
         moves.append(
             Hand(
-                bar=int(draw.integers(0, bars - QUIET)), kind=kinds[int(draw.integers(len(kinds)))], instrument=instrument,
-                quantity=str(round(float(draw.uniform(0.2, 1.0)) * size, 3)),
+                bar=int(draw.integers(0, bars - QUIET)),
+                kind=kinds[int(draw.integers(len(kinds)))],
+                instrument=instruments[place],
+                quantity=quantity,
             )
-        )  # fmt: skip
+        )
     return tuple(sorted(moves, key=lambda move: move.bar))

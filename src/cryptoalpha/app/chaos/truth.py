@@ -134,7 +134,7 @@ class RunRecord:
         return next((value for value in reversed(self.values) if isinstance(value, PortfolioState)), None)
 
 
-LEDGER_TABLES = ("order_record", "venue_fill", "venue_event", "foreign", "cursor")
+LEDGER_TABLES = ("order_record", "venue_fill", "venue_event", "foreign_item", "cursor")
 
 
 def read_run(journal: Path) -> RunRecord:

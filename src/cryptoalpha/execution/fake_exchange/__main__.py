@@ -1,0 +1,51 @@
+"""`python -m cryptoalpha.execution.fake_exchange`: the child process behind `FakeExchange`. Prints one line of JSON once it listens."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+from decimal import Decimal
+from pathlib import Path
+
+from cryptoalpha.execution.config import ExecutionConfig
+from cryptoalpha.execution.fake_exchange.accounts import AccountSettings
+from cryptoalpha.execution.fake_exchange.market import Book
+from cryptoalpha.execution.fake_exchange.process import build
+from cryptoalpha.execution.fake_exchange.server import Server
+
+
+async def serve(server: Server) -> None:
+    """Listen until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stop.set)
+    await server.start()
+    sys.stdout.write(json.dumps({"url": server.url, "control_url": server.control_url, "pid": os.getpid()}) + "\n")
+    sys.stdout.flush()
+    await stop.wait()
+    await server.stop()
+
+
+def main() -> None:
+    """Read market and settings, then serve."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--market", type=Path, required=True, help="a market written by Book.save")
+    parser.add_argument("--settings", type=Path, required=True, help="JSON: config, accounts, start, weight_limit")
+    chosen = parser.parse_args()
+    settings = json.loads(chosen.settings.read_text())
+    accounts = []
+    for kept in settings["accounts"]:
+        kept["balances"] = {asset: Decimal(held) for asset, held in kept["balances"].items()}
+        accounts.append(AccountSettings(**{**kept, "wallet": Decimal(kept["wallet"])}))
+    config = ExecutionConfig.model_validate(settings["config"])
+    book = Book.load(chosen.market)
+    asyncio.run(serve(build(book, config, accounts, start=settings["start"], weight_limit=settings["weight_limit"])))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""A fake exchange for tests and tools: as a child process or as a thread, with the same handle on it.
+
+with FakeExchange(Book.of(dataset), start=500) as exchange:
+    client = ccxt.binance({...})        # its addresses rewritten to exchange.url + "/HOST/PATH"
+    exchange.advance(10)
+    exchange.state()["accounts"]["key"]["balances"]
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
+
+from cryptoalpha.core.errors import VenueError
+from cryptoalpha.execution.config import ExecutionConfig
+from cryptoalpha.execution.fake_exchange.accounts import AccountSettings
+from cryptoalpha.execution.fake_exchange.control import Controls
+from cryptoalpha.execution.fake_exchange.market import Book, Market
+from cryptoalpha.execution.fake_exchange.matching import Exchange
+from cryptoalpha.execution.fake_exchange.server import Server
+
+START_SECONDS = 30.0
+
+
+def build(
+    book: Book,
+    config: ExecutionConfig,
+    accounts: Sequence[AccountSettings],
+    *,
+    start: int = 1,
+    weight_limit: int | None = None,
+) -> Server:
+    """A server with everything behind it, not yet listening."""
+    server = Server(Exchange(Market(book, start=start), config, accounts), weight_limit=weight_limit)
+    Controls(server)
+    return server
+
+
+class Handle:
+    """Talks to the control port of a running fake exchange. One connection, kept."""
+
+    def __init__(self, url: str, control_url: str) -> None:
+        self.url, self.control_url = url, control_url
+        self._connection: http.client.HTTPConnection | None = None
+
+    def control(self, name: str, **body: Any) -> Any:
+        """Ask `/control/NAME`.
+
+        Raises:
+            VenueError: if it is refused.
+        """
+        for attempt in (0, 1):
+            if self._connection is None:
+                self._connection = http.client.HTTPConnection(urlsplit(self.control_url).netloc, timeout=120)
+            try:
+                self._connection.request("POST", f"/control/{name}", json.dumps(body, default=str), {"Content-Type": "application/json"})
+                reply = self._connection.getresponse()
+                text = reply.read()
+                break
+            except (http.client.HTTPException, ConnectionError):
+                self._connection.close()
+                self._connection = None
+                if attempt:
+                    raise
+        answer = json.loads(text)
+        if reply.status != 200:
+            raise VenueError(f"the fake exchange refuses {name}: {answer.get('error')}", hint="see execution.fake_exchange.control")
+        return answer
+
+    def advance(self, bars: int = 1) -> dict[str, Any]:
+        """Let bars pass; where the market is then (`row`, `left`, `now_ms`, `bars`)."""
+        answer: dict[str, Any] = self.control("advance", bars=bars)
+        return answer
+
+    def state(self) -> dict[str, Any]:
+        """Counters, clocks, and every account's balances, positions, orders and trades."""
+        answer: dict[str, Any] = self.control("state")
+        return answer
+
+    def faults(self, **script: Any) -> Any:
+        """Set what goes wrong (see `faults`)."""
+        return self.control("faults", **script)
+
+    def disconnect(self) -> None:
+        """Let go of the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+class FakeExchange(Handle):
+    """A fake exchange that lives as long as the `with` block.
+
+    Args:
+        book: the bars it trades.
+        config: what trades cost; as for the simulated broker.
+        accounts: its customers; one with the key `key` and the secret `secret` by default.
+        start: bars known at the beginning (≥ 1).
+        weight_limit: request weight allowed a minute; None: any.
+        run_as: a child process, which a killed client leaves standing, or a thread of this one, which starts at once.
+    """
+
+    def __init__(
+        self,
+        book: Book,
+        config: ExecutionConfig | None = None,
+        *,
+        accounts: Sequence[AccountSettings] | None = None,
+        start: int = 1,
+        weight_limit: int | None = None,
+        run_as: Literal["process", "thread"] = "thread",
+    ) -> None:
+        super().__init__("", "")
+        self._book, self._config = book, config or ExecutionConfig()
+        self._accounts = list(accounts) if accounts is not None else [AccountSettings()]
+        self._start, self._weight_limit, self._run_as = start, weight_limit, run_as
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._child: subprocess.Popen[str] | None = None
+        self.server: Server | None = None
+        """The server itself, where it is a thread."""
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def open(self) -> None:
+        """Start it, and wait until it listens."""
+        if self._run_as == "thread":
+            self._open_thread()
+        else:
+            self._open_process()
+
+    def close(self) -> None:
+        """Stop it."""
+        self.disconnect()
+        if self._thread is not None and self._loop is not None and self.server is not None:
+            asyncio.run_coroutine_threadsafe(self.server.stop(), self._loop).result(START_SECONDS)
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(START_SECONDS)
+            self._thread = None
+        if self._child is not None:
+            self._child.terminate()
+            self._child.wait(START_SECONDS)
+            if self._child.stdout is not None:
+                self._child.stdout.close()
+            self._child = None
+
+    def _open_thread(self) -> None:
+        server = build(self._book, self._config, self._accounts, start=self._start, weight_limit=self._weight_limit)
+        loop = asyncio.new_event_loop()
+
+        def run() -> None:
+            asyncio.set_event_loop(loop)
+            try:
+                loop.run_forever()
+            finally:
+                loop.run_until_complete(loop.shutdown_asyncgens())
+                loop.close()
+
+        self._thread = threading.Thread(target=run, name="fake-exchange", daemon=True)
+        self._thread.start()
+        self._loop, self.server = loop, server
+        asyncio.run_coroutine_threadsafe(server.start(), loop).result(START_SECONDS)
+        self.url, self.control_url = server.url, server.control_url
+
+    def _open_process(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "market.npz"
+            self._book.save(path)
+            settings = Path(folder) / "settings.json"
+            settings.write_text(
+                json.dumps(
+                    {
+                        "config": self._config.model_dump(mode="json"),
+                        "accounts": [asdict(account) for account in self._accounts],
+                        "start": self._start,
+                        "weight_limit": self._weight_limit,
+                    },
+                    default=str,
+                )
+            )
+            command = [sys.executable, "-m", "cryptoalpha.execution.fake_exchange", "--market", str(path), "--settings", str(settings)]
+            self._child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+            assert self._child.stdout is not None
+            line = self._child.stdout.readline()
+        if not line:
+            code = self._child.wait(START_SECONDS)
+            self._child.stdout.close()
+            self._child = None
+            raise VenueError(f"the fake exchange did not start (exit {code})", hint="its own message stands above")
+        where = json.loads(line)
+        self.url, self.control_url = where["url"], where["control_url"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -12,12 +12,13 @@ from cryptoalpha.app.watchdog import DriftWatchdog
 from cryptoalpha.core.clock import Clock, VirtualClock
 from cryptoalpha.core.errors import DataMissingError
 from cryptoalpha.core.time import DAY
+from cryptoalpha.core.values import InstrumentRules
 from cryptoalpha.decisions.config import FusionConfig
 from cryptoalpha.decisions.fusion import EqualWeights, Fusion
 from cryptoalpha.decisions.hedge import Hedge
 from cryptoalpha.decisions.ridge import RollingRidge
 from cryptoalpha.decisions.rule_agent import RuleAgent
-from cryptoalpha.execution.broker import bar_steps, funding_by_bar
+from cryptoalpha.execution.broker import Broker, bar_steps, funding_by_bar
 from cryptoalpha.execution.portfolio import Portfolio
 from cryptoalpha.execution.simulated import SimulatedBroker
 from cryptoalpha.risk.gate import RiskGate
@@ -25,6 +26,9 @@ from cryptoalpha.signals.tape import SignalTape
 from cryptoalpha.store.journal import Journal
 from cryptoalpha.store.panel import build_panel
 from cryptoalpha.store.tables import Dataset
+
+BrokerFactory = Callable[[Mapping[str, InstrumentRules]], Broker]
+"""Makes the broker of a book from lot, tick and minimum of its instruments."""
 
 CHUNK = 4_096
 """Bars turned into Python floats at a time: five hundred days of minutes would be a gigabyte of them."""
@@ -50,8 +54,12 @@ def build_engine(
     journal: Journal,
     auto_trading: bool,
     account: str,
+    broker: BrokerFactory | None = None,
 ) -> Engine:
-    """An engine with fresh fusion, agent, risk gate, simulated broker, portfolio and watch over drift.
+    """An engine with fresh fusion, agent, risk gate, broker, portfolio and watch over drift.
+
+    Args:
+        broker: makes a broker at a venue, whose trades may be told in another order than they happened; None simulates one.
 
     Raises:
         DataMissingError: if an instrument has no trading rules.
@@ -67,8 +75,8 @@ def build_engine(
         fusion=build_fusion(settings.fusion),
         agent=RuleAgent(settings.agent, book_size=len(instruments)),
         gate=RiskGate(settings.risk, rules, account=account),
-        broker=SimulatedBroker(settings.execution, rules),
-        portfolio=Portfolio(settings.execution.initial_cash, instruments, perpetual),
+        broker=SimulatedBroker(settings.execution, rules) if broker is None else broker(rules),
+        portfolio=Portfolio(settings.execution.initial_cash, instruments, perpetual, may_overdraw=broker is not None),
         journal=journal,
         auto_trading=auto_trading,
         watchdog=DriftWatchdog(drift, seed=settings.engine.seed) if drift.enabled else None,
@@ -112,6 +120,12 @@ def _opens_between(dataset: Dataset, name: str, since: int, until: int) -> bool:
 
 def tape_steps(tape: SignalTape, dataset: Dataset, clock: VirtualClock) -> Iterator[Step]:
     """Every row of a prepared tape as a step, moving the clock to the moment the row is known."""
+    for step in tape_rows(tape, dataset):
+        clock.advance_to(step.bar.at)
+        yield step
+
+
+def tape_rows(tape: SignalTape, dataset: Dataset) -> Iterator[Step]:
+    """Every row of a prepared tape as a step; whoever takes them moves the clock."""
     for t, bar in enumerate(bar_steps(tape.panel, funding_by_bar(tape.panel, dataset))):
-        clock.advance_to(bar.at)
         yield Step(bar, tape.references_at(t), tape.states_at(t), tape.signals_at(t))

@@ -29,6 +29,7 @@ from cryptoalpha.signals.book import SignalBook
 from cryptoalpha.store.controls import ARMED, ControlState
 from cryptoalpha.store.history import History
 from cryptoalpha.store.journal import Journal
+from cryptoalpha.store.journal_reader import JournalReader
 from cryptoalpha.store.tables import Dataset
 
 LIVE = "live"
@@ -84,7 +85,7 @@ class SessionStoppedError(Exception):
     """Raised by the wait of a live feed when the session is told to stop; ends the session, not the process."""
 
 
-class _Session:
+class Session:
     """Watches the loop: tells fills, paces a replay, stops when asked."""
 
     def __init__(self, journal: Journal, speed: float, stop: threading.Event, say: Say, monitor: LiveMonitor | None) -> None:
@@ -163,8 +164,8 @@ def replay(
         if monitor is not None:
             interval = tape.panel.interval
             monitor.follow(names, interval, step_seconds=interval / SECOND / speed if speed > 0.0 else None, market=engine.gate.memory)
-        session = _Session(journal, speed, stop, say, monitor)
-        recovered = _tell_recovery(journal, say)
+        session = Session(journal, speed, stop, say, monitor)
+        recovered = tell_recovery(journal, say)
         steps = engine.run(session.paced(tape_steps(tape, dataset, clock)), session.watch)
         return TradeReport(run, recovered, len(journal), session.fills, journal.digest(), steps == len(tape.panel), session.portfolio)
 
@@ -191,7 +192,7 @@ def live(
     names = tuple(sorted(dataset.bars))
     newest = max(int(table.open_time[-1]) for table in dataset.bars.values())
     interval = dataset.bars[names[0]].interval
-    begun = _begun(journal_path, newest + interval)
+    begun = begun_at(journal_path, newest + interval)
     period = Period(begun, newest + interval) if newest >= begun else None
     header = {
         **run_identity(settings, replace(dataset, fingerprint=f"{LIVE} {venue}"), Period(begun, begun + interval), names),
@@ -204,8 +205,8 @@ def live(
         learn_before(settings, dataset, Period(begun, begun + interval), names, engine)
         if monitor is not None:
             monitor.follow(names, interval, step_seconds=interval / SECOND, wall=SystemClock(), market=engine.gate.memory)
-        session = _Session(journal, 0.0, stop, say, monitor)
-        recovered = _tell_recovery(journal, say)
+        session = Session(journal, 0.0, stop, say, monitor)
+        recovered = tell_recovery(journal, say)
         steps = _live_steps(settings, history, dataset, bars, names, venue, period, clock, stop)
         engine.run(session.paced(steps), session.watch)
         return TradeReport(run, recovered, len(journal), session.fills, journal.digest(), False, session.portfolio)
@@ -215,10 +216,8 @@ def _engine(settings: Settings, dataset: Dataset, names: Sequence[str], clock: V
     return build_engine(settings, dataset, names, clock=clock, journal=journal, auto_trading=settings.engine.auto_trading, account=run)
 
 
-def _begun(journal_path: Path, fresh: int) -> int:
+def begun_at(journal_path: Path, fresh: int) -> int:
     """Open of the run's first bar: remembered by its journal, else the bar that comes next."""
-    from cryptoalpha.store.journal_reader import JournalReader
-
     if not journal_path.is_file():
         return fresh
     with JournalReader(journal_path) as journal:
@@ -240,7 +239,7 @@ def _live_steps(
     book = SignalBook(settings.signals)
     if earlier is not None:
         tape = book.prepare(dataset, since=earlier.since, until=earlier.until, instruments=names)
-        yield from map(_cite_live, tape_steps(tape, dataset, clock))
+        yield from map(cite_live, tape_steps(tape, dataset, clock))
     for batch in _until_stopped(bars, stop):
         if not batch.bars:
             continue
@@ -248,7 +247,7 @@ def _live_steps(
             history.write_bars(venue, table, origin=f"{venue} live")
         dataset = extended(dataset, batch)
         tape = book.prepare(dataset, since=batch.open_time, until=batch.known_at, instruments=names)
-        yield from map(_cite_live, tape_steps(tape, dataset, clock))
+        yield from map(cite_live, tape_steps(tape, dataset, clock))
 
 
 def _until_stopped(bars: Iterable[LiveBatch], stop: threading.Event) -> Iterator[LiveBatch]:
@@ -261,7 +260,7 @@ def _until_stopped(bars: Iterable[LiveBatch], stop: threading.Event) -> Iterator
         return
 
 
-def _cite_live(step: Step) -> Step:
+def cite_live(step: Step) -> Step:
     """Name bars by their place in time: the file they lie in is still growing."""
     place = step.bar.open_time // step.bar.interval
     step.references = [
@@ -271,7 +270,8 @@ def _cite_live(step: Step) -> Step:
     return step
 
 
-def _tell_recovery(journal: Journal, say: Say) -> int:
+def tell_recovery(journal: Journal, say: Say) -> int:
+    """Say how many rows are taken again; returns their number."""
     stored = len(journal)
     if stored:
         at, _ = journal.read(stored)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import repeat
 
 import numpy as np
 
@@ -23,6 +24,9 @@ from cryptoalpha.store.tables import BarTable, Dataset
 
 _CATCH_UP = 500
 _SILENT_BARS = 3
+
+Pauses = Callable[[], Iterator[float]]
+"""Waits between attempts at one bar, in seconds; asked for anew at every bar."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +46,12 @@ class LiveBars:
         client: the venue, from `app.venues`.
         known: bars known so far by instrument (`Dataset.bars`): the gate judges new bars by them, and batches start after the newest.
         notice: told in words about missing bars and failing venues.
+        gives_up: whether a venue that fails at the start, or brings nothing for three bars, ends the feed. One that does not give up goes
+            on asking; batches without bars say that time passes.
+        pauses: waits between attempts at one bar, from the second attempt on; None: always `config.backoff_seconds`.
 
     Raises (while iterating):
-        VenueError: if the venue fails before the first batch, or brings nothing for three bars.
+        VenueError: if the venue fails before the first batch, or brings nothing for three bars; never where the feed does not give up.
         BarGateError: if the gate is strict and a bar is bad.
     """
 
@@ -58,7 +65,10 @@ class LiveBars:
         clock: Clock | None = None,
         wait: Wait = time.sleep,
         notice: Callable[[str], None] | None = None,
+        gives_up: bool = True,
+        pauses: Pauses | None = None,
     ) -> None:
+        self._gives_up, self._pauses = gives_up, pauses or self._even_pauses
         self._client, self._gate = client, gate
         self._config, self._clock, self._wait = config or ExchangeConfig(), clock or SystemClock(), wait
         self._notice = notice or (lambda text: None)
@@ -69,11 +79,11 @@ class LiveBars:
         self._ahead: dict[str, BarTable] = {}
 
     def __iter__(self) -> Iterator[LiveBatch]:
-        silent, begun = 0, False
+        silent, begun = 0, not self._gives_up
         while True:
             batch = self._batch(patient=begun)
             silent = 0 if batch.bars else silent + 1
-            if silent >= _SILENT_BARS:
+            if silent >= _SILENT_BARS and self._gives_up:
                 raise VenueError(
                     f"{self._client.id} brought no bar for {silent} bar lengths, the last due at {iso(batch.known_at)}",
                     hint="check the network and the venue's status, then start again: the journal goes on where it stopped",
@@ -86,6 +96,7 @@ class LiveBars:
         opens, known_at = self._next, self._next + self._interval
         self._sleep_until(known_at + int(self._config.venue_lag_seconds * SECOND))
         deadline = known_at + int(self._config.grace_seconds * SECOND)
+        pauses = self._pauses()
         while True:
             for name in self._context:
                 if name not in self._ahead or not bool(np.any(self._ahead[name].open_time >= opens)):
@@ -96,7 +107,7 @@ class LiveBars:
             waiting = [name for name in late if not bool(np.any(self._newest(name) > opens))]
             if not waiting or self._clock.now() >= deadline:
                 break
-            self._wait(max(self._config.backoff_seconds, 0.05))
+            self._wait(min(next(pauses), max((deadline - self._clock.now()) / SECOND, 0.0)))
         if late:
             self._notice(f"no bar of {', '.join(late)} at {iso(opens)}")
         self._next += self._interval
@@ -126,6 +137,9 @@ class LiveBars:
             self._notice("; ".join(report.lines()[1:]).strip())
         self._ahead[name] = fresh
         self._context[name] = passed.take(slice(-(self._gate.config.window + 1), None))
+
+    def _even_pauses(self) -> Iterator[float]:
+        return repeat(max(self._config.backoff_seconds, 0.05))
 
     def _sleep_until(self, moment: int) -> None:
         while (left := moment - self._clock.now()) > 0:

@@ -16,32 +16,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 
-from cryptoalpha.app.credentials import reveal
 from cryptoalpha.app.settings import Settings
+from cryptoalpha.app.venues import Keys, account_keys
 from cryptoalpha.core.errors import ConfigError
 
 VARIABLE = "CRYPTOALPHA_LIVE"
 NEEDED_KEYS = ("api_key", "api_secret")
 
 
-@dataclass(frozen=True)
-class AccountKeys:
-    """What signs requests. It is never printed: its text shows the fingerprint alone."""
-
-    key: str = field(repr=False)
-    secret: str = field(repr=False)
-    passphrase: str = field(default="", repr=False)
-    label: str = ""
-
-    @property
-    def fingerprint(self) -> str:
-        """Which account it is, in a word that gives nothing away: the owner's own name for it, else 12 hex digits of the key's hash."""
-        return self.label or hashlib.blake2b(self.key.encode(), digest_size=6, person=b"account").hexdigest()
-
-    def __str__(self) -> str:
-        return f"account {self.fingerprint}"
+def fingerprint(keys: Keys, label: str = "") -> str:
+    """Which account it is, in a word that gives nothing away: the owner's own name for it (`execution.live.account`), else 12 hex digits of
+    the key's hash."""
+    return label or hashlib.blake2b(keys.api_key.encode(), digest_size=6, person=b"account").hexdigest()
 
 
 def missing_for_live(settings: Settings, *, flag: bool, environment: Mapping[str, str]) -> list[str]:
@@ -57,7 +44,7 @@ def missing_for_live(settings: Settings, *, flag: bool, environment: Mapping[str
     return missing
 
 
-def keys_for_live(settings: Settings, *, flag: bool, environment: Mapping[str, str], hide: Callable[[Iterable[str]], None]) -> AccountKeys:
+def keys_for_live(settings: Settings, *, flag: bool, environment: Mapping[str, str], hide: Callable[[Iterable[str]], None]) -> Keys:
     """The account's keys, if real orders may be sent.
 
     Args:
@@ -74,27 +61,11 @@ def keys_for_live(settings: Settings, *, flag: bool, environment: Mapping[str, s
             f"no real order may be sent: {'; '.join(missing)}",
             hint="docs/execution.md tells what each of them protects from; without --live and with engine.mode: paper it trades on paper",
         )
-    return account_keys(settings, hide)
-
-
-def account_keys(settings: Settings, hide: Callable[[Iterable[str]], None]) -> AccountKeys:
-    """The configured keys, looked up; for reading an account that needs no other condition.
-
-    Raises:
-        ConfigError: if one is not set or its reference leads nowhere.
-    """
-    found = {}
-    for name in (*NEEDED_KEYS, "api_passphrase"):
-        secret = getattr(settings.credentials, name)
-        if secret is None:
-            if name in NEEDED_KEYS:
-                raise ConfigError(f"credentials.{name} is not set", hint="`cryptoalpha check` shows which credentials are found")
-            continue
-        found[name] = reveal(secret, name, hide)
-    empty = [name for name in NEEDED_KEYS if not found[name].strip()]
-    if empty:
-        raise ConfigError(f"credentials.{empty[0]} is empty", hint="correct the file or the variable that it is read from")
-    return AccountKeys(found["api_key"], found["api_secret"], found.get("api_passphrase", ""), settings.execution.live.account)
+    keys = account_keys(settings.credentials, hide)
+    for name, part in (("api_key", keys.api_key), ("api_secret", keys.secret)):
+        if not part.strip():
+            raise ConfigError(f"credentials.{name} is empty", hint="correct the file or the variable that it is read from")
+    return keys
 
 
 def has_keys(settings: Settings) -> bool:

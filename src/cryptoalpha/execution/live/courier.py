@@ -1,0 +1,245 @@
+"""The courier: takes orders of the engine to the venue, and everything that becomes of them back. All of it in one thread (`venue_thread`).
+
+The life of an order:
+
+    journal row ─► submit ─┬─ too late, no longer wanted, not safe ──────────────────────► rejected (never sent)
+                           ├─ older orders of the instrument: cancel, wait for their end
+                           └─ send ─┬─ accepted ─► open ─► partial ─► filled │ canceled │ expired
+                                    ├─ rejected
+                                    └─ anything else ─► unknown ─► asked for by its id until the venue answers (`inquiry`)
+
+Nothing is ever sent twice. Whatever the venue says goes through `intake`. What is between these lines when the process dies is an order of
+the journal without an end, and is asked for at the next start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping
+from decimal import Decimal
+from typing import Any
+
+from cryptoalpha.core.clock import Clock, SystemClock
+from cryptoalpha.core.errors import ConfigError
+from cryptoalpha.core.values import InstrumentRules, Order
+from cryptoalpha.execution.broker import REJECTED
+from cryptoalpha.execution.config import LiveConfig
+from cryptoalpha.execution.live.inquiry import Inquiries
+from cryptoalpha.execution.live.intake import Alert, Intake
+from cryptoalpha.execution.live.points import Point, Reached, nobody
+from cryptoalpha.execution.live.replacement import as_sent, resized, why_not
+from cryptoalpha.execution.live.working import Working
+from cryptoalpha.execution.orders import tracker
+from cryptoalpha.execution.venue import Accepted, Rejected, UnclearError, Venue
+from cryptoalpha.store.order_ledger import OrderLedger
+
+
+class Courier:
+    """See the module header.
+
+    Args:
+        rules: of every instrument that may be traded.
+        clock: what the engine's clock follows; judges whether an order comes too late.
+        alert: tells a person; called in this thread, must not wait.
+        wall: our clock for what is written down.
+    """
+
+    def __init__(
+        self,
+        venue: Venue,
+        ledger: OrderLedger,
+        rules: Mapping[str, InstrumentRules],
+        config: LiveConfig,
+        *,
+        clock: Clock,
+        alert: Alert,
+        reached: Reached = nobody,
+        wall: Clock | None = None,
+    ) -> None:
+        self._venue, self._ledger, self._rules, self._config = venue, ledger, rules, config
+        self._clock, self._alert, self._reached, self._wall = clock, alert, reached, wall or SystemClock()
+        self.intake = Intake(venue, ledger, rules, wall=self._wall, alert=alert, reached=reached)
+        self.inquiries = Inquiries(
+            venue, ledger, self.intake, config, clock=clock, wall=self._wall, alert=alert, reached=reached, spawn=self.spawn
+        )
+        self.inquiries.on_key_refused = self._lose_key
+        self.halted = ""
+        """Why no entries are sent. Empty while all is well."""
+        self._gates: dict[str, asyncio.Lock] = {name: asyncio.Lock() for name in rules}
+        self._exits: set[asyncio.Future[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._handed: set[asyncio.Task[None]] = set()
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._is_closing = False
+
+    # ── from start to end ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def start(self) -> None:
+        """Open the venue, check what the key may do, take up what an earlier process left behind.
+
+        Raises:
+            ConfigError: if the key may withdraw, or may not trade.
+            UnclearError: if the venue gives no answers.
+        """
+        await self._venue.open()
+        rights = await self._venue.rights()
+        if rights.may_withdraw:
+            raise ConfigError("this key may withdraw money", hint="make a key without that right for trading, and delete this one")
+        if not rights.may_trade:
+            raise ConfigError("this key may not trade", hint="give it the right to trade at the venue")
+        await self.inquiries.begin(self._rules.values())
+        self.intake.resume()
+        for name in self._rules:
+            orders = self.intake.of(name)
+            for older in orders[:-1]:  # an order replaces older ones: a process that died between the two left that to us
+                older.must_end = True
+            for working in orders:
+                self.inquiries.pursue(working)
+
+    async def failure(self) -> None:
+        """Waits until a task of the courier has failed, and raises that."""
+        await self._failed
+
+    async def close(self) -> None:
+        """Send nothing more, wait for the answers under way, end every task. Orders at the venue stay as they are."""
+        self._is_closing = True
+        if self._handed:
+            await asyncio.wait(set(self._handed), timeout=self._config.timeout_seconds)
+        tasks = [task for task in self._tasks if not task.done()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        if not self._failed.done():
+            self._failed.cancel()
+        await self._venue.close()
+        self._ledger.close()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run beside everything else. If it fails the courier fails."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._note_end)
+        return task
+
+    def _note_end(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._handed.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not self._failed.done():
+            self._failed.set_exception(error)
+
+    def hand(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something the engine handed over; `idle` and `close` wait for it."""
+        self._handed.add(self.spawn(work))
+
+    async def idle(self, seconds: float) -> bool:
+        """Wait, for at most so long, until all that was handed over was carried to the venue and answered, or its fate is known to be
+        unknown; whether it was."""
+        if self._handed:
+            await asyncio.wait(set(self._handed), timeout=seconds)
+        return not self._handed
+
+    # ── orders ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def submit(self, order: Order, event: int, *, told: Decimal, expires: int | None) -> None:
+        """Carry an order to the venue.
+
+        Args:
+            told: position of the instrument by all that the engine had been told when it decided.
+            expires: engine time after which it is history, no plan; None: never.
+        """
+        working = self.intake.take(order, event)
+        working.under_way = True
+        answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        earlier = [] if order.reduce_only else list(self._exits)
+        if order.reduce_only:
+            self._exits.add(answered)
+        try:
+            if earlier:  # what they free is what entries are paid with
+                await asyncio.wait(earlier)
+            async with self._gates[order.instrument]:
+                await self._carry(working, told, expires)
+        finally:
+            working.under_way = False
+            self._exits.discard(answered)
+            answered.set_result(None)
+        self.inquiries.pursue(working)
+
+    async def _carry(self, working: Working, told: Decimal, expires: int | None) -> None:
+        """End what is older, see whether the order still makes sense, then send it."""
+        order = working.order
+        if expires is not None and self._clock.now() > expires:
+            self._give_up(working, "stale_order", "it was decided too long ago to be sent")
+            return
+        older = [one for one in self.intake.of(order.instrument) if one is not working]
+        if older:
+            await asyncio.gather(*(self.inquiries.end(one, self._config.settle_seconds) for one in older))
+        others = [one for one in older if not one.tracked.ended]
+        position = self.intake.position(order.instrument)
+        halted = self.halted or self.intake.distrust or ("the run is being stopped" if self._is_closing else "")
+        refusal = why_not(order, others, position=position, told=told, halted=halted)
+        quantity = resized(order, others, position, self._rules[order.instrument].lot)
+        if refusal is None and not quantity:
+            refusal = "unknown_order" if others else "raced", f"{position} is held: nothing can be closed without a risk of turning it"
+        if refusal is not None:
+            self._give_up(working, *refusal)
+            return
+        if quantity != order.quantity:  # a restart must know what was sent
+            self.intake.note(working, tracker.begin(order, working.tracked.event, self._wall.now(), quantity=quantity))
+        await self._send(working)
+
+    def _give_up(self, working: Working, rule: str, why: str) -> None:
+        step = tracker.refused(working.tracked, Rejected(code=rule, message=f"not sent: {why}"), self._wall.now())
+        self.intake.end(working, step, rule, why)
+
+    async def _send(self, working: Working) -> None:
+        """Once, whatever comes back."""
+        self._reached(Point.BEFORE_SEND)
+        working.tracked = tracker.sent(working.tracked, self._wall.now())
+        answer = await self._venue.submit(as_sent(working.order, working.tracked.record.quantity))
+        self._reached(Point.AFTER_REPLY)
+        if isinstance(answer, Accepted):
+            try:
+                await self.intake.report(answer.report, answer.trades)
+            except UnclearError as error:  # what a fee was worth cannot be said yet
+                self._doubt(working, error.args[0])
+        elif isinstance(answer, Rejected):
+            step = tracker.refused(working.tracked, answer, self._wall.now())
+            self.intake.end(working, step, REJECTED, f"{answer.code} {answer.message}".strip())
+            if answer.is_key:
+                self._lose_key(answer.message)
+        else:
+            working.refusal = answer.refusal
+            if answer.exists:
+                working.evidence = working.evidence.seen()
+            self._doubt(working, answer.reason)
+            self.inquiries.heed(answer)
+        self._reached(Point.AFTER_OUTCOME)
+
+    def _doubt(self, working: Working, why: str) -> None:
+        """Nobody knows what became of it."""
+        self.intake.note(working, tracker.doubted(working.tracked, why, self._wall.now()).tracked)
+
+    def _lose_key(self, why: str) -> None:
+        if not self.halted:
+            self.halted = f"the venue refuses the key: {why}"
+            self._alert("key_refused", self.halted)
+
+    async def cancel(self, instrument: str, *, entries_only: bool = False) -> None:
+        """End what is left of an instrument's orders; those who want to know are told when they have ended."""
+        async with self._gates[instrument]:
+            wanted = [one for one in self.intake.of(instrument) if not (entries_only and one.order.reduce_only)]
+            await asyncio.gather(*(self.inquiries.end(one, self._config.settle_seconds) for one in wanted))
+
+    async def cancel_entries(self) -> None:
+        """End every order that could enlarge a position, at once."""
+        names = dict.fromkeys(one.order.instrument for one in self.intake.working.values() if not one.order.reduce_only)
+        await asyncio.gather(*(self.cancel(name, entries_only=True) for name in names))
+
+    async def look(self, seconds: float) -> None:
+        """Ask for every order and its trades, for at most so long; what has not come by then comes later."""
+        await self.idle(seconds)
+        looks = [self.inquiries.look(name) for name in dict.fromkeys(one.order.instrument for one in self.intake.working.values())]
+        if looks:
+            await asyncio.wait(looks, timeout=seconds)

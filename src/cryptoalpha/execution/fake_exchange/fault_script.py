@@ -76,7 +76,7 @@ ACTIONS: Final[Mapping[str, Action]] = {
     "feed_nan": Action("after", KLINES, 0.0, "the last candle closes at NaN"),
     # The exchange acts, and more happens at the same time.
     "hold": Action("around", ORDERS, 60.0, "accepted, answer held until released"),
-    "fill_before_ack": Action("around", ORDERS, 2.0, "answer held until the stream has told a fill"),
+    "fill_before_ack": Action("around", ORDERS, 0.05, "the stream tells a fill; only then the order is answered, as new"),
     "cancel_race": Action("around", CANCELS, 0.0, "the order fills before the cancel reaches it"),
     "overfill": Action("around", ORDERS, 0.0, "accepted, then filled by more than was ordered"),
     # The exchange is different for a while (0 seconds: until cleared).

@@ -23,7 +23,6 @@ from cryptoalpha.execution.fake_exchange.fault_replies import Answer, cut, page,
 from cryptoalpha.execution.fake_exchange.fault_schedule import schedule
 from cryptoalpha.execution.fake_exchange.fault_script import Fault, as_entries, parse
 
-FILL_WAIT_SECONDS = 0.002
 SPOILT_BODIES: Mapping[str, bytes] = {"empty_object": b"{}", "empty_list": b"[]", "null": b"null", "empty_body": b""}
 
 
@@ -99,6 +98,8 @@ class Faults:
     """All faults of one exchange; one loop, no locks."""
 
     fill_now: FillNow | None = None
+    on_change: Callable[[], None] | None = None
+    """Called when clock or fee asset changed."""
     on_outage: list[Callable[[], None]] = field(default_factory=list)
     """Called when the exchange goes away: streams cut their connections."""
     counts: Counter[str] = field(default_factory=Counter)
@@ -108,7 +109,6 @@ class Faults:
     _last: dict[tuple[str, ...], bytes] = field(default_factory=dict)
     """The latest true answer of each question that can lag."""
     _held: list[asyncio.Future[None]] = field(default_factory=list)
-    _fills_told: Counter[str] = field(default_factory=Counter)
 
     def load(self, entries: object) -> list[dict[str, object]]:
         """Add faults to those that stand. Raises `ConfigError` for what is no script."""
@@ -129,6 +129,8 @@ class Faults:
         """No more faults; the clock is right and held answers go out. Counts stay."""
         self._loaded.clear()
         self._state = _State()
+        if self.on_change is not None:
+            self.on_change()
         self.release()
 
     def release(self, number: int | None = None) -> int:
@@ -179,11 +181,10 @@ class Faults:
         for hit in hits:
             if hit.fault.action == "cancel_race":
                 self._fill(hit, call, call.params.get("origClientOrderId", ""))
-        told = self._fills_told.copy() if hits else self._fills_told
         reply = await handler(call)
         previous = self._remember(call, reply)
         for hit in hits:
-            await self._meanwhile(hit, call, reply, told)
+            await self._meanwhile(hit, call, reply)
         for hit in hits:
             late = await self._after(hit, call, reply, previous)
             if late is not None:
@@ -216,10 +217,6 @@ class Faults:
             plan.copies = 0
         return plan
 
-    def told_fill(self, client_id: str) -> None:
-        """The stream has sent a fill of this order."""
-        self._fills_told[client_id] += 1
-
     def _hits(self, subject: str, instrument: str) -> list[_Loaded]:
         hit = [one for one in self._loaded if one.hits(subject, instrument)]
         for one in hit:
@@ -244,6 +241,8 @@ class Faults:
         else:
             self._state.fee_asset = fault.asset or None
         self.counts[fault.action] += 1
+        if self.on_change is not None:
+            self.on_change()
 
     async def _before(self, hit: _Loaded, call: Call) -> web.StreamResponse | None:
         """The answer where the exchange is not to see the request, else None."""
@@ -273,7 +272,7 @@ class Faults:
         await asyncio.sleep(fault.duration)  # delay_before
         return None
 
-    async def _meanwhile(self, hit: _Loaded, call: Call, reply: Answer, told: Counter[str]) -> None:
+    async def _meanwhile(self, hit: _Loaded, call: Call, reply: Answer) -> None:
         """What happens between the exchange's act and its answer."""
         if reply.status >= 400:
             return
@@ -281,11 +280,8 @@ class Faults:
         if hit.fault.action == "overfill":
             self._fill(hit, call, client_id)
         elif hit.fault.action == "fill_before_ack":
-            end = time.monotonic() + hit.fault.duration
-            while self._fills_told[client_id] <= told[client_id] and time.monotonic() < end:
-                await asyncio.sleep(FILL_WAIT_SECONDS)
-            if self._fills_told[client_id] > told[client_id]:
-                self._done(hit)
+            self._fill(hit, call, client_id)
+            await asyncio.sleep(hit.fault.duration)
         elif hit.fault.action == "hold":
             self._done(hit)
             held: asyncio.Future[None] = asyncio.get_running_loop().create_future()

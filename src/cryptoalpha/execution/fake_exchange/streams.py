@@ -66,8 +66,6 @@ class StreamHub:
                 for number, name in listener.accounts.items():
                     if name == account:
                         self._put(listener, text if futures else f'{{"subscriptionId":{number},"event":{text}}}', plan, copies)
-            if listeners and copies and isinstance(event, OrderUpdate) and event.execution == "TRADE":
-                self.faults.told_fill(event.original_client_id or event.client_id)
 
         self._deliver(f"account {account} {futures}", plan, send)
 
@@ -119,8 +117,8 @@ class StreamHub:
         tape = self._tapes.get((futures, symbol))
         return [] if tape is None else list(tape.trades)[-limit:]
 
-    def book(self, symbol: str, *, futures: bool) -> Tape:
-        """The tape of an instrument, for feeds that bring their own order book."""
+    def tape(self, symbol: str, *, futures: bool) -> Tape:
+        """What is known of an instrument, for feeds that bring their own order book."""
         return self._tape(futures, symbol)
 
     # ── listeners ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -145,6 +143,10 @@ class StreamHub:
         finally:
             self._sessions.discard(session)
         return socket
+
+    def hears(self, account: str, *, futures: bool) -> bool:
+        """Whether anybody listens to this account."""
+        return any(one.futures is futures and account in one.accounts.values() for one in self._sessions)
 
     @property
     def listeners(self) -> int:

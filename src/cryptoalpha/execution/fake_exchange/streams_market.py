@@ -71,6 +71,8 @@ class Tape:
 
     def __init__(self, symbol: str, *, futures: bool) -> None:
         self.symbol, self.futures = symbol, futures
+        self.is_recorded = False
+        """Whether a recording brings trades, tickers and the book: bars then give candles only."""
         self.book = DepthBook(futures)
         self.trades: deque[Payload] = deque(maxlen=KEPT_TRADES)
         """As `GET trades` answers them, oldest first."""
@@ -92,6 +94,7 @@ class Tape:
             self._day.append(bar)
             while self._day[0].open_ms <= bar.open_ms - DAY_MS:
                 self._day.popleft()
+        if bar.is_closed and not self.is_recorded:
             for trade in self._trades_of(bar):
                 yield "trade", self._trade_event("trade", "t", trade, at)
                 yield "aggTrade", self._trade_event("aggTrade", "a", trade, at) | {"f": trade["id"], "l": trade["id"]}
@@ -104,7 +107,7 @@ class Tape:
 
     def standing(self, at: int) -> Iterator[tuple[str, Payload]]:
         """What can be said at any time: tickers, the best prices, the mark price. Nothing before the first bar."""
-        if not self._day:
+        if not self._day or self.is_recorded:
             return
         ticker = self.ticker(at)
         yield "ticker", ticker

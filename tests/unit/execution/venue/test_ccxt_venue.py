@@ -19,12 +19,19 @@ def test_a_market_order_is_sent_under_our_id_and_its_trade_found_by_id(exchange,
         return answer, report, trades, again, await venue.balances()
 
     answer, report, trades, again, balances = on_venue(exchange, use)
-    assert isinstance(answer, Accepted) and answer.report.client_id == bought.client_id and answer.report.state == "open"
-    assert isinstance(report, OrderReport) and report.state == "filled" and report.filled == 2 and report.average_price == 101
+    assert isinstance(answer, Accepted)
+    assert answer.report.client_id == bought.client_id
+    assert answer.report.state == "open"
+    assert isinstance(report, OrderReport)
+    assert report.state == "filled"
+    assert report.filled == 2
+    assert report.average_price == 101
     (trade,) = trades
     assert (trade.quantity, trade.price, trade.fee, trade.fee_asset) == (Decimal(2), Decimal(101), Decimal("0.202"), "USDT")
-    assert trade.venue_id == report.venue_id and again == []
-    assert balances["BTC"].free == 2 and balances["USDT"].total == Decimal("100000") - 202 - Decimal("0.202")
+    assert trade.venue_id == report.venue_id
+    assert again == []
+    assert balances["BTC"].free == 2
+    assert balances["USDT"].total == Decimal("100000") - 202 - Decimal("0.202")
 
 
 def test_a_resting_order_is_listed_and_cancelled_by_our_id(exchange, on_venue, order):
@@ -37,9 +44,13 @@ def test_a_resting_order_is_listed_and_cancelled_by_our_id(exchange, on_venue, o
         return listed, ended, await venue.open_orders("BTC/USDT"), await venue.cancel("BTC/USDT", resting.client_id)
 
     listed, ended, left, again = on_venue(exchange, use)
-    assert [one.client_id for one in listed] == [resting.client_id] and listed[0].limit_price == 50
-    assert isinstance(ended, OrderReport) and ended.state == "canceled" and ended.client_id == resting.client_id
-    assert left == [] and isinstance(again, NotFound)
+    assert [one.client_id for one in listed] == [resting.client_id]
+    assert listed[0].limit_price == 50
+    assert isinstance(ended, OrderReport)
+    assert ended.state == "canceled"
+    assert ended.client_id == resting.client_id
+    assert left == []
+    assert isinstance(again, NotFound)
 
 
 def test_an_order_nobody_knows_is_not_found(exchange, on_venue):
@@ -54,4 +65,5 @@ def test_too_little_money_is_a_refusal_with_the_venues_code(exchange, on_venue, 
         return await venue.submit(order("buy", "100000", type="limit", limit_price=Decimal("90")))
 
     answer = on_venue(exchange, use)
-    assert isinstance(answer, Rejected) and answer.code == "-2010"
+    assert isinstance(answer, Rejected)
+    assert answer.code == "-2010"

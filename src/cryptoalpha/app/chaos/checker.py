@@ -48,13 +48,11 @@ class Case:
 
     Args:
         rules: of each instrument.
-        symbols: the venue's name of each instrument.
         initial_cash: what the book began with.
         strangers: client ids that other hands used, whatever they look like.
     """
 
     rules: Mapping[str, InstrumentRules]
-    symbols: Mapping[str, str]
     initial_cash: Decimal
     strangers: Collection[str] = ()
     prefix: str = "ca"
@@ -102,17 +100,20 @@ def _duplicates(venue: VenueTruth, intents: Mapping[str, Order]) -> Found:
 def _orphans(case: Case, venue: VenueTruth, intents: Mapping[str, Order]) -> Found:
     for order in venue.orders:
         if order.client_id.startswith(case.prefix) and order.client_id not in intents and order.client_id not in case.strangers:
-            yield "orphan", f"the venue has {order.client_id} ({order.side} {order.quantity} {order.symbol}), the journal no such intent"
+            yield (
+                "orphan",
+                f"the venue has {order.client_id} ({order.side} {order.quantity} {order.instrument}), the journal no such intent",
+            )
 
 
 def _trades(case: Case, run: RunRecord, ours: list[VenueTrade]) -> Found:
     """Journal, ledger and venue name the same trades."""
-    truth = {(trade.symbol, trade.trade_id): trade for trade in ours}
+    truth = {(trade.instrument, trade.trade_id): trade for trade in ours}
     if len(truth) != len(ours):
         yield "trades_once", "the venue's own books hold a trade id twice"
     fills: dict[tuple[str, str], Fill] = {}
     for fill in run.fills:
-        key = (case.symbols[fill.instrument], fill.trade_id)
+        key = (fill.instrument, fill.trade_id)
         if key in fills:
             yield "trades_once", f"the journal books trade {key} twice"
         fills[key] = fill
@@ -127,7 +128,7 @@ def _trades(case: Case, run: RunRecord, ours: list[VenueTrade]) -> Found:
         true = (trade.client_id, trade.side, trade.quantity, trade.price, trade.fee, trade.fee_asset)
         if told != true:
             yield "trades_once", f"trade {key} is {true} at the venue and {told} in the journal"
-    kept = Counter((case.symbols[row["instrument"]], str(row["trade_id"])) for row in run.tables.get("venue_fill", ()))
+    kept = Counter((row["instrument"], str(row["trade_id"])) for row in run.tables.get("venue_fill", ()))
     if kept.keys() != truth.keys():
         yield "trades_once", f"the ledger holds {len(kept)} trades, the venue {len(truth)}: {sorted(kept.keys() ^ truth.keys())[:3]} differ"
 
@@ -135,19 +136,17 @@ def _trades(case: Case, run: RunRecord, ours: list[VenueTrade]) -> Found:
 def _moved(case: Case, trades: list[VenueTrade]) -> dict[str, Decimal]:
     """What trades did to each instrument's position, fees in the base asset included (spot)."""
     moved = dict.fromkeys(case.rules, ZERO)
-    names = {symbol: name for name, symbol in case.symbols.items()}
     for trade in trades:
-        name = names[trade.symbol]
-        rules = case.rules[name]
-        moved[name] += trade.signed
+        rules = case.rules[trade.instrument]
+        moved[trade.instrument] += trade.signed
         if trade.fee_asset == rules.base and not rules.perpetual:
-            moved[name] -= trade.fee
+            moved[trade.instrument] -= trade.fee
     return moved
 
 
 def _positions(case: Case, run: RunRecord, venue: VenueTruth, ours: list[VenueTrade]) -> Found:
     ours_moved = _moved(case, ours)
-    theirs_moved = _moved(case, [trade for trade in venue.trades if trade not in ours and trade.symbol in case.symbols.values()])
+    theirs_moved = _moved(case, [trade for trade in venue.trades if trade not in ours and trade.instrument in case.rules])
     book = dict(run.book.positions) if run.book else {}
     for name, rules in case.rules.items():
         adjusted = sum((one.quantity for one in run.adjustments if one.instrument == name), ZERO)
@@ -157,19 +156,13 @@ def _positions(case: Case, run: RunRecord, venue: VenueTruth, ours: list[VenueTr
                 f"{name}: the book holds {book.get(name, ZERO)}, our trades and adjustments give {ours_moved[name] + adjusted}",
             )
         if rules.perpetual:
-            symbol = case.symbols[name]
-            there, opening, flows = venue.positions.get(symbol, ZERO), venue.opening_positions.get(symbol, ZERO), ZERO
+            there, opening, flows = venue.positions.get(name, ZERO), ZERO, ZERO
         else:
             there, opening = venue.totals.get(rules.base, ZERO), venue.opening.get(rules.base, ZERO)
             flows = sum((amount for asset, amount in venue.flows if asset == rules.base), ZERO)
-            there += sum((t.fee for t in venue.trades if t.fee_asset == rules.base and _base_of(case, t) != rules.base), ZERO)
         rest = there - opening - flows - theirs_moved[name]
         if rest != ours_moved[name]:
             yield "position", f"{name}: the venue's books moved by {rest} for us, our trades there give {ours_moved[name]}"
-
-
-def _base_of(case: Case, trade: VenueTrade) -> str:
-    return next((case.rules[name].base for name, symbol in case.symbols.items() if symbol == trade.symbol), "")
 
 
 def _cash(case: Case, run: RunRecord, venue: VenueTruth, ours: list[VenueTrade]) -> Found:
@@ -206,11 +199,11 @@ def _cash(case: Case, run: RunRecord, venue: VenueTruth, ours: list[VenueTrade])
 
 def _funding(case: Case, run: RunRecord, venue: VenueTruth) -> Found:
     """Perpetuals: every settlement of the venue is in the book, once (an account that others hold positions in pays their part, too)."""
-    names = {symbol: name for name, symbol in case.symbols.items()}
-    if any(trade.client_id not in {order.client_id for order in run.orders} for trade in venue.trades) or venue.opening_positions:
+    intents = {order.client_id for order in run.orders}
+    if any(trade.client_id not in intents for trade in venue.trades):
         return
     told = Counter((one.instrument, one.amount) for one in run.funding)
-    true = Counter((names[symbol], amount) for symbol, amount in venue.funding)
+    true = Counter(venue.funding)
     if told != true:
         yield "cash", f"funding: the venue settled {dict(true - told)} that the book does not know, the book {dict(told - true)} in excess"
 
@@ -264,7 +257,7 @@ def _adjustments(case: Case, run: RunRecord, venue: VenueTruth, intents: Mapping
             continue
         opening = venue.opening.get(rules.base, ZERO)
         changes = [t.signed - (t.fee if t.fee_asset == rules.base else ZERO) for t in venue.trades
-                   if t.client_id not in intents and t.symbol == case.symbols[name]]  # fmt: skip
+                   if t.client_id not in intents and t.instrument == name]  # fmt: skip
         changes += [amount for asset, amount in venue.flows if asset == rules.base]
         given = sum((one.quantity for one in run.adjustments if one.instrument == name), ZERO)
         left = opening + sum(changes, ZERO) - given

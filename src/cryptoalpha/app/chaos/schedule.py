@@ -110,7 +110,7 @@ def draw_schedule(seed: int, *, markets: Sequence[MarketKind] = ("spot", "future
     """The schedule of this seed."""
     draw = stream(seed, "chaos", "schedule")
     market = markets[int(draw.integers(len(markets)))]
-    instruments = ("BTC/USDT", "ETH/USDT") if market == "spot" else ("BTC/USDT:USDT", "ETH/USDT:USDT")
+    instruments = ("BTC/USDT", "ETH/USDT")
     bars = int(draw.integers(9, MOST_BARS + 1)) + QUIET
     points = [1 + seed % len(Point), *(int(draw.integers(1, len(Point) + 1)) for _ in range(int(draw.integers(0, 4))))]
     kills = tuple(_kill(draw, point) for point in points)

@@ -25,7 +25,7 @@ class VenueOrder:
 
     venue_id: str
     client_id: str
-    symbol: str
+    instrument: str
     side: str
     quantity: Decimal
     filled: Decimal
@@ -43,7 +43,7 @@ class VenueTrade:
     trade_id: str
     venue_id: str
     client_id: str
-    symbol: str
+    instrument: str
     side: str
     quantity: Decimal
     price: Decimal
@@ -57,45 +57,48 @@ class VenueTrade:
 
 @dataclass(frozen=True)
 class VenueTruth:
-    """One account in the venue's books. `flows` are amounts by asset that nobody traded: transfers in (+) and out (−)."""
+    """One account in the venue's books. `flows` are amounts by asset that nobody traded: what came in (+) less what went
+    out."""
 
     opening: Mapping[str, Decimal]
     totals: Mapping[str, Decimal]
     orders: Sequence[VenueOrder]
     trades: Sequence[VenueTrade]
     positions: Mapping[str, Decimal] = field(default_factory=dict)
-    opening_positions: Mapping[str, Decimal] = field(default_factory=dict)
     funding: Sequence[tuple[str, Decimal]] = ()
     flows: Sequence[tuple[str, Decimal]] = ()
 
 
-def read_truth(account: Mapping[str, Any]) -> VenueTruth:
-    """The account's part of the exchange's control state."""
+def read_truth(account: Mapping[str, Any], opening: Mapping[str, Decimal], names: Mapping[str, str]) -> VenueTruth:
+    """The account's part of the exchange's control state.
+
+    Args:
+        opening: what the account held before anything, by asset.
+        names: our name of each symbol.
+    """
     orders = [
         VenueOrder(
-            str(one["orderId"]), str(one["clientOrderId"]), one["symbol"], one["side"].lower(), Decimal(one["origQty"]),
-            Decimal(one["executedQty"]), one["status"],
+            str(one["order_id"]), one["client_id"], one["instrument"], one["side"], Decimal(one["quantity"]), Decimal(one["filled"]),
+            one["status"],
         )
         for one in account["orders"]
     ]  # fmt: skip
-    names = {order.venue_id: order.client_id for order in orders}
     trades = [
         VenueTrade(
-            str(one["id"]), str(one["orderId"]), names.get(str(one["orderId"]), ""), one["symbol"], one["side"].lower(),
-            Decimal(one["qty"]), Decimal(one["price"]), Decimal(one["commission"]), one["commissionAsset"],
+            str(one["trade_id"]), str(one["order_id"]), one["client_id"], one["instrument"], one["side"], Decimal(one["quantity"]),
+            Decimal(one["price"]), Decimal(one["fee"]), one["fee_asset"],
         )
         for one in account["trades"]
     ]  # fmt: skip
-    totals = {asset: Decimal(held["free"]) + Decimal(held["locked"]) for asset, held in account["balances"].items()}
+    deposits = {asset: Decimal(amount) for asset, amount in account["deposits"].items()}
     return VenueTruth(
-        opening={asset: Decimal(amount) for asset, amount in account["opening"].items()},
-        totals=totals,
+        opening=opening,
+        totals={asset: Decimal(amount) for asset, amount in account["balances"].items()},
         orders=orders,
         trades=trades,
-        positions={symbol: Decimal(held["quantity"]) for symbol, held in account.get("positions", {}).items()},
-        opening_positions={symbol: Decimal(amount) for symbol, amount in account.get("opening_positions", {}).items()},
-        funding=[(one["symbol"], Decimal(one["amount"])) for one in account.get("funding", ())],
-        flows=[(one["asset"], Decimal(one["amount"])) for one in account.get("transfers", ())],
+        positions={names[symbol]: Decimal(quantity) for symbol, quantity in account["positions"].items()},
+        funding=[(names[line["symbol"]], Decimal(line["amount"])) for line in account["income"] if line["kind"] == "FUNDING_FEE"],
+        flows=[(asset, amount - opening.get(asset, ZERO)) for asset, amount in deposits.items() if amount != opening.get(asset, ZERO)],
     )
 
 

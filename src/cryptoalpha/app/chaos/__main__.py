@@ -1,0 +1,49 @@
+"""`python -m cryptoalpha.app.chaos`: many schedules (`make chaos`), or one again (`--seed N`).
+
+Exit code 6 where a promise did not hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # before numpy: what is forked must have no threads
+    os.environ.setdefault(_variable, "1")
+
+
+def main() -> int:
+    """Read the command line, run, print."""
+    parser = argparse.ArgumentParser(prog="python -m cryptoalpha.app.chaos", description=__doc__)
+    parser.add_argument("--schedules", type=int, default=320, help="how many, seeds 0 and up")
+    parser.add_argument("--first", type=int, default=0, help="seed of the first")
+    parser.add_argument("--seed", type=int, default=None, help="this one alone, and keep what it leaves")
+    parser.add_argument("--market", choices=("spot", "futures"), default=None, help="else both")
+    parser.add_argument("--workers", type=int, default=2, help="schedules at a time")
+    parser.add_argument("--keep", type=Path, default=Path(".chaos"), help="folder of verdicts and of what violations leave")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    chosen = parser.parse_args()
+
+    from cryptoalpha.app.chaos.campaign import MARKETS, run_campaign, run_seed
+    from cryptoalpha.app.output import Output
+    from cryptoalpha.app.summary import code_version
+
+    out = Output("chaos", as_json=chosen.json)
+    markets = MARKETS if chosen.market is None else (chosen.market,)
+    if chosen.seed is not None:
+        outcome = run_seed(chosen.seed, chosen.keep, markets=markets, keep=True)
+        print(json.dumps(outcome.as_dict(), indent=2))
+        return 6 if outcome.violations else 0
+    seeds = range(chosen.first, chosen.first + chosen.schedules)
+    campaign = run_campaign(
+        chosen.keep, seeds, commit=f"{code_version()} {','.join(markets)}", workers=chosen.workers, say=out.note, markets=markets
+    )
+    out.bare(campaign.as_dict(), campaign.lines())
+    return 6 if campaign.violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

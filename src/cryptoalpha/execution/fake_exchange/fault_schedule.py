@@ -17,8 +17,8 @@ WEIGHTS: Final[Mapping[str, float]] = {
     "drop_before": 6, "reset_before": 3, "timeout_before": 3, "error_before": 4, "delay_before": 3, "rate_limit": 4, "banned": 1,
     "not_found": 6, "overloaded": 2, "timeout_after": 8, "drop_after": 8, "reset_after": 4, "error_after": 4, "unknown_after": 4,
     "delay_after": 3, "garbage": 4, "empty_object": 4, "empty_list": 1, "null": 2, "empty_body": 1, "cut_json": 2, "truncated": 4,
-    "stale": 3, "fill_before_ack": 3, "cancel_race": 4, "overfill": 1, "skew": 3, "outage": 1, "maintenance": 1, "fee_asset": 2,
-    "lose": 5, "duplicate": 5, "late": 4, "swap": 3, "disconnect": 4, "stall": 1, "spoil": 2,
+    "stale": 3, "fill_before_ack": 3, "cancel_race": 4, "overfill": 1, "late_fill": 2, "skew": 3, "outage": 1,
+    "maintenance": 1, "fee_asset": 2, "lose": 5, "duplicate": 5, "late": 4, "swap": 3, "disconnect": 4, "stall": 1, "spoil": 2,
 }  # fmt: skip
 """How often a fault is drawn, relative to the others. Feed faults are left out: they belong to scripts that say what the bars should be."""
 

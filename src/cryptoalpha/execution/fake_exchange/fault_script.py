@@ -78,6 +78,7 @@ ACTIONS: Final[Mapping[str, Action]] = {
     "hold": Action("around", ORDERS, 60.0, "accepted, answer held until released"),
     "fill_before_ack": Action("around", ORDERS, 0.05, "the stream tells a fill; only then the order is answered, as new"),
     "cancel_race": Action("around", CANCELS, 0.0, "the order fills before the cancel reaches it"),
+    "late_fill": Action("around", CANCELS, 0.0, "the order is cancelled, and a fill from before comes to light after that"),
     "overfill": Action("around", ORDERS, 0.0, "accepted, then filled by more than was ordered"),
     # The exchange is different for a while (0 seconds: until cleared).
     "skew": Action("state", "", 5.0, "the exchange's clock is this many seconds ahead (behind where negative)"),
@@ -116,7 +117,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     asset: str = "BNB"
     """Of `fee_asset`."""
     quantity: str = ""
-    """Of `cancel_race` and `overfill`: how much fills; else the rest, and for an overfill the rest and half the order more."""
+    """Of `fill_before_ack`, `cancel_race`, `late_fill` and `overfill`: how much fills; else what is left, or half the order too much."""
 
     @property
     def rule(self) -> Action:

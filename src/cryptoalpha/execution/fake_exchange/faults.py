@@ -279,6 +279,8 @@ class Faults:
         client_id = call.params.get("newClientOrderId", "")
         if hit.fault.action == "overfill":
             self._fill(hit, call, client_id)
+        elif hit.fault.action == "late_fill":
+            self._fill(hit, call, call.params.get("origClientOrderId", ""))
         elif hit.fault.action == "fill_before_ack":
             self._fill(hit, call, client_id)
             await asyncio.sleep(hit.fault.duration)

@@ -26,6 +26,9 @@ LEAST_PAST: Final = 2
 MOST_PAST: Final = 1500
 """How many bars before now a newcomer's ticker looks back on, at least and at most; else one day."""
 ZERO: Final = Decimal(0)
+ENDLESS: Final = Decimal("Infinity")
+ROOM: Final = Decimal("0.99")
+"""Share of the cash that an accident may spend: fees must be paid too."""
 
 
 class Wiring:
@@ -113,12 +116,26 @@ class Wiring:
     # ── what faults do to the exchange ────────────────────────────────────────────────────────────────────────────────────────
 
     def fill_now(self, *, futures: bool, symbol: str, client_id: str, order_id: str, quantity: Decimal | None) -> bool:
-        """Let an order trade for real, at once, at the last close (see `Exchange.fill_now`)."""
+        """Let an order trade for real, at once, at the last close; at most what the account can deliver (see `Exchange.fill_now`)."""
+        listing = self.exchange.market.listing(symbol, perpetual=futures)
+        if listing is None:
+            return False
         for account in self.exchange.accounts.values():
-            for order in account.open_orders(perpetual=futures, symbol=symbol):
-                if str(order.order_id) == order_id or (client_id and order.client_id == client_id):
-                    return self.exchange.fill_now(order, quantity)
+            order = account.find(listing, order_id=int(order_id) if order_id.isdigit() else None, client_id=client_id)
+            if order is not None:
+                wanted = order.remaining if quantity is None else quantity
+                return self.exchange.fill_now(order, min(wanted, self._deliverable(order)))
         return False
+
+    def _deliverable(self, order: VenueOrder) -> Decimal:
+        """How much of an order could trade now: accidents do not make debts."""
+        account, listing = order.account, order.listing
+        last = Decimal(repr(self.exchange.market.last_price(listing)))
+        if listing.perpetual:
+            return abs(account.position(listing)) if order.reduce_only else ENDLESS
+        if order.side == "sell":
+            return account.free(listing.base) + order.reserved
+        return ROOM * (account.free(listing.quote) + order.reserved) / last // listing.lot * listing.lot
 
     def _state_changed(self) -> None:
         """The clock and the fees are as the faults say."""

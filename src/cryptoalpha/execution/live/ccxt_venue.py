@@ -15,6 +15,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from decimal import Decimal
 from typing import Any, TypeVar
 
+import msgspec
+
 from cryptoalpha.core.errors import ConfigError, VenueError
 from cryptoalpha.core.values import InstrumentRules, Order
 from cryptoalpha.execution.config import LiveConfig
@@ -307,10 +309,10 @@ class CcxtVenue:
             except Exception as error:  # noqa: BLE001 (the broker call)
                 if asked.code in _UNKNOWN_ORDER or (asked.code and type(error).__name__ == "OrderNotFound"):
                     return NotFound(message=asked.message)
-                answer = self._classified(error, asked)
-                if isinstance(answer, Ambiguous) and answer.is_clock and attempt == 0:
+                answer = _unanswered(self._classified(error, asked))
+                if answer.is_clock and attempt == 0:
                     continue
-                return answer if isinstance(answer, Ambiguous) else Ambiguous(reason=f"{answer.code}: {answer.message}")
+                return answer
             try:
                 report = replies.order_report(raw, self._name)
             except UnreadableReplyError as error:
@@ -336,11 +338,9 @@ class CcxtVenue:
         try:
             return await ask(call, asked)
         except BudgetSpentError as error:
-            answer: Answer = Ambiguous(reason=str(error), retry_after_seconds=error.wait_seconds)
+            answer = Ambiguous(reason=str(error), retry_after_seconds=error.wait_seconds)
         except Exception as error:  # noqa: BLE001 (the broker call)
-            answer = self._classified(error, asked)
-        if not isinstance(answer, Ambiguous):
-            answer = Ambiguous(reason=f"{answer.code}: {answer.message}" if isinstance(answer, Rejected) else "no answer")
+            answer = _unanswered(self._classified(error, asked))
         raise _unclear(f"{self.name} does not answer for {what}: {answer.reason}", answer)
 
     async def _list(self, what: str, call: Callable[[], Awaitable[Any]]) -> list[Any]:
@@ -369,6 +369,13 @@ class CcxtVenue:
                 await self.clock_offset()
             except UnclearError:
                 await asyncio.sleep(0)
+
+
+def _unanswered(answer: Rejected | Ambiguous) -> Ambiguous:
+    """What a failed question says: of the order nothing, of clock, key and limits what it said."""
+    if isinstance(answer, Rejected):
+        return Ambiguous(reason=f"{answer.code}: {answer.message}", is_key=answer.is_key)
+    return msgspec.structs.replace(answer, refusal=None, exists=False)
 
 
 def _unclear(message: str, answer: Ambiguous) -> UnclearError:

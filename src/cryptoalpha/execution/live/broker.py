@@ -9,7 +9,8 @@ While rows are replayed nothing goes out: their orders are remembered, and those
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+import sys
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Protocol
 
@@ -93,7 +94,7 @@ class LiveBroker:
 
     def drain(self, timeout_seconds: float = 30.0) -> bool:
         """Wait until everything handed over was answered by the venue, or its fate is known to be unknown; whether it was in time."""
-        return self._thread.call(lambda: self._at_venue.idle(timeout_seconds), timeout_seconds + _GRACE_SECONDS)
+        return self._thread.call(lambda: self._at_venue.errands.idle(timeout_seconds), timeout_seconds + _GRACE_SECONDS)
 
     def cancel_entries_now(self, *, wait_seconds: float = 0.0) -> None:
         """Take back every order that could enlarge a position, at once and whatever the engine knows. It is told with the next bar."""
@@ -143,6 +144,7 @@ class LiveBroker:
             seconds = self._config.live.settle_seconds
             self._thread.call(lambda: self._at_venue.look(seconds), 2 * seconds + _GRACE_SECONDS)
         outcomes = [self._told_at(step.at, value) for value in self._journal.outcomes()]
+        outcomes.sort(key=lambda value: _place(value, step.instruments))
         self._reached(Point.TOLD)
         return outcomes
 
@@ -158,7 +160,7 @@ class LiveBroker:
         return self._courier
 
     async def _handed(self, work: Callable[[Courier], Coroutine[Any, Any, None]]) -> None:
-        self._at_venue.hand(work(self._at_venue))
+        self._at_venue.errands.hand(work(self._at_venue))
 
     def _expiry(self, order: Order) -> int | None:
         """Engine time after which it is not sent; None: never too late."""
@@ -182,3 +184,12 @@ class LiveBroker:
         if isinstance(value, Refusal):
             return msgspec.structs.replace(value, happened_at=min(value.happened_at, at), known_at=at)
         return msgspec.structs.replace(value, known_at=max(value.happened_at, at))
+
+
+def _place(value: Outcome, instruments: Sequence[str]) -> tuple[int, int, int]:
+    """Where it stands among what one bar tells: in the order it happened, funding on what was held before, sells before the buys they pay
+    for. Answers arrive as they like; the engine is told the same way every time."""
+    if isinstance(value, Refusal):
+        return sys.maxsize, 0, 0  # the rest of an order, after what it traded
+    kind = 0 if isinstance(value, FundingPayment) else 1 if isinstance(value, Fill) and value.side == "sell" else 2
+    return value.happened_at, kind, instruments.index(value.instrument) if value.instrument in instruments else len(instruments)

@@ -15,19 +15,20 @@ the journal without an end, and is asked for at the next start.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any
 
 from cryptoalpha.core.clock import Clock, SystemClock
 from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.core.values import InstrumentRules, Order
 from cryptoalpha.execution.broker import REJECTED
-from cryptoalpha.execution.config import LiveConfig
+from cryptoalpha.execution.config import ExecutionConfig
+from cryptoalpha.execution.live.errands import Errands
 from cryptoalpha.execution.live.inquiry import Inquiries
 from cryptoalpha.execution.live.intake import Alert, Intake
 from cryptoalpha.execution.live.points import Point, Reached, nobody
 from cryptoalpha.execution.live.replacement import as_sent, resized, why_not
+from cryptoalpha.execution.live.watch import Watch
 from cryptoalpha.execution.live.working import Working
 from cryptoalpha.execution.orders import tracker
 from cryptoalpha.execution.venue import Accepted, Rejected, UnclearError, Venue
@@ -49,33 +50,32 @@ class Courier:
         venue: Venue,
         ledger: OrderLedger,
         rules: Mapping[str, InstrumentRules],
-        config: LiveConfig,
+        config: ExecutionConfig,
         *,
         clock: Clock,
         alert: Alert,
         reached: Reached = nobody,
         wall: Clock | None = None,
     ) -> None:
-        self._venue, self._ledger, self._rules, self._config = venue, ledger, rules, config
+        self._venue, self._ledger, self._rules, self._config = venue, ledger, rules, config.live
         self._clock, self._alert, self._reached, self._wall = clock, alert, reached, wall or SystemClock()
+        self.errands = Errands()
         self.intake = Intake(venue, ledger, rules, wall=self._wall, alert=alert, reached=reached)
         self.inquiries = Inquiries(
-            venue, ledger, self.intake, config, clock=clock, wall=self._wall, alert=alert, reached=reached, spawn=self.spawn
+            venue, ledger, self.intake, config.live, clock=clock, wall=self._wall, alert=alert, reached=reached, spawn=self.errands.spawn
         )
         self.inquiries.on_key_refused = self._lose_key
-        self.halted = ""
-        """Why no entries are sent. Empty while all is well."""
+        self.watch = Watch(venue, self.intake, self.inquiries, self._compare, every_seconds=config.live.reconcile_seconds)
+        self.halted: dict[str, str] = {}
+        """Why no entries are sent, by what it is about. Empty while all is well."""
         self._gates: dict[str, asyncio.Lock] = {name: asyncio.Lock() for name in rules}
         self._exits: set[asyncio.Future[None]] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._handed: set[asyncio.Task[None]] = set()
-        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._is_closing = False
 
     # ── from start to end ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def start(self) -> None:
-        """Open the venue, check what the key may do, take up what an earlier process left behind.
+        """Open the venue, check what the key may do, take up what an earlier process left behind, compare the books.
 
         Raises:
             ConfigError: if the key may withdraw, or may not trade.
@@ -95,50 +95,25 @@ class Courier:
                 older.must_end = True
             for working in orders:
                 self.inquiries.pursue(working)
+        await self.watch.compare()
+        self.errands.spawn(self.watch.keep_comparing())
+        if self._config.use_stream:
+            self.errands.spawn(self.watch.listen())
 
     async def failure(self) -> None:
-        """Waits until a task of the courier has failed, and raises that."""
-        await self._failed
+        """Waits until something of the courier has failed, and raises that."""
+        await self.errands.failure()
 
     async def close(self) -> None:
         """Send nothing more, wait for the answers under way, end every task. Orders at the venue stay as they are."""
         self._is_closing = True
-        if self._handed:
-            await asyncio.wait(set(self._handed), timeout=self._config.timeout_seconds)
-        tasks = [task for task in self._tasks if not task.done()]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-        if not self._failed.done():
-            self._failed.cancel()
+        await self.errands.idle(self._config.timeout_seconds)
+        await self.errands.close()
         await self._venue.close()
         self._ledger.close()
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run beside everything else. If it fails the courier fails."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._note_end)
-        return task
-
-    def _note_end(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        self._handed.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if error is not None and not self._failed.done():
-            self._failed.set_exception(error)
-
-    def hand(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run something the engine handed over; `idle` and `close` wait for it."""
-        self._handed.add(self.spawn(work))
-
-    async def idle(self, seconds: float) -> bool:
-        """Wait, for at most so long, until all that was handed over was carried to the venue and answered, or its fate is known to be
-        unknown; whether it was."""
-        if self._handed:
-            await asyncio.wait(set(self._handed), timeout=seconds)
-        return not self._handed
+    async def _compare(self) -> None:
+        """Compare the venue's books with ours."""
 
     # ── orders ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -177,8 +152,7 @@ class Courier:
             await asyncio.gather(*(self.inquiries.end(one, self._config.settle_seconds) for one in older))
         others = [one for one in older if not one.tracked.ended]
         position = self.intake.position(order.instrument)
-        halted = self.halted or self.intake.distrust or ("the run is being stopped" if self._is_closing else "")
-        refusal = why_not(order, others, position=position, told=told, halted=halted)
+        refusal = why_not(order, others, position=position, told=told, halted=self._why_halted())
         quantity = resized(order, others, position, self._rules[order.instrument].lot)
         if refusal is None and not quantity:
             refusal = "unknown_order" if others else "raced", f"{position} is held: nothing can be closed without a risk of turning it"
@@ -222,9 +196,15 @@ class Courier:
         self.intake.note(working, tracker.doubted(working.tracked, why, self._wall.now()).tracked)
 
     def _lose_key(self, why: str) -> None:
-        if not self.halted:
-            self.halted = f"the venue refuses the key: {why}"
-            self._alert("key_refused", self.halted)
+        if "key" not in self.halted:
+            self.halted["key"] = f"the venue refuses the key: {why}"
+            self._alert("key_refused", self.halted["key"])
+
+    def _why_halted(self) -> str:
+        """Why no entries are sent; empty where they are."""
+        if self._is_closing:
+            return "the run is being stopped"
+        return "; ".join([*self.halted.values(), *([self.intake.distrust] if self.intake.distrust else [])])
 
     async def cancel(self, instrument: str, *, entries_only: bool = False) -> None:
         """End what is left of an instrument's orders; those who want to know are told when they have ended."""
@@ -239,7 +219,7 @@ class Courier:
 
     async def look(self, seconds: float) -> None:
         """Ask for every order and its trades, for at most so long; what has not come by then comes later."""
-        await self.idle(seconds)
+        await self.errands.idle(seconds)
         looks = [self.inquiries.look(name) for name in dict.fromkeys(one.order.instrument for one in self.intake.working.values())]
         if looks:
             await asyncio.wait(looks, timeout=seconds)

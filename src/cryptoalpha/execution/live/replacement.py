@@ -49,9 +49,7 @@ def resized(order: Order, others: Sequence[Working], position: Decimal, lot: Dec
 
 
 def as_sent(order: Order, quantity: Decimal) -> Order:
-    """What goes over the wire: a market entry with a worst price is a limit at it that does not wait."""
-    if order.type == "market" and order.worst_price is not None:
-        return msgspec.structs.replace(order, quantity=quantity, type="limit", limit_price=order.worst_price, time_in_force="ioc")
+    """What the venue is given."""
     return order if quantity == order.quantity else msgspec.structs.replace(order, quantity=quantity)
 
 

@@ -221,7 +221,8 @@ class Account:
         order.filled += trade.quantity
         order.quote_filled += trade.quote_quantity
         order.updated_ms = trade.at_ms
-        order.status = "FILLED" if order.filled >= order.quantity else "PARTIALLY_FILLED"
+        if order.is_open:
+            order.status = "FILLED" if order.filled >= order.quantity else "PARTIALLY_FILLED"
         self.trades.setdefault((listing.perpetual, listing.symbol), []).append(trade)
         signed = trade.quantity if order.side == "buy" else -trade.quantity
         if listing.perpetual:

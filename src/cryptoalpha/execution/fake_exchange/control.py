@@ -9,7 +9,7 @@ from typing import Any
 from cryptoalpha.core.errors import VenueError
 from cryptoalpha.execution.fake_exchange import shapes
 from cryptoalpha.execution.fake_exchange.accounts import Account, AccountSettings
-from cryptoalpha.execution.fake_exchange.matching import Wish
+from cryptoalpha.execution.fake_exchange.intake import Wish
 from cryptoalpha.execution.fake_exchange.server import Server
 
 
@@ -45,7 +45,7 @@ class Controls:
             "row": market.row,
             "left": market.left,
             "now_ms": market.now_ms,
-            "clock_ms": self.server.clock_ms(),
+            "clock_ms": self.server.now_ms(),
             "requests": dict(self.server.requests),
             "private_requests": self.server.private_requests,
             "accounts": {key: _shown(account) for key, account in self.exchange.accounts.items()},

@@ -10,7 +10,7 @@ Times inside are UTC nanoseconds; what goes over the wire is milliseconds.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
@@ -156,22 +156,26 @@ class Market:
         """The last bar that is known."""
         self._open_ms = panel.open_time // MILLISECOND
         self._last = [float("nan")] * len(self.listings)
-        self._steps = self._from(0)
+        self._steps = bar_steps(panel, (book.funding_at_open, book.funding_inside))
         self.history: list[BarStep] = []
         """The steps known at the beginning: what a fill model may have learnt before the first order."""
         for _ in range(start):
-            self.history.append(self._take())
+            step = next(self._steps)
+            self._know(step)
+            self.history.append(step)
+        self._coming: BarStep | None = None
 
-    def _from(self, row: int) -> Iterator[BarStep]:
-        panel = self.panel.rows(row, len(self.panel))
-        return bar_steps(panel, (self.book.funding_at_open[row:], self.book.funding_inside[row:]))
-
-    def _take(self) -> BarStep:
-        step = next(self._steps)
+    def _know(self, step: BarStep) -> None:
         for i, price in enumerate(step.close):
             if price == price:
                 self._last[i] = price
-        return step
+
+    @property
+    def coming(self) -> BarStep | None:
+        """The next bar, which nobody outside may see yet; None at the end."""
+        if self._coming is None and self.left:
+            self._coming = next(self._steps)
+        return self._coming
 
     @property
     def now(self) -> int:
@@ -187,11 +191,17 @@ class Market:
         """Bars that are still to come."""
         return len(self.panel) - 1 - self.row
 
-    def advance(self) -> BarStep | None:
-        """The next bar; None at the end."""
-        if self.left == 0:
-            return None
-        step = self._take()
+    def advance(self) -> BarStep:
+        """The next bar becomes known.
+
+        Raises:
+            DataError: after the last one.
+        """
+        step = self.coming
+        if step is None:
+            raise DataError(f"the market ends at {iso(self.now)}", hint="give it more bars")
+        self._coming = None
+        self._know(step)
         self.row += 1
         return step
 

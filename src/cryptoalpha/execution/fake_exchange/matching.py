@@ -20,25 +20,15 @@ from decimal import Decimal
 from typing import Literal
 
 from cryptoalpha.core.errors import ConfigError
-from cryptoalpha.core.values import Order, Side
+from cryptoalpha.core.values import Order
 from cryptoalpha.execution.broker import BarStep
 from cryptoalpha.execution.config import ExecutionConfig
 from cryptoalpha.execution.fake_exchange.accounts import Account, AccountSettings, Income, VenueOrder, VenueTrade
-from cryptoalpha.execution.fake_exchange.market import MILLISECOND, Listing, Market
+from cryptoalpha.execution.fake_exchange.intake import RefusedError, Wish, check
+from cryptoalpha.execution.fake_exchange.market import MILLISECOND, Market
+from cryptoalpha.execution.fake_exchange.settlement import covered, fee_of
 from cryptoalpha.execution.fill_model import FillModel, Quote
-from cryptoalpha.execution.money import CENT, ZERO, exact, settle, whole_lots
-
-SLACK = Decimal("1.05")
-"""A buy is refused at once where it would cost this much more than what is free and what waiting sells bring: the next open may be lower.
-"""
-
-
-class RefusedError(Exception):
-    """What Binance answers instead of doing it."""
-
-    def __init__(self, code: int, message: str, *, status: int = 400) -> None:
-        super().__init__(message)
-        self.code, self.message, self.status = code, message, status
+from cryptoalpha.execution.money import ZERO, exact, settle, whole_lots
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,22 +44,6 @@ class Event:
     """By how much they moved; futures: the wallet."""
     perpetual: bool = False
     row: int = -1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """An order as a customer sends it."""
-
-    listing: Listing
-    side: Side
-    type: str
-    quantity: Decimal
-    price: Decimal | None = None
-    time_in_force: str = "GTC"
-    client_id: str = ""
-    reduce_only: bool = False
-    post_only: bool = False
-    foreign: bool = False
 
 
 class Exchange:
@@ -92,12 +66,13 @@ class Exchange:
             self.open_account(settings)
         self._model = FillModel(config, market.rules, market.panel.instruments, market.panel.interval)
         self._before: BarStep | None = None
+        self._step: BarStep | None = None
         self._marks: list[float] = []
         for step in market.history:
             self._learn(step)
         self._working: dict[int, VenueOrder] = {}
         self._order_ids = 1000
-        self._trade_ids: dict[str, int] = {}
+        self._trade_ids: dict[tuple[bool, str], int] = {}
         self._income_ids = 0
 
     def open_account(self, settings: AccountSettings) -> Account:
@@ -122,9 +97,8 @@ class Exchange:
         """
         self._order_ids += 1
         client_id = wish.client_id or f"web_{self._order_ids}"
-        self._check(account, wish, client_id)
+        check(account, wish, client_id, self.market)
         now, listing = self.market.now, wish.listing
-        takes = wish.type == "MARKET" or wish.time_in_force in ("IOC", "FOK")
         order = VenueOrder(
             order_id=self._order_ids,
             client_id=client_id,
@@ -146,74 +120,18 @@ class Exchange:
                 instrument=listing.name,
                 side=wish.side,
                 quantity=wish.quantity,
-                type="market" if takes else "limit",
-                limit_price=None if takes else wish.price,
+                type="market" if wish.takes else "limit",
+                limit_price=None if wish.takes else wish.price,
             ),
             due=now,
             foreign=wish.foreign,
         )
         account.add(order)
         self._working[order.order_id] = order
-        if not listing.perpetual and not takes and wish.price is not None:
+        if not listing.perpetual and not wish.takes and wish.price is not None:
             account.reserve(order, wish.quantity if wish.side == "sell" else settle(wish.quantity * wish.price))
         self.emit(Event(kind="order", at_ms=order.created_ms, account=account, order=order, perpetual=listing.perpetual))
         return order
-
-    def _check(self, account: Account, wish: Wish, client_id: str) -> None:
-        listing = wish.listing
-        if not account.settings.may_trade:
-            raise RefusedError(-2015, "Invalid API-key, IP, or permissions for action.", status=401)
-        _check_filters(wish, self.market.last_price(listing))
-        known = account.find(listing, order_id=None, client_id=client_id)
-        if known is not None and known.is_open:
-            raise RefusedError(-4116, "ClientOrderId is duplicated.") if listing.perpetual else RefusedError(-2010, "Duplicate order sent.")
-        if wish.post_only and self._would_take(wish):
-            if listing.perpetual:
-                raise RefusedError(-5022, "Due to the order could not be executed as maker, the Post Only order will be rejected.")
-            raise RefusedError(-2010, "Order would immediately match and take.")
-        self._check_cover(account, wish)
-
-    def _would_take(self, wish: Wish) -> bool:
-        last = self.market.last_price(wish.listing)
-        return wish.price is not None and (float(wish.price) >= last if wish.side == "buy" else float(wish.price) <= last)
-
-    def _check_cover(self, account: Account, wish: Wish) -> None:
-        """Refuse at once what can never be paid for."""
-        listing, last = wish.listing, exact(self.market.last_price(wish.listing))
-        if listing.perpetual:
-            held = account.position(listing)
-            closes = held != 0 and (held < 0) == (wish.side == "buy")
-            if wish.reduce_only and not closes:
-                raise RefusedError(-2022, "ReduceOnly Order is rejected.")
-            if not closes and (wish.quantity - abs(held if closes else ZERO)) * last > SLACK * self._equity(account):
-                raise RefusedError(-2019, "Margin is insufficient.")
-            return
-        if wish.side == "sell":
-            waiting = sum((o.remaining - o.reserved for o in self._waiting(account, listing) if o.side == "sell"), ZERO)
-            if wish.quantity > account.free(listing.base) - waiting:
-                raise RefusedError(-2010, "Account has insufficient balance for requested action.")
-        elif wish.type == "MARKET" or wish.time_in_force in ("IOC", "FOK"):
-            free = account.free(listing.quote) + self._sells_bring(account)
-            if wish.quantity * last > SLACK * free:
-                raise RefusedError(-2010, "Account has insufficient balance for requested action.")
-        elif wish.price is not None and settle(wish.quantity * wish.price) > account.free(listing.quote):
-            raise RefusedError(-2010, "Account has insufficient balance for requested action.")
-
-    def _waiting(self, account: Account, listing: Listing) -> list[VenueOrder]:
-        return account.open_orders(perpetual=listing.perpetual, symbol=listing.symbol)
-
-    def _sells_bring(self, account: Account) -> Decimal:
-        """What the spot sells that wait would bring at the last price."""
-        sells = [order for order in account.open_orders(perpetual=False) if order.side == "sell"]
-        return sum((order.remaining * exact(self.market.last_price(order.listing)) for order in sells), ZERO)
-
-    def _equity(self, account: Account) -> Decimal:
-        equity = account.wallet
-        for symbol, held in account.holdings.items():
-            listing = self.market.listing(symbol, perpetual=True)
-            if held.quantity and listing is not None:
-                equity += held.quantity * exact(self.market.last_price(listing)) - held.cost
-        return equity
 
     def cancel(self, order: VenueOrder) -> None:
         """End an open order.
@@ -237,19 +155,34 @@ class Exchange:
     def advance(self, bars: int = 1) -> int:
         """Let time pass; how many bars there were."""
         for done in range(bars):
-            step = self.market.advance()
-            if step is None:
+            if not self.open_bar():
                 return done
-            if step.funding_at_open is not None:
-                self._pay_funding(step.funding_at_open, self._known(step.open), step.open_time)
-            if self._working:
-                self._match(step)
-            if step.funding_inside is not None:
-                self._pay_funding(step.funding_inside, self._known(step.close), min(step.at, step.open_time + step.interval))
-            self._learn(step)
-            if self.listeners:
-                self.emit(Event(kind="bar", at_ms=self.market.now_ms, row=self.market.row))
+            self.close_bar()
         return bars
+
+    def open_bar(self) -> bool:
+        """The next bar opens: funding settles, and what takes liquidity trades. False at the end of the bars."""
+        step = self.market.coming
+        if step is None:
+            return False
+        if step.funding_at_open is not None:
+            self._pay_funding(step.funding_at_open, self._known(step.open), step.open_time)
+        self._step = step
+        if self._working:
+            self._match(step)
+        return True
+
+    def close_bar(self) -> None:
+        """The bar is known: funding inside it settles, and everybody learns from its close."""
+        step = self._step
+        assert step is not None
+        self._step = None
+        self.market.advance()
+        if step.funding_inside is not None:
+            self._pay_funding(step.funding_inside, self._known(step.close), min(step.at, step.open_time + step.interval))
+        self._learn(step)
+        if self.listeners:
+            self.emit(Event(kind="bar", at_ms=self.market.now_ms, row=self.market.row))
 
     def _learn(self, step: BarStep) -> None:
         self._model.learn(step)
@@ -282,7 +215,7 @@ class Exchange:
 
     def _fill(self, order: VenueOrder, quote: Quote, step: BarStep, marks: list[float]) -> None:
         """Trade what volume and cash allow."""
-        listing, account = order.listing, order.account
+        listing, account, at_ms = order.listing, order.account, step.open_time // MILLISECOND
         if order.post_only and order.price is not None:  # it rested: the market came to it
             quote = Quote(float(order.price), takes=False)
         quantity = order.remaining
@@ -300,86 +233,59 @@ class Exchange:
         if order.time_in_force == "FOK" and quantity < order.remaining:
             return
         price = self._model.price(order.terms, quote, quantity, volume, listing.place)
-        if order.terms.limit_price is None and order.price is not None:
-            if price > order.price if order.side == "buy" else price < order.price:
-                return
+        collar = order.price if order.terms.limit_price is None else None
+        if collar is not None and (price > collar if order.side == "buy" else price < collar):
+            return
         rate = self._model.fee_rate(quote)
-        covered = self._covered(order, quantity, price, rate, marks)
-        if covered < quantity:
-            part = whole_lots(covered, listing.lot)
+        payable = covered(order, quantity, price, rate, self.market, marks)
+        if payable < quantity:
+            part = whole_lots(payable, listing.lot)
             if part > 0 and order.time_in_force != "FOK":
-                self._trade(order, quote, part, self._model.price(order.terms, quote, part, volume, listing.place), step)
+                price = self._model.price(order.terms, quote, part, volume, listing.place)
+                self._trade(order, part, price, rate, takes=quote.takes, at_ms=at_ms)
             if order.is_open:
                 self._end(order, "EXPIRED")
             return
-        self._trade(order, quote, quantity, price, step)
+        self._trade(order, quantity, price, rate, takes=quote.takes, at_ms=at_ms)
         if order.is_open and order.reduce_only and account.position(listing) == 0:
             self._end(order, "EXPIRED")
 
-    def _covered(self, order: VenueOrder, quantity: Decimal, price: Decimal, rate: Decimal, marks: list[float]) -> Decimal:
-        """How much of a trade the account can pay for, fee included (see `Portfolio.covered`, which this must agree with)."""
-        account, listing = order.account, order.listing
-        unit = price * (1 + rate)
-        if not listing.perpetual:
-            if order.side == "sell":
-                return min(quantity, account.free(listing.base) + order.reserved)
-            if account.settings.fees != "quote":
-                unit = price
-            budget = account.free(listing.quote) + order.reserved - 2 * CENT  # fees are rounded: leave room for it
-            return quantity if quantity * unit <= budget else max(ZERO, budget / unit)
-        held = account.position(listing)
-        is_buy = order.side == "buy"
-        closing = min(quantity, abs(held)) if held != 0 and (held < 0) == is_buy else ZERO
-        opening = quantity - closing
-        if opening == 0:
-            return quantity
-        free = account.wallet
-        for symbol, holding in account.holdings.items():
-            free -= holding.cost
-            other = self.market.listing(symbol, perpetual=True)
-            if holding.quantity < 0 and other is not None:
-                free += 2 * holding.quantity * exact(marks[other.place])
-        if closing:  # what it sets free
-            free += closing * (2 * exact(marks[listing.place]) - unit) if is_buy else closing * price * (1 - rate)
-        budget = free - 2 * CENT
-        return quantity if opening * unit <= budget else closing + max(ZERO, budget / unit)
+    def fill_now(self, order: VenueOrder, quantity: Decimal | None = None) -> bool:
+        """Trade at once at the last close, whatever cash says: for scripted accidents.
 
-    def _trade(self, order: VenueOrder, quote: Quote, quantity: Decimal, price: Decimal, step: BarStep) -> None:
+        Args:
+            quantity: the rest by default; more than that is an over-fill. A finished order trades too (late), and stays finished.
+
+        Returns:
+            False where nothing is left to trade.
+        """
+        quantity = order.remaining if quantity is None else quantity
+        if quantity <= 0:
+            return False
+        price = exact(self.market.last_price(order.listing))
+        rate = exact(self.config.costs.taker_fee)
+        self._trade(order, quantity, price, rate, takes=True, at_ms=self.market.now_ms)
+        return True
+
+    def _trade(self, order: VenueOrder, quantity: Decimal, price: Decimal, rate: Decimal, *, takes: bool, at_ms: int) -> None:
         """Book one execution and say so."""
         account, listing = order.account, order.listing
-        key = ("f" if listing.perpetual else "s") + listing.symbol
+        key = (listing.perpetual, listing.symbol)
         self._trade_ids[key] = trade_id = self._trade_ids.get(key, 100) + 1
-        fee, fee_asset = self._fee(order, quantity, price, self._model.fee_rate(quote))
-        trade = VenueTrade(trade_id, order, quantity, price, fee, fee_asset, is_maker=not quote.takes, at_ms=step.open_time // MILLISECOND)
+        fee, fee_asset = fee_of(order, quantity, price, rate, self.market)
+        trade = VenueTrade(trade_id, order, quantity, price, fee, fee_asset, is_maker=not takes, at_ms=at_ms)
         if order.reserved:
-            if order.side == "sell":
-                account.release(order, min(order.reserved, quantity))
-            else:
-                account.release(order, min(order.reserved, settle(quantity * (order.price or ZERO))))
+            used = quantity if order.side == "sell" else settle(quantity * (order.price or ZERO))
+            account.release(order, min(order.reserved, used))
         changes = account.book(trade)
         if listing.perpetual:
             if trade.realized:
-                self._enter(account, "REALIZED_PNL", listing.symbol, trade.realized, listing.quote, trade.at_ms)
-            self._enter(account, "COMMISSION", listing.symbol, -fee, fee_asset, trade.at_ms)
-        if order.status == "FILLED":
-            del self._working[order.order_id]
-            account.close(order, "FILLED", trade.at_ms)
-        self.emit(Event(kind="trade", at_ms=trade.at_ms, account=account, order=order, trade=trade, perpetual=listing.perpetual))
-        self.emit(Event(kind="balance", at_ms=trade.at_ms, account=account, order=order, balances=changes, perpetual=listing.perpetual))
-
-    def _fee(self, order: VenueOrder, quantity: Decimal, price: Decimal, rate: Decimal) -> tuple[Decimal, str]:
-        """What a trade costs, and in which asset."""
-        account, listing = order.account, order.listing
-        mode = account.settings.fees
-        if mode != "quote" and not listing.perpetual:
-            other = self.market.asset_price(account.settings.fee_asset, listing.quote)
-            if mode == "third" and other == other:
-                fee = settle(quantity * price * rate / exact(other))
-                if fee <= account.free(account.settings.fee_asset):
-                    return fee, account.settings.fee_asset
-            if order.side == "buy":
-                return settle(quantity * rate), listing.base
-        return settle(quantity * price * rate), listing.quote
+                self._enter(account, "REALIZED_PNL", listing.symbol, trade.realized, listing.quote, at_ms)
+            self._enter(account, "COMMISSION", listing.symbol, -fee, fee_asset, at_ms)
+        if order.status == "FILLED" and self._working.pop(order.order_id, None) is not None:
+            account.close(order, "FILLED", at_ms)
+        self.emit(Event(kind="trade", at_ms=at_ms, account=account, order=order, trade=trade, perpetual=listing.perpetual))
+        self.emit(Event(kind="balance", at_ms=at_ms, account=account, order=order, balances=changes, perpetual=listing.perpetual))
 
     def _pay_funding(self, rates: Iterable[float], marks: list[float], when: int) -> None:
         """`amount = −position · mark · rate`, to everybody who holds a perpetual."""
@@ -410,35 +316,3 @@ class Exchange:
         else:
             account.transfer(asset, amount)
         self.emit(Event(kind="balance", at_ms=self.market.now_ms, account=account, balances={asset: amount}, perpetual=futures))
-
-
-def _check_filters(wish: Wish, last: float) -> None:
-    """PRICE_FILTER, LOT_SIZE and NOTIONAL."""
-    listing = wish.listing
-    if not wish.quantity > 0:
-        raise (
-            RefusedError(-1013, "Invalid quantity.")
-            if not listing.perpetual
-            else RefusedError(-4003, "Quantity less than or equal to zero.")
-        )
-    if wish.quantity % listing.lot:
-        raise (
-            RefusedError(-1111, "Precision is over the maximum defined for this asset.")
-            if listing.perpetual
-            else RefusedError(-1013, "Filter failure: LOT_SIZE")
-        )
-    if wish.price is not None:
-        if not wish.price > 0:
-            raise RefusedError(-1013, "Invalid price.")
-        if wish.price % listing.tick:
-            raise (
-                RefusedError(-4014, "Price not increased by tick size.")
-                if listing.perpetual
-                else RefusedError(-1013, "Filter failure: PRICE_FILTER")
-            )
-    if last != last:
-        raise RefusedError(-1013, "Market is closed.")
-    if wish.quantity * (wish.price if wish.price is not None else exact(last)) < listing.min_notional and not wish.reduce_only:
-        if listing.perpetual:
-            raise RefusedError(-4164, f"Order's notional must be no smaller than {listing.min_notional} (unless you choose reduce only).")
-        raise RefusedError(-1013, "Filter failure: NOTIONAL")

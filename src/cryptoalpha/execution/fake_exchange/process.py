@@ -30,6 +30,7 @@ from cryptoalpha.execution.fake_exchange.control import Controls
 from cryptoalpha.execution.fake_exchange.market import Book, Market
 from cryptoalpha.execution.fake_exchange.matching import Exchange
 from cryptoalpha.execution.fake_exchange.server import Server
+from cryptoalpha.execution.fake_exchange.stream_wiring import attach
 
 START_SECONDS = 30.0
 
@@ -45,6 +46,7 @@ def build(
     """A server with everything behind it, not yet listening."""
     server = Server(Exchange(Market(book, start=start), config, accounts), weight_limit=weight_limit)
     Controls(server)
+    attach(server)
     return server
 
 

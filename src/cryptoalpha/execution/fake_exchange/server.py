@@ -20,9 +20,11 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from cryptoalpha.core.errors import VenueError
+from cryptoalpha.core.errors import CryptoAlphaError, VenueError
 from cryptoalpha.execution.fake_exchange.accounts import Account
-from cryptoalpha.execution.fake_exchange.matching import Exchange, RefusedError
+from cryptoalpha.execution.fake_exchange.desk import whole
+from cryptoalpha.execution.fake_exchange.intake import RefusedError
+from cryptoalpha.execution.fake_exchange.matching import Exchange
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -89,7 +91,7 @@ class Server:
     """
 
     def __init__(self, exchange: Exchange, *, weight_limit: int | None = None) -> None:
-        from cryptoalpha.execution.fake_exchange import spot
+        from cryptoalpha.execution.fake_exchange import futures, spot
 
         self.exchange = exchange
         self.weight_limit = weight_limit
@@ -102,13 +104,13 @@ class Server:
         self.requests: Counter[str] = Counter()
         """By method and path."""
         self.private_requests = 0
-        self.routes: dict[tuple[str, str], Route] = {**spot.routes(self)}
+        self.routes: dict[tuple[str, str], Route] = {**spot.routes(self), **futures.routes(self)}
         self._weights: dict[str, tuple[int, int]] = {}
         self._runners: list[web.AppRunner] = []
         self.url = ""
         self.control_url = ""
 
-    def clock_ms(self) -> int:
+    def now_ms(self) -> int:
         """The server's clock."""
         return time.time_ns() // 1_000_000 + self.skew_ms
 
@@ -192,7 +194,7 @@ class Server:
         """Count the request against the minute's budget."""
         kind = "futures" if call.path.startswith("/fapi") else "spot"
         minute, used = self._weights.get(kind, (0, 0))
-        now = self.clock_ms()
+        now = self.now_ms()
         if now // MILLISECONDS_PER_MINUTE != minute:
             minute, used = now // MILLISECONDS_PER_MINUTE, 0
         used += route.weight
@@ -218,7 +220,7 @@ class Server:
         stamp, window = whole(call, "timestamp"), int(call.params.get("recvWindow", "5000"))
         if stamp is None:
             raise RefusedError(-1102, "Mandatory parameter 'timestamp' was not sent, was empty/null, or malformed.")
-        now = self.clock_ms()
+        now = self.now_ms()
         if stamp >= now + 1000:
             raise RefusedError(-1021, "Timestamp for this request was 1000ms ahead of the server's time.")
         if now - stamp > window:
@@ -239,7 +241,7 @@ class Server:
             answer = handle(cast(dict[str, Any], msgspec.json.decode(body)) if body else {})
             if isinstance(answer, Awaitable):
                 answer = await answer
-        except (RefusedError, VenueError, ValueError, KeyError, TypeError) as problem:
+        except (RefusedError, CryptoAlphaError, ValueError, KeyError, TypeError) as problem:
             return web.json_response({"error": f"{type(problem).__name__}: {problem}", "code": getattr(problem, "code", None)}, status=400)
         return web.Response(body=msgspec.json.encode(answer), content_type="application/json")
 
@@ -253,18 +255,3 @@ def split_host(path: str) -> tuple[str, str]:
 def signed_payload(query: str, body: str) -> str:
     """What the signature is over: query and body as sent, less the signature itself."""
     return "".join("&".join(pair for pair in part.split("&") if not pair.startswith("signature=")) for part in (query, body))
-
-
-def whole(call: Call, name: str) -> int | None:
-    """A whole number among the parameters; None where it is not there.
-
-    Raises:
-        RefusedError: where it is something else.
-    """
-    text = call.params.get(name)
-    if text is None or text == "":
-        return None
-    try:
-        return int(text)
-    except ValueError:
-        raise RefusedError(-1100, f"Illegal characters found in parameter '{name}'.") from None

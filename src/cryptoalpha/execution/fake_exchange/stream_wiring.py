@@ -12,15 +12,17 @@ from decimal import Decimal
 from typing import Any, Final
 
 from cryptoalpha.core.errors import ConfigError
+from cryptoalpha.core.time import interval_name
 from cryptoalpha.execution.fake_exchange.accounts import VenueOrder
+from cryptoalpha.execution.fake_exchange.desk import whole
 from cryptoalpha.execution.fake_exchange.events import AccountUpdate, BarUpdate, OrderUpdate
 from cryptoalpha.execution.fake_exchange.faults import Faults
 from cryptoalpha.execution.fake_exchange.intake import RefusedError
 from cryptoalpha.execution.fake_exchange.market import MILLISECOND
 from cryptoalpha.execution.fake_exchange.matching import Event
-from cryptoalpha.execution.fake_exchange.server import Call, Route, Server, whole
+from cryptoalpha.execution.fake_exchange.server import Call, Route, Server
 from cryptoalpha.execution.fake_exchange.streams import StreamHub
-from cryptoalpha.execution.fake_exchange.streams_market import DAY_MS, UNITS_MS
+from cryptoalpha.execution.fake_exchange.streams_market import DAY_MS
 
 LEAST_PAST: Final = 2
 MOST_PAST: Final = 1500
@@ -184,7 +186,7 @@ class Wiring:
         first = max(self._told_row + 1, market.row - past)
         was_listening = self._told_row >= 0
         self._told_row = market.row
-        interval = interval_text(panel.interval // MILLISECOND)
+        interval = interval_name(panel.interval)
         for row in range(first, market.row + 1):
             opened = int(panel.open_time[row]) // MILLISECOND
             for listing in market.listings:
@@ -222,14 +224,6 @@ def attach(server: Server) -> Wiring:
     own_state: Callable[[dict[str, Any]], Any] = server.control["state"]
     server.control["state"] = lambda body: own_state(body) | wiring.state()
     return wiring
-
-
-def interval_text(length_ms: int) -> str:
-    """`3600000` → `1h`: the largest unit that divides it."""
-    for unit, size in sorted(UNITS_MS.items(), key=lambda item: -item[1]):
-        if length_ms % size == 0:
-            return f"{length_ms // size}{unit}"
-    raise ConfigError(f"candles of {length_ms} ms have no name at Binance", hint="use bars of whole seconds")
 
 
 def _order_update(event: Event, order: VenueOrder) -> OrderUpdate:

@@ -17,8 +17,8 @@ from cryptoalpha.core.errors import ConfigError
 
 
 class CredentialsConfig(Section):
-    """[credentials] Keys of the exchange account. Set them in the environment (CRYPTOALPHA_CREDENTIALS__API_KEY), in files
-    (CRYPTOALPHA_CREDENTIALS__API_KEY_FILE), or write a reference here: keyring:SERVICE/NAME, env:NAME or file:PATH.
+    """[credentials] Keys of the exchange account, and where alerts go. Set them in the environment (CRYPTOALPHA_CREDENTIALS__API_KEY), in
+    files (CRYPTOALPHA_CREDENTIALS__API_KEY_FILE), or write a reference here: keyring:SERVICE/NAME, env:NAME or file:PATH.
     Never the secret itself."""
 
     api_key: SecretStr | None = None
@@ -29,6 +29,10 @@ class CredentialsConfig(Section):
 
     api_passphrase: SecretStr | None = None
     """Third part that some exchanges ask for."""
+
+    alert_urls: SecretStr | None = None
+    """Where alerts go besides stderr: addresses as the package apprise reads them, separated by blanks. They hold passwords, so they are
+    kept like keys."""
 
 
 def reveal(secret: SecretStr, name: str, hide: Callable[[Iterable[str]], None]) -> str:

@@ -14,6 +14,7 @@ from typing import Self
 
 import numpy as np
 
+from cryptoalpha.app.alarms import Alarms
 from cryptoalpha.app.engine import Step, StepOutcome
 from cryptoalpha.app.run_metrics import RunMeter
 from cryptoalpha.app.settings import Settings
@@ -36,13 +37,14 @@ class LiveMonitor:
 
     Args:
         say: told in words what fires and what is over.
+        alarms: sends what fires on to people.
 
     Raises:
         ConfigError: if the port that was set cannot be had; nothing else has begun by then.
     """
 
-    def __init__(self, settings: Settings, say: Callable[[str], None]) -> None:
-        self._config, self._say = settings.monitoring, say
+    def __init__(self, settings: Settings, say: Callable[[str], None], alarms: Alarms | None = None) -> None:
+        self._config, self._say, self._alarms = settings.monitoring, say, alarms
         self._board = AlertBoard(alert_rules(self._config.alerts) if self._config.alerts.enabled else ())
         self._meter: RunMeter | None = None
         self._tails: TailMeter | None = None
@@ -138,6 +140,8 @@ class LiveMonitor:
                 metrics.add("cryptoalpha_alerts_fired_total", 1.0, change.rule.name)
             if aloud:
                 self._say(f"{iso(change.at)}  {change.text}")
+                if self._alarms is not None:
+                    self._alarms.send(change.rule.name, change.text)
         standing = list(self._board.standing.items())
         for rule in self._board.rules:
             firing = [each.is_firing for (name, _), each in standing if name == rule.name]

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cryptoalpha.app.alarms import Alarms
 from cryptoalpha.app.backtest import learn_before, run_identity
 from cryptoalpha.app.book import build_engine, tape_steps
 from cryptoalpha.app.engine import Engine, Step, StepOutcome
@@ -23,7 +24,7 @@ from cryptoalpha.app.period import Period
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.core.clock import SystemClock, VirtualClock
 from cryptoalpha.core.time import SECOND, iso
-from cryptoalpha.core.values import Fill, ObservationRef, PortfolioState, Refusal, RiskEvent
+from cryptoalpha.core.values import Adjustment, Fill, ObservationRef, PortfolioState, Refusal, RiskEvent
 from cryptoalpha.data.live import LiveBars, LiveBatch, extended
 from cryptoalpha.signals.book import SignalBook
 from cryptoalpha.store.controls import ARMED, ControlState
@@ -86,10 +87,18 @@ class SessionStoppedError(Exception):
 
 
 class Session:
-    """Watches the loop: tells fills, paces a replay, stops when asked."""
+    """Watches the loop: tells fills, paces a replay, stops when asked; what `alarms` are given goes to people who do not look."""
 
-    def __init__(self, journal: Journal, speed: float, stop: threading.Event, say: Say, monitor: LiveMonitor | None) -> None:
-        self._journal, self._speed, self._stop, self._say, self._monitor = journal, speed, stop, say, monitor
+    def __init__(
+        self,
+        journal: Journal,
+        speed: float,
+        stop: threading.Event,
+        say: Say,
+        monitor: LiveMonitor | None,
+        alarms: Alarms | None = None,
+    ) -> None:
+        self._journal, self._speed, self._stop, self._say, self._monitor, self._alarms = journal, speed, stop, say, monitor, alarms
         self._stored = len(journal)
         self.fills = 0
         self.portfolio: PortfolioState | None = None
@@ -127,6 +136,10 @@ class Session:
         for value in outcome.values:
             if isinstance(value, RiskEvent):
                 self._say(f"{iso(value.happened_at)}  {value.rule} is {value.state}: {value.message}")
+                if self._alarms is not None:
+                    self._alarms.of_risk(value)
+            elif isinstance(value, Adjustment):
+                self._say(f"{iso(value.happened_at)}  not by this run: {value.message}")
 
 
 def replay(
@@ -182,6 +195,7 @@ def live(
     stop: threading.Event,
     say: Say,
     monitor: LiveMonitor | None = None,
+    alarms: Alarms | None = None,
 ) -> TradeReport:
     """Paper trade a venue's closed bars as they come.
 
@@ -205,7 +219,7 @@ def live(
         learn_before(settings, dataset, Period(begun, begun + interval), names, engine)
         if monitor is not None:
             monitor.follow(names, interval, step_seconds=interval / SECOND, wall=SystemClock(), market=engine.gate.memory)
-        session = Session(journal, 0.0, stop, say, monitor)
+        session = Session(journal, 0.0, stop, say, monitor, alarms)
         recovered = tell_recovery(journal, say)
         steps = _live_steps(settings, history, dataset, bars, names, venue, period, clock, stop)
         engine.run(session.paced(steps), session.watch)

@@ -6,12 +6,16 @@ import dataclasses
 import json
 import signal
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
+from cryptoalpha.app.alarms import Alarms, Hide
+from cryptoalpha.app.live_gates import fingerprint
 from cryptoalpha.app.live_monitor import LiveMonitor
 from cryptoalpha.app.output import plain
 from cryptoalpha.app.period import period_of
@@ -20,23 +24,31 @@ from cryptoalpha.app.runs import CONFIG, JOURNAL, METRICS, run_directory
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.sources import open_dataset, open_store
 from cryptoalpha.app.trade import SessionStoppedError, TradeReport, live, replay
-from cryptoalpha.app.venues import Venues
+from cryptoalpha.app.venues import Keys, Venues
 from cryptoalpha.core.errors import StoreError
+from cryptoalpha.core.seeds import stream
+from cryptoalpha.core.values import InstrumentRules
+from cryptoalpha.data.candles import Wait
 from cryptoalpha.data.live import LiveBars
+from cryptoalpha.execution.live.backoff import Backoff
 from cryptoalpha.store.bar_gate import BarGate
 from cryptoalpha.store.controls import control_state
 from cryptoalpha.store.history import History
 from cryptoalpha.store.home import Home
-from cryptoalpha.store.journal import refuse_lost_journal
+from cryptoalpha.store.journal import Journal, refuse_lost_journal
 from cryptoalpha.store.journal_reader import JournalReader
 from cryptoalpha.store.kill_files import kill_files
 from cryptoalpha.store.lock import StoreLock
 from cryptoalpha.store.whole_file import write_whole
 
+if TYPE_CHECKING:
+    from cryptoalpha.execution.live.broker import LiveBroker
+
 
 @dataclass(frozen=True)
 class TradeRequest:
-    """What `trade` was asked for. `feed` is a ccxt id for live bars; without it stored history is replayed."""
+    """What `trade` was asked for. `feed` is a ccxt id for live bars; without it stored history is replayed. With `keys` real orders are
+    sent to `execution.live.venue`, whose bars are the feed; `app.live_gates` gives them out."""
 
     data: Path | None
     since: str | None
@@ -47,22 +59,31 @@ class TradeRequest:
     speed: float
     feed: str | None
     run: str
+    keys: Keys | None = None
 
 
-def run_session(settings: Settings, home: Path, request: TradeRequest, *, say: Callable[[str], None]) -> TradeReport:
+def run_session(
+    settings: Settings, home: Path, request: TradeRequest, *, say: Callable[[str], None], hide: Hide = lambda found: None
+) -> TradeReport:
     """Trade until the source ends or the process is told to stop (SIGINT, SIGTERM: the step in hand is finished first).
 
+    Args:
+        hide: told every secret before anybody sees it.
+
     Raises:
+        ConfigError, VenueError: of a live run, if the venue does not answer or the key may not do what it must.
         StoreLockedError: if another process holds the store.
         RiskHaltError: if the run has traded and its journal is gone.
         ConfigError: if the port for metrics is taken.
     """
     store = Home(home)
     journal = run_directory(home, request.run) / JOURNAL
-    with StoreLock(store) as lock, LiveMonitor(settings, say) as monitor, stopping() as stop:
+    with StoreLock(store) as lock, Alarms(settings, say, hide) as alarms, LiveMonitor(settings, say, alarms) as monitor, stopping() as stop:
         refuse_lost_journal(journal)
-        if request.feed is not None:
-            report = _live(settings, store, lock, request, journal, stop, say, monitor)
+        if request.keys is not None:
+            report = _real(settings, store, lock, request, request.keys, journal, stop, say, monitor, alarms)
+        elif request.feed is not None:
+            report = _live(settings, store, lock, request, journal, stop, say, monitor, alarms)
         else:
             report = _replay(settings, home, request, journal, stop, say, monitor)
         report = dataclasses.replace(report, control=control_state(journal), interrupted=stop.by_keyboard)
@@ -136,6 +157,7 @@ def _live(
     stop: Stop,
     say: Callable[[str], None],
     monitor: LiveMonitor,
+    alarms: Alarms,
 ) -> TradeReport:
     assert request.feed is not None
     dataset = open_store(store.root, interval=request.interval, instruments=request.instruments)
@@ -144,8 +166,53 @@ def _live(
     with History(store, lock=lock) as history, _room_for(journal, settings):
         bars = LiveBars(client, dataset.bars, gate=gate, config=settings.data.exchange, wait=_wait(stop.event, monitor.idle), notice=say)
         return live(
-            settings, history, dataset, bars, journal, run=request.run, venue=request.feed, stop=stop.event, say=say, monitor=monitor
+            settings, history, dataset, bars, journal, run=request.run, venue=request.feed, stop=stop.event, say=say, monitor=monitor,
+            alarms=alarms,
+        )  # fmt: skip
+
+
+def _real(
+    settings: Settings,
+    store: Home,
+    lock: StoreLock,
+    request: TradeRequest,
+    keys: Keys,
+    journal: Path,
+    stop: Stop,
+    say: Callable[[str], None],
+    monitor: LiveMonitor,
+    alarms: Alarms,
+) -> TradeReport:
+    """The one place from which real orders can come."""
+    from cryptoalpha.app.live_broker import live_broker
+    from cryptoalpha.app.live_session import LiveRun, trade_live
+
+    config, venue = settings.data.exchange, settings.execution.live.venue
+    dataset = open_store(store.root, interval=request.interval, instruments=request.instruments)
+    client, gate = Venues(config).client(venue), BarGate(settings.store.bar_gate)
+
+    def feed(wait: Wait) -> LiveBars:
+        return LiveBars(
+            client, dataset.bars, gate=gate, config=config, wait=wait, notice=say, gives_up=False, pauses=lambda: growing_pauses(settings)
         )
+
+    def make(rules: Mapping[str, InstrumentRules], kept: Journal) -> LiveBroker:
+        return live_broker(settings, rules, kept, journal, keys, alarm=alarms)
+
+    account = fingerprint(keys, settings.execution.live.account)
+    live = LiveRun(request.run, venue, account, journal, make, feed, alarms)
+    say(f"REAL ORDERS go to {venue}, account {account}" + (f", at {config.endpoint}" if config.endpoint else ""))
+    with History(store, lock=lock) as history, _room_for(journal, settings):
+        return trade_live(settings, history, dataset, live, stop=stop.event, say=say, monitor=monitor)
+
+
+def growing_pauses(settings: Settings) -> Iterator[float]:
+    """Waits between attempts at one bar: from `data.exchange.backoff_seconds` to `execution.live.retry_limit_seconds`, with jitter."""
+    live = settings.execution.live
+    first = min(max(settings.data.exchange.backoff_seconds, 0.05), live.retry_limit_seconds)
+    backoff = Backoff(first, live.retry_limit_seconds, random=stream(settings.engine.seed, "feed", str(time.time_ns())))
+    while True:
+        yield backoff.wait()
 
 
 def _wait(stop: threading.Event, idle: Callable[[], None]) -> Callable[[float], None]:

@@ -160,7 +160,9 @@ class Venue(Protocol):
     """An account at a venue. Methods of questions raise `UnclearError` where no answer can be believed; those of orders never raise."""
 
     name: str
-    is_futures: bool
+
+    @property
+    def is_futures(self) -> bool: ...
 
     async def open(self) -> None:
         """Load markets and set the clock. Raises `UnclearError`, or `ConfigError` for a key the venue refuses."""

@@ -6,7 +6,6 @@ killed. It has no threads, so that its children may be forked.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import select
 import signal
@@ -27,7 +26,7 @@ from cryptoalpha.app.chaos.world import CASH, World
 from cryptoalpha.core.errors import CryptoAlphaError
 from cryptoalpha.execution.live.points import Point
 
-LIFE_SECONDS = 60.0
+LIFE_SECONDS = 40.0
 """A life that takes longer hangs."""
 MOST_LIVES = 12
 
@@ -47,7 +46,7 @@ class Outcome:
     violations: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, object]:
-        return dataclasses.asdict(self)
+        return {**vars(self), "kills": dict(self.kills), "faults": dict(self.faults)}
 
 
 @dataclass(frozen=True)
@@ -142,7 +141,7 @@ class Drive:
 
     def _happen(self, playground: Playground) -> None:
         """What the schedule says of the bars up to now, each thing once; at the quiet end everything works again."""
-        if self._row == self.schedule.quiet_from:
+        if self._row == self.schedule.quiet_from and self._armed:
             playground.heal()
         while self._armed < len(self.schedule.strikes) and self.schedule.strikes[self._armed].bar <= self._row:
             playground.arm(self.schedule.strikes[self._armed].fault)

@@ -117,7 +117,7 @@ def open_live(
     def make() -> Courier:
         venue = account_venue(ExchangeConfig(endpoint=endpoint), world.execution.live, Keys(KEY, SECRET), seed=world.schedule.seed)
         ledger = OrderLedger(path)
-        return Courier(wrap(venue), ledger, rules, world.execution.live, clock=market_clock, alert=alert, reached=reached)
+        return Courier(wrap(venue), ledger, rules, world.execution, clock=market_clock, alert=alert, reached=reached)
 
     broker = LiveBroker(make, journal, rules, world.execution, reached=reached)
     engine = Engine(

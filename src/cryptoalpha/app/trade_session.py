@@ -25,12 +25,12 @@ from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.sources import open_dataset, open_store
 from cryptoalpha.app.trade import SessionStoppedError, TradeReport, live, replay
 from cryptoalpha.app.venues import Keys, Venues
+from cryptoalpha.core.backoff import Backoff
 from cryptoalpha.core.errors import StoreError
 from cryptoalpha.core.seeds import stream
 from cryptoalpha.core.values import InstrumentRules
 from cryptoalpha.data.candles import Wait
 from cryptoalpha.data.live import LiveBars
-from cryptoalpha.execution.live.backoff import Backoff
 from cryptoalpha.store.bar_gate import BarGate
 from cryptoalpha.store.controls import control_state
 from cryptoalpha.store.history import History

@@ -11,13 +11,13 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
+from cryptoalpha.core.backoff import Backoff
 from cryptoalpha.core.clock import Clock
 from cryptoalpha.core.seeds import stream
 from cryptoalpha.core.time import DAY, SECOND
 from cryptoalpha.core.values import InstrumentRules
 from cryptoalpha.execution.broker import REJECTED
 from cryptoalpha.execution.config import LiveConfig
-from cryptoalpha.execution.live.backoff import Backoff
 from cryptoalpha.execution.live.intake import Alert, Intake
 from cryptoalpha.execution.live.points import Point, Reached
 from cryptoalpha.execution.live.working import Working

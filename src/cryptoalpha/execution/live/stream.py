@@ -12,10 +12,10 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
+from cryptoalpha.core.backoff import Backoff
 from cryptoalpha.core.seeds import stream
 from cryptoalpha.execution.config import LiveConfig
 from cryptoalpha.execution.live import replies
-from cryptoalpha.execution.live.backoff import Backoff
 from cryptoalpha.execution.live.replies import Naming, UnreadableReplyError
 from cryptoalpha.execution.venue import Balance, Link, OrderReport, StreamEvent, Trade
 

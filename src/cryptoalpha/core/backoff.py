@@ -8,9 +8,12 @@ Source: the "equal jitter" of M. Brooker, "Exponential Backoff and Jitter" (AWS 
 
 from __future__ import annotations
 
-import numpy as np
+from typing import TYPE_CHECKING
 
 from cryptoalpha.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _LARGEST_EXPONENT = 60
 

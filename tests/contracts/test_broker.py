@@ -173,3 +173,71 @@ def test_pending_is_what_is_left_and_cancel_clears_it(make):
     broker.cancel("A/USDT")
     assert broker.pending() == {}
     assert broker.on_bar(steps[1]) == []
+
+
+def plan(step: BarStep, n: int, **terms: object) -> Order:
+    return Order(happened_at=step.at, known_at=step.at, client_id=f"ca{n}", instrument="B/USDT", **terms)  # type: ignore[arg-type]
+
+
+def flat_bars(opens: list[float], *, volume: float = 10.0) -> list[BarStep]:
+    """Bars that open as given, and reach a tenth of a percent further both ways."""
+    steps = []
+    for t, price in enumerate(opens):
+        rows = [[value] * 2 for value in (price, price * 1.001, price * 0.999, price, volume)]
+        steps.append(BarStep((t + 1) * HOUR, t * HOUR, HOUR, NAMES, *rows, [True, True]))
+    return steps
+
+
+def after(broker: Broker, steps: list[BarStep], order: Order) -> list[object]:
+    """What becomes of an order that is submitted after the first bar."""
+    broker.on_bar(steps[0])
+    broker.submit(order, 1)
+    return [event for step in steps[1:] for event in broker.on_bar(step)]
+
+
+def rules_of(happened: list[object]) -> list[str]:
+    return ["fill" if isinstance(event, Fill) else event.rule for event in happened]  # type: ignore[attr-defined]
+
+
+def test_an_order_that_is_not_to_wait_takes_what_the_open_gives_and_expires_with_the_rest(make):
+    """A tenth of a volume of 10 is 1; 2.5 are wanted."""
+    steps = flat_bars([100.0] * 4)
+    happened = after(make(), steps, plan(steps[0], 1, side="buy", quantity=Decimal("2.5"), time_in_force="ioc"))
+    assert rules_of(happened) == ["fill", "expired"]
+    assert happened[0].quantity == 1
+    waiting = after(make(), steps, plan(steps[0], 1, side="buy", quantity=Decimal("2.5")))
+    assert [event.quantity for event in waiting] == [1, 1, Decimal("0.5")]
+
+
+def test_an_order_that_is_not_to_wait_is_never_filled_beyond_its_limit(make):
+    steps = flat_bars([100.0, 101.0, 99.0])
+    beyond = plan(steps[0], 1, side="buy", quantity=Decimal(1), type="limit", limit_price=Decimal("100.5"), time_in_force="ioc")
+    assert rules_of(after(make(), steps, beyond)) == ["price_collar"]
+    within = plan(steps[0], 1, side="buy", quantity=Decimal(1), type="limit", limit_price=Decimal(102), time_in_force="ioc")
+    (fill,) = after(make(), steps, within)
+    assert Decimal(101) < fill.price < Decimal(102)
+
+
+@pytest.mark.parametrize("side", ["buy", "sell"])
+def test_all_or_nothing_is_all_or_nothing(make, side):
+    steps = flat_bars([100.0] * 4)
+    assert rules_of(after(make(), steps, plan(steps[0], 1, side=side, quantity=Decimal("1.001"), time_in_force="fok"))) == ["expired"]
+    (fill,) = after(make(), steps, plan(steps[0], 1, side=side, quantity=Decimal(1), time_in_force="fok"))
+    assert fill.quantity == 1
+
+
+def test_all_or_nothing_counts_cash_and_what_is_held(make):
+    deep = flat_bars([100.0] * 3, volume=1e9)
+    assert rules_of(after(make(), deep, plan(deep[0], 1, side="buy", quantity=Decimal(1000), time_in_force="fok"))) == ["expired"]
+    lonely = plan(deep[0], 1, side="sell", quantity=Decimal(1), reduce_only=True, time_in_force="fok")
+    assert rules_of(after(make(), deep, lonely)) == ["expired"]
+
+
+def test_post_only_is_refused_where_it_would_take_and_rests_where_it_would_not(make):
+    steps = flat_bars([100.0, 99.0, 97.0, 97.0])
+    taking = plan(steps[0], 1, side="buy", quantity=Decimal(1), type="limit", limit_price=Decimal("99.5"), post_only=True)
+    assert rules_of(after(make(), steps, taking)) == ["rejected"]
+    resting = plan(steps[0], 1, side="buy", quantity=Decimal(1), type="limit", limit_price=Decimal("98.5"), post_only=True)
+    (fill,) = after(make(), steps, resting)
+    assert (fill.price, fill.happened_at) == (Decimal("98.5"), 2 * HOUR)  # at its own price although the bar opened below it
+    assert fill.spread_cost == fill.impact_cost == 0

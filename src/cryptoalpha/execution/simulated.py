@@ -9,7 +9,10 @@ What it promises:
 * Exposure grows only while equity covers it, at the prices of the fill: what cash does not cover is given up (`"insufficient_cash"`).
   Sells of a bar come before buys, so that their proceeds count.
 * An entry that would fill beyond its `worst_price` is given up (`"price_collar"`): the market is no longer the one it was decided on.
-* A limit order waits until it is traded through (`fill_model`).
+* A limit order waits until it is traded through (`fill_model`). A post-only one that would trade at the first open it meets is refused
+  (`"rejected"`); later the market comes to it, at its limit and the maker's fee.
+* What is not to wait (`time_in_force` `ioc`) trades at the first open it meets, by its limit as by a worst price, and gives up the rest
+  (`"expired"`); `fok` trades there whole or not at all.
 * Funding settled at a bar's open is owed on what was held before it.
 
 No randomness, no clock, no I/O.
@@ -20,10 +23,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
+import msgspec
+
 from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.core.time import HOUR, iso
 from cryptoalpha.core.values import Fill, FundingPayment, InstrumentRules, Order, Refusal
-from cryptoalpha.execution.broker import BarStep, Outcome
+from cryptoalpha.execution.broker import REJECTED, BarStep, Outcome
 from cryptoalpha.execution.config import ExecutionConfig
 from cryptoalpha.execution.fill_model import FillModel, Quote
 from cryptoalpha.execution.money import ZERO, exact, settle, whole_lots
@@ -164,10 +169,44 @@ class SimulatedBroker:
                 continue
             if late < 0 or not step.present[i]:
                 continue
+            if order.time_in_force != "gtc":
+                self._fill_at_once(working, step, i, outcomes)
+                continue
             quote = self._model.quote(order, step, self._before, i)
             if quote is not None:
+                if order.post_only and quote.takes:
+                    if working.due == order.known_at:
+                        self._give_up(working, step, REJECTED, f"post-only, and it would trade at the open of {step.open[i]}", outcomes)
+                        continue
+                    quote = Quote(float(order.limit_price or 0), takes=False)  # it rested: the market came to it
                 self._fill(working, quote, step, i, outcomes)
             working.due = step.open_time + step.interval
+
+    def _fill_at_once(self, working: _Working, step: BarStep, i: int, outcomes: list[Outcome]) -> None:
+        """An order that does not wait: what the open gives, and the end of it."""
+        order = working.order
+        if order.limit_price is not None:  # reached at the open or not at all
+            bounds = [bound for bound in (order.limit_price, order.worst_price) if bound is not None]
+            worst = min(bounds) if order.side == "buy" else max(bounds)
+            working.order = msgspec.structs.replace(order, type="market", limit_price=None, worst_price=worst)
+        quote = self._model.quote(working.order, step, self._before, i)
+        if quote is not None and (order.time_in_force == "ioc" or self._trades_whole(working, quote, step, i)):
+            self._fill(working, quote, step, i, outcomes)
+        if self._working.get(order.instrument) is working:
+            self._give_up(working, step, "expired", "it was not to wait", outcomes)
+
+    def _trades_whole(self, working: _Working, quote: Quote, step: BarStep, i: int) -> bool:
+        """Whether what is held, volume and cash allow all of an order."""
+        order, rules, quantity, volume = working.order, self._rules[working.order.instrument], working.remaining, step.volume[i]
+        if order.reduce_only:
+            held = self.account.position(order.instrument)
+            if abs(held) < quantity or (held > 0) != (order.side == "sell"):
+                return False
+        share = self._config.costs.max_participation
+        if share is not None and volume > 0.0 and whole_lots(exact(share * volume), rules.lot) < quantity:
+            return False
+        price, rate = self._model.price(order, quote, quantity, volume, i), self._model.fee_rate(quote)
+        return self.account.covered(order.instrument, order.side, quantity, price, rate, self._known(step.open)) >= quantity
 
     def _fill(self, working: _Working, quote: Quote, step: BarStep, i: int, outcomes: list[Outcome]) -> None:
         """Trade what volume and cash allow."""

@@ -31,6 +31,7 @@ from cryptoalpha.execution.live.replacement import as_sent, resized, why_not
 from cryptoalpha.execution.live.watch import Watch
 from cryptoalpha.execution.live.working import Working
 from cryptoalpha.execution.orders import tracker
+from cryptoalpha.execution.reconcile.reconciler import Reconciler
 from cryptoalpha.execution.venue import Accepted, Rejected, UnclearError, Venue
 from cryptoalpha.store.order_ledger import OrderLedger
 
@@ -65,6 +66,7 @@ class Courier:
             venue, ledger, self.intake, config.live, clock=clock, wall=self._wall, alert=alert, reached=reached, spawn=self.errands.spawn
         )
         self.inquiries.on_key_refused = self._lose_key
+        self._reconciler = Reconciler(venue, ledger, self.intake, rules, config, clock=clock, wall=self._wall, reached=reached)
         self.watch = Watch(venue, self.intake, self.inquiries, self._compare, every_seconds=config.live.reconcile_seconds)
         self.halted: dict[str, str] = {}
         """Why no entries are sent, by what it is about. Empty while all is well."""
@@ -88,6 +90,7 @@ class Courier:
         if not rights.may_trade:
             raise ConfigError("this key may not trade", hint="give it the right to trade at the venue")
         await self.inquiries.begin(self._rules.values())
+        await self._reconciler.begin()
         self.intake.resume()
         for name in self._rules:
             orders = self.intake.of(name)
@@ -113,7 +116,14 @@ class Courier:
         self._ledger.close()
 
     async def _compare(self) -> None:
-        """Compare the venue's books with ours."""
+        """Compare the venue's books with ours. What does not add up stops entries until it does again."""
+        findings = await self._reconciler.look()
+        for text in findings.alerts:
+            self._alert("reconcile", text)
+        if findings.stop_entries:
+            self.halted["books"] = "the venue's books and ours differ: " + "; ".join(one.message for one in findings.breaks if one.stands)
+        else:
+            self.halted.pop("books", None)
 
     # ── orders ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 

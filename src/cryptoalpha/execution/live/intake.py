@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 
+import msgspec
+
 from cryptoalpha.core.clock import Clock
 from cryptoalpha.core.errors import AccountingError
-from cryptoalpha.core.values import Adjustment, Fill, InstrumentRules, Order, Refusal
+from cryptoalpha.core.values import Adjustment, Fill, InstrumentRules, Order, Refusal, Travelling
 from cryptoalpha.execution.broker import REJECTED
 from cryptoalpha.execution.live.points import Point, Reached
 from cryptoalpha.execution.live.working import Working
@@ -21,6 +23,8 @@ from cryptoalpha.execution.orders import tracker
 from cryptoalpha.execution.orders.absence import Evidence
 from cryptoalpha.execution.orders.tracker import Step, Tracked
 from cryptoalpha.execution.reconcile.fees import as_fill, priced_by
+from cryptoalpha.execution.reconcile.synthetic import owed_key, redeem
+from cryptoalpha.execution.reconcile.values import Owed
 from cryptoalpha.execution.venue import OrderReport, Trade, UnclearError, Venue
 from cryptoalpha.store.order_ledger import Booking, Once, OrderLedger
 
@@ -146,7 +150,7 @@ class Intake:
     def end(self, working: Working, step: Step, rule: str, why: str) -> None:
         """It ended by something other than a report: the venue refused it, it was never sent, it is proven absent."""
         if step.tracked.ended:
-            self._write(step, [], self._refusal(step.tracked, rule, why))
+            self._write(step, [], [self._refusal(step.tracked, rule, why)])
 
     # ── within ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -164,28 +168,49 @@ class Intake:
     def _follow(self, before: Tracked, step: Step, trades: Iterable[Trade], prices: Mapping[str, Decimal]) -> None:
         """Count the trades in, then write everything the step changed. Nothing waits in here: one step, one transaction."""
         now, bookings = self._wall.now(), []
+        trades, outcomes, cursors = self._redeemed(before.order, trades, prices)
         for trade in trades:
             counted = tracker.traded(step.tracked, trade, now)
             if counted.is_new:
-                tracked, name = counted.tracked, priced_by(trade, self._rules[trade.instrument])
-                rules, price = self._rules[trade.instrument], None if name is None else prices[name]
-                fill = as_fill(trade, tracked.order, tracked.event, rules, known_at=trade.at, price=price)
+                rules, order = self._rules[trade.instrument], counted.tracked.order
+                price = prices.get(priced_by(trade, rules) or "")
+                fill = as_fill(trade, order, counted.tracked.event, rules, known_at=trade.at, price=price)
                 bookings.append(Booking(fill=fill, venue_id=trade.venue_id, flag=counted.flag))
             step = tracker.then(step, counted)
         if bookings:
             self._reached(Point.FILL_RECEIVED)
-        told = None
         if step.tracked.ended and not before.ended and step.tracked.booked < step.tracked.order.quantity:
-            told = self._refusal(step.tracked, ENDED_AS[step.tracked.state], step.tracked.record.detail)
-        if step.is_new:
-            self._write(step, bookings, told)
+            outcomes.append(self._refusal(step.tracked, ENDED_AS[step.tracked.state], step.tracked.record.detail))
+        if step.is_new or outcomes or cursors:
+            self._write(step, bookings, outcomes, cursors)
         if step.flag:
             self._warn(step)
 
-    def _write(self, step: Step, bookings: Sequence[Booking], told: Once | None) -> None:
+    def _redeemed(
+        self, order: Order, trades: Iterable[Trade], prices: Mapping[str, Decimal]
+    ) -> tuple[list[Trade], list[Travelling | Once], dict[str, str]]:
+        """Trades less what a synthetic fill of the order has booked already (`reconcile.synthetic`); what corrects that fill; what is owed
+        after it."""
+        key = owed_key(order.client_id)
+        text = self._ledger.cursor(key)
+        owed = None if text is None else msgspec.json.decode(text, type=Owed)
+        if owed is None or not self._ledger.has_fill(order.instrument, owed.trade_id):
+            return list(trades), [], {}
+        rests: list[Trade] = []
+        changes: list[Travelling | Once] = []
+        for trade in trades:
+            rules = self._rules[trade.instrument]
+            rest, change, owed = redeem(trade, owed, rules, known_at=trade.at, price=prices.get(priced_by(trade, rules) or ""))
+            rests += [] if rest is None else [rest]
+            changes += [] if change is None else [change]
+        left = msgspec.json.encode(owed).decode()
+        return rests, changes, {} if left == text else {key: left}
+
+    def _write(
+        self, step: Step, bookings: Sequence[Booking], outcomes: Sequence[Travelling | Once], cursors: Mapping[str, str] | None = None
+    ) -> None:
         tracked = step.tracked
-        outcomes = [] if told is None else [told]
-        self._ledger.write(at=self._wall.now(), records=[tracked.record], fills=bookings, outcomes=outcomes)
+        self._ledger.write(at=self._wall.now(), records=[tracked.record], fills=bookings, outcomes=outcomes, cursors=cursors)
         working = self.working.get(tracked.order.client_id)
         if working is not None:
             working.tracked = tracked

@@ -45,15 +45,20 @@ class VenueClock:
     def __init__(self, *, wall: Callable[[], int] = time.time_ns, monotonic: Callable[[], int] = time.monotonic_ns) -> None:
         self._wall, self.monotonic = wall, monotonic
         self._base: int | None = None
+        self._set_at = 0
 
     def set(self, reading: Reading) -> int:
         """Believe a reading; returns the offset from then on."""
-        self._base = reading.base
+        self._base, self._set_at = reading.base, reading.received
         return self.offset()
 
     def now(self) -> int:
         """UTC ns at the venue."""
         return self._wall() if self._base is None else self._base + self.monotonic()
+
+    def age(self) -> int:
+        """ns since the last reading; 0 before the first."""
+        return 0 if self._base is None else self.monotonic() - self._set_at
 
     def milliseconds(self) -> int:
         """What ccxt stamps requests with."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from cryptoalpha.execution.venue import Accepted, NotFound, OrderReport, Rejected
+import pytest
+
+from cryptoalpha.execution.live import ccxt_venue
+from cryptoalpha.execution.venue import Accepted, NotFound, OrderReport, Position, Rejected, Rights
 
 
 def test_a_market_order_is_sent_under_our_id_and_its_trade_found_by_id(exchange, on_venue, order):
@@ -67,3 +70,196 @@ def test_too_little_money_is_a_refusal_with_the_venues_code(exchange, on_venue, 
     answer = on_venue(exchange, use)
     assert isinstance(answer, Rejected)
     assert answer.code == "-2010"
+
+
+def test_an_entry_with_a_worst_price_is_sent_as_a_limit_at_that_price_and_its_rest_expires(exchange, on_venue, order):
+    good, bad = order("buy", "1", worst_price=Decimal("101.509")), order("buy", "1", worst_price=Decimal("100.999"))
+
+    async def use(venue):
+        answers = [await venue.submit(good), await venue.submit(bad)]
+        exchange.advance()
+        return answers, [await venue.query("BTC/USDT", one.client_id) for one in (good, bad)]
+
+    answers, (filled, expired) = on_venue(exchange, use)
+    assert [one.report.limit_price for one in answers] == [Decimal("101.5"), Decimal("100.99")]  # on the tick, against the order
+    assert (filled.state, filled.filled, expired.state, expired.filled) == ("filled", 1, "expired", 0)
+    placed = exchange.state()["accounts"]["key"]["orders"]
+    assert [one["type"] for one in placed] == ["LIMIT", "LIMIT"]
+
+
+def test_a_sale_with_a_worst_price_is_rounded_up(exchange, on_venue, order):
+    async def use(venue):
+        exchange.control("transfer", asset="BTC", amount="5")
+        return await venue.submit(order("sell", "1", worst_price=Decimal("100.001")))
+
+    assert on_venue(exchange, use).report.limit_price == Decimal("100.01")
+
+
+def test_a_reduction_is_a_market_order_whatever_its_worst_price(exchange, on_venue, order):
+    async def use(venue):
+        exchange.control("transfer", asset="BTC", amount="5")
+        return await venue.submit(order("sell", "1", reduce_only=True, worst_price=Decimal(100)))
+
+    assert on_venue(exchange, use).report.limit_price is None
+    (placed,) = exchange.state()["accounts"]["key"]["orders"]
+    assert placed["type"] == "MARKET"
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"quantity": "0.0015"}, "local:lot"),
+        ({"type": "limit", "limit_price": Decimal("99.995")}, "local:tick"),
+        ({"quantity": "0.04", "type": "limit", "limit_price": Decimal(100)}, "local:notional"),
+        ({"quantity": "0.04", "worst_price": Decimal(100)}, "local:notional"),
+        ({"instrument": "DOGE/USDT"}, "local:market"),
+    ],
+)
+def test_what_the_venue_would_refuse_is_refused_here_and_never_sent(exchange, on_venue, order, changes, code):
+    async def use(venue):
+        return await venue.submit(order("buy", **changes))
+
+    answer = on_venue(exchange, use)
+    assert isinstance(answer, Rejected)
+    assert answer.code == code
+    assert "POST /api/v3/order" not in exchange.state()["requests"]
+
+
+@pytest.mark.parametrize("force", ["gtc", "ioc", "fok"])
+def test_time_in_force_reaches_the_venue(exchange, on_venue, order, force):
+    asked = order("buy", "1", type="limit", limit_price=Decimal(50), time_in_force=force)
+
+    async def use(venue):
+        answer = await venue.submit(asked)
+        exchange.advance()
+        return answer, await venue.query("BTC/USDT", asked.client_id)
+
+    answer, after = on_venue(exchange, use)
+    assert answer.report.client_id == asked.client_id
+    assert after.state == ("open" if force == "gtc" else "expired")
+
+
+def test_post_only_rests_or_is_refused(exchange, on_venue, order):
+    async def use(venue):
+        rests = await venue.submit(order("buy", "1", type="limit", limit_price=Decimal(50), post_only=True))
+        return rests, await venue.submit(order("buy", "1", type="limit", limit_price=Decimal(200), post_only=True))
+
+    rests, crosses = on_venue(exchange, use)
+    assert isinstance(rests, Accepted)
+    assert isinstance(crosses, Rejected) or crosses.refusal is not None
+
+
+def test_no_order_ever_carries_anothers_prefix(exchange, on_venue, order):
+    async def use(venue):
+        for changes in ({}, {"type": "limit", "limit_price": Decimal(50)}, {"worst_price": Decimal(102)}):
+            await venue.submit(order("buy", "1", **changes))
+
+    on_venue(exchange, use)
+    assert all(one["client_id"].startswith("ca0") for one in exchange.state()["accounts"]["key"]["orders"])
+
+
+def test_trades_are_read_over_many_pages_each_once(exchange, on_venue, order, monkeypatch):
+    monkeypatch.setattr(ccxt_venue, "PAGE", 3)
+
+    async def use(venue):
+        for _ in range(10):
+            await venue.submit(order("buy", "0.1"))
+        exchange.advance()
+        everything = await venue.trades("BTC/USDT", after=None, since=0)
+        return everything, await venue.trades("BTC/USDT", after=everything[3].trade_id, since=0)
+
+    everything, rest = on_venue(exchange, use)
+    truth = [str(one["trade_id"]) for one in exchange.state()["accounts"]["key"]["trades"]]
+    assert [one.trade_id for one in everything] == truth
+    assert len(truth) == 10
+    assert rest == everything[4:]
+
+
+def test_trades_before_the_moment_asked_for_are_left_out(exchange, on_venue, order):
+    async def use(venue):
+        for _ in range(3):
+            await venue.submit(order("buy", "0.1"))
+            exchange.advance()
+        everything = await venue.trades("BTC/USDT", after=None, since=0)
+        return everything, await venue.trades("BTC/USDT", after=None, since=everything[1].at)
+
+    everything, later = on_venue(exchange, use)
+    assert later == everything[1:]
+    assert len(everything) == 3
+
+
+def test_rules_rights_and_prices_are_the_venues(exchange, on_venue):
+    async def use(venue):
+        exchange.control("account", may_withdraw=True)
+        return await venue.rules(["BTC/USDT"]), await venue.rights(), await venue.price("BNB/USDT"), venue.is_futures
+
+    rules, rights, price, is_futures = on_venue(exchange, use)
+    assert (rules["BTC/USDT"].lot, rules["BTC/USDT"].tick, rules["BTC/USDT"].min_notional) == (Decimal("0.001"), Decimal("0.01"), 5)
+    assert rights == Rights(may_trade=True, may_withdraw=True)
+    assert price == Decimal("100.5")  # the close of the first bar
+    assert not is_futures
+
+
+def test_a_key_that_may_not_trade_says_so(exchange, on_venue):
+    exchange.control("account", may_trade=False)
+
+    async def use(venue):
+        return await venue.rights()
+
+    assert on_venue(exchange, use) == Rights(may_trade=False, may_withdraw=False)
+
+
+def test_perpetuals_are_asked_for_position_funding_and_wallet(futures, on_venue, order):
+    name = "BTC/USDT:USDT"
+
+    async def use(venue):
+        await venue.submit(order("sell", "2", instrument=name))
+        futures.advance(7)  # past the settlement at row 5
+        trades = await venue.trades(name, after=None, since=0)
+        found = await venue.positions(), await venue.funding(0), await venue.balances(), trades, await venue.rights()
+        later = await venue.funding(found[1][-1].at + 1)
+        return found, later, venue.is_futures
+
+    (positions, funding, balances, trades, rights), later, is_futures = on_venue(futures, use, venue="binanceusdm")
+    assert is_futures
+    assert positions == {name: Position(instrument=name, quantity=Decimal(-2), entry_price=Decimal(101))}
+    (trade,) = trades
+    assert (trade.price, trade.quantity, trade.side) == (101, 2, "sell")
+    (paid,) = funding
+    assert paid.amount > 0  # a short receives at a positive rate
+    assert later == []
+    assert balances["USDT"].total == Decimal(100_000) - Decimal("0.202") + paid.amount  # profit not yet made is no money
+    assert rights.may_trade
+
+
+def test_a_reduction_on_perpetuals_never_turns_the_position(futures, on_venue, order):
+    name = "BTC/USDT"  # our name of the perpetual may leave its settlement out
+
+    async def use(venue):
+        await venue.submit(order("buy", "1", instrument=name))
+        futures.advance()
+        answer = await venue.submit(order("sell", "5", instrument=name, reduce_only=True))
+        futures.advance()
+        return answer, await venue.positions(), await venue.trades(name, after=None, since=0), await venue.open_orders(name)
+
+    answer, positions, trades, left = on_venue(futures, use, venue="binanceusdm")
+    assert answer.report.reduce_only
+    assert positions == {}
+    assert [(one.side, one.quantity, one.instrument) for one in trades] == [("buy", 1, name), ("sell", 1, name)]
+    assert left == []
+
+
+def test_a_spot_account_has_no_positions_and_no_funding(exchange, on_venue):
+    async def use(venue):
+        return await venue.positions(), await venue.funding(0)
+
+    assert on_venue(exchange, use) == ({}, [])
+
+
+def test_another_hands_order_is_shown_under_its_own_id(exchange, on_venue):
+    async def use(venue):
+        exchange.control("order", instrument="BTC/USDT", side="buy", quantity="1", price="50", client_id="web_1")
+        return await venue.open_orders("BTC/USDT")
+
+    (shown,) = on_venue(exchange, use)
+    assert shown.client_id == "web_1"

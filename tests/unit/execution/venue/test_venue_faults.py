@@ -104,6 +104,7 @@ def test_a_question_for_an_order_that_gets_no_readable_answer_finds_nothing_out(
 def test_a_reading_that_cannot_be_believed_is_unclear_never_empty(exchange, on_venue, order, route, read):
     async def use(venue):
         await venue.submit(order("buy", "1"))
+        await venue.submit(order("buy", "1", type="limit", limit_price=Decimal(50)))
         exchange.advance()
         good = await read(venue)
         assert good

@@ -5,7 +5,8 @@ What it promises:
   decided on. `signal_close` breaks this on purpose, for oracle A only: it fills at the close the order was decided on.
 * One order takes at most `max_participation` of its bar's volume. That volume is known only when the bar has closed; it limits what could
   have been filled and never enters a decision. The rest waits for the next bar, at that bar's price, until a newer order replaces it.
-* A bar that is missing is waited for; a market order more than `stale_after_intervals` late is given up (`Refusal.rule == "stale_order"`).
+* A bar that is missing is waited for; a market order, or one that is not to wait, is given up when more than `stale_after_intervals` late
+  (`Refusal.rule == "stale_order"`).
 * Exposure grows only while equity covers it, at the prices of the fill: what cash does not cover is given up (`"insufficient_cash"`).
   Sells of a bar come before buys, so that their proceeds count.
 * An entry that would fill beyond its `worst_price` is given up (`"price_collar"`): the market is no longer the one it was decided on.
@@ -164,7 +165,7 @@ class SimulatedBroker:
             order = working.order
             i = self._place[order.instrument]
             late = step.open_time - working.due
-            if order.type == "market" and late > self._config.stale_after_intervals * step.interval:
+            if (order.type == "market" or order.time_in_force != "gtc") and late > self._config.stale_after_intervals * step.interval:
                 self._give_up(working, step, "stale_order", f"no bar since {iso(working.due)} to fill it in", outcomes)
                 continue
             if late < 0 or not step.present[i]:

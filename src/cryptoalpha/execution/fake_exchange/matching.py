@@ -3,7 +3,8 @@
 An order that arrives after bar t is known waits and trades at the open of bar t+1: sells before buys, each side in the order of the
 instruments, within the bar's participation, at the price of `execution.fill_model`, as far as cash covers it. What then remains:
 of a MARKET order waits for the next bar; of an IOC order expires; a FOK order trades whole or expires; a limit order rests. An IOC order
-whose price would lie beyond its limit expires untouched. A trade is stamped with the open it was made at.
+whose price would lie beyond its limit expires untouched, and so does a post-only order that the first open would make a taker. A trade is
+stamped with the open it was made at.
 
 Departures from Binance, because bars are all there is: orders that take liquidity wait for the next open as `NEW` instead of trading at
 once, and what they may cost is not locked meanwhile (sells of the same bar may pay for buys). A futures order is covered by equity at the
@@ -201,12 +202,17 @@ class Exchange:
         for order in sorted(self._working.values(), key=lambda o: (o.side == "buy", o.listing.place, o.order_id)):
             i = order.listing.place
             late = step.open_time - order.due
-            if order.type == "MARKET" and late > self.config.stale_after_intervals * step.interval:
+            if order.terms.type == "market" and late > self.config.stale_after_intervals * step.interval:
                 self._end(order, "EXPIRED")
                 continue
             if late < 0 or not step.present[i]:
                 continue
             quote = self._model.quote(order.terms, step, self._before, i)
+            if quote is not None and order.post_only and quote.takes:
+                if order.due == order.terms.known_at:  # it has not rested yet
+                    self._end(order, "EXPIRED")
+                    continue
+                quote = Quote(float(order.price or ZERO), takes=False)  # it rested: the market came to it
             if quote is not None:
                 self._fill(order, quote, step, marks)
             order.due = step.open_time + step.interval
@@ -216,8 +222,6 @@ class Exchange:
     def _fill(self, order: VenueOrder, quote: Quote, step: BarStep, marks: list[float]) -> None:
         """Trade what volume and cash allow."""
         listing, account, at_ms = order.listing, order.account, step.open_time // MILLISECOND
-        if order.post_only and order.price is not None:  # it rested: the market came to it
-            quote = Quote(float(order.price), takes=False)
         quantity = order.remaining
         if order.reduce_only:
             held = account.position(listing)

@@ -30,9 +30,10 @@ import msgspec
 
 from cryptoalpha.core.errors import JournalDivergenceError, RiskHaltError, StoreError
 from cryptoalpha.core.time import iso
-from cryptoalpha.core.values import ROW_SHIFT, Fill, Order, Travelling, event_id, format_event_id, split_event_id
+from cryptoalpha.core.values import ROW_SHIFT, Travelling, event_id, format_event_id, split_event_id
 from cryptoalpha.store.controls import Control
-from cryptoalpha.store.journal_reader import FRAME, SCHEMA, TRAVELLING, JournalReader
+from cryptoalpha.store.journal_names import WITHOUT_NAME, Names
+from cryptoalpha.store.journal_reader import FRAME, SCHEMA, JournalReader
 from cryptoalpha.store.run_controls import RunControls
 from cryptoalpha.store.run_outcomes import RunOutcomes
 from cryptoalpha.store.sqlite import open_database, sqlite_errors
@@ -47,9 +48,7 @@ COMPRESS_ABOVE = 1024
 
 MARK_TEXT = "A run has traded with the journal beside this file. While this lies here the run is not begun anew without it.\n"
 
-_WITHOUT_ID = frozenset(kind for kind in TRAVELLING if kind not in (Order, Fill))
 _pack = FRAME.pack
-_Ident = tuple[str, str, str]  # kind, id, scope
 
 
 class Journal(JournalReader):
@@ -72,7 +71,7 @@ class Journal(JournalReader):
         self._prepare()
         self._encode = msgspec.msgpack.Encoder().encode
         self._pending: list[bytes] = []  # what stands before a row, the row, and so on
-        self._pending_idents: dict[_Ident, tuple[Order | Fill, int]] = {}
+        self._names = Names(self._connection, path, self._read_stored)
         try:
             self._stored = super().__len__()
             self._claim(header)
@@ -134,8 +133,8 @@ class Journal(JournalReader):
                 raise StoreError(f"journal row {row} at {iso(at)} lies before row {row - 1} at {iso(self._last_at)}: time runs forward")
             if len(values) > 1 << ROW_SHIFT:
                 raise StoreError(f"journal row {row} holds {len(values)} values, more than the {1 << ROW_SHIFT} an event id can name")
-            if not _WITHOUT_ID.issuperset(map(type, values)):  # most rows of a backtest hold no order; this test is 3 times faster
-                self._admit(row, values)
+            if not WITHOUT_NAME.issuperset(map(type, values)):  # most rows of a backtest hold no order; this test is 3 times faster
+                self._names.admit(row, values)
             size = len(body)
             self._pending += (_pack(row, at, size), body)
             if (row - self._stored >= self._block_rows or size > BLOCK_AT_ONCE) and not self._in_turn:
@@ -234,13 +233,12 @@ class Journal(JournalReader):
         frames = b"".join(self._pending)
         packed = len(frames) > COMPRESS_ABOVE * (last - first + 1)
         block = (first, last, packed, zlib.compress(frames, 1) if packed else frames)
-        idents = [(*key, value.client_id, event) for key, (value, event) in self._pending_idents.items()]  # with them: it never lags
         with sqlite_errors(self._path, "journal"):
             if frames:
                 self._connection.execute("INSERT INTO block VALUES (?, ?, ?, ?)", block)
-                self._connection.executemany("INSERT INTO ident VALUES (?, ?, ?, ?, ?)", idents)
+                self._names.write()
                 if self._controls is not None:
-                    self._controls.write(last, [value for value, _ in self._pending_idents.values()])
+                    self._controls.write(last, self._names.pending)
                 if self._outcomes is not None:
                     self._outcomes.write(last)
             self._connection.execute("COMMIT")
@@ -253,7 +251,7 @@ class Journal(JournalReader):
             self._absorb(last, frames)
         self._stored = last
         self._pending.clear()
-        self._pending_idents.clear()
+        self._names.forget()
         if self._controls is not None:
             self._controls.written()
         if self._outcomes is not None and frames:
@@ -263,7 +261,7 @@ class Journal(JournalReader):
         """Forget what is pending: it was never appended."""
         self._next_row, self._last_at = next_row, last_at
         self._pending.clear()
-        self._pending_idents.clear()
+        self._names.forget()
         if self._controls is not None:
             self._controls.forget()
         if self._outcomes is not None:
@@ -289,33 +287,6 @@ class Journal(JournalReader):
             f"replaying the journal {self._path} differs at row {row} ({iso(stored_at)}): {difference}",
             hint="the same code, configuration and data reproduce a run; find what changed, or start a new run under another id",
         )
-
-    def _admit(self, row: int, values: Sequence[Travelling]) -> None:
-        """Check kinds and ids of a row before it is accepted, and remember its ids."""
-        fresh: dict[_Ident, tuple[Order | Fill, int]] = {}
-        for index, value in enumerate(values):
-            if not isinstance(value, TRAVELLING):
-                raise StoreError(f"journal row {row}: a {type(value).__name__} does not travel; only core values are journaled")
-            if isinstance(value, Order | Fill):
-                key = ("Order", value.client_id, "") if isinstance(value, Order) else ("Fill", value.trade_id, value.instrument)
-                earlier = self._holder(key, fresh)
-                if earlier is None:
-                    fresh[key] = (value, event_id(row, index))
-                elif earlier != value:
-                    raise StoreError(
-                        f"{key[0].lower()} id {key[1]!r} already names {earlier}; row {row} offers {value}",
-                        hint="an id names one order or trade for ever; a new attempt needs a new id",
-                    )
-        self._pending_idents.update(fresh)
-
-    def _holder(self, key: _Ident, fresh: Mapping[_Ident, tuple[Order | Fill, int]]) -> Travelling | None:
-        """The order or fill that has this id already."""
-        waiting = fresh.get(key) or self._pending_idents.get(key)
-        if waiting is not None:
-            return waiting[0]
-        with sqlite_errors(self._path, "journal"):
-            found = self._connection.execute("SELECT event FROM ident WHERE kind = ? AND ident = ? AND scope = ?", key).fetchone()
-        return None if found is None else self._read_stored(found[0])
 
     def _read_stored(self, event: int) -> Travelling:
         """A committed value, read without committing what is pending."""

@@ -63,7 +63,9 @@ class Intake:
         for event, order, record in self._ledger.unfinished():
             tracked = tracker.resume(order, event, record, self._ledger.fills(client_id=order.client_id), now)
             sent_at = now if record is None else max(record.sent_at, record.changed_at)
-            self.working[order.client_id] = Working(tracked, Evidence(sent_at=sent_at, is_seen=bool(tracked.record.venue_id)))
+            working = Working(tracked, Evidence(sent_at=sent_at, is_seen=bool(tracked.record.venue_id)))
+            working.must_end = tracked.state == "canceling"
+            self.working[order.client_id] = working
             if record != tracked.record:
                 self._ledger.write(at=now, records=[tracked.record])
 

@@ -324,3 +324,17 @@ def at_desk(desk):
         asyncio.run(body())
 
     return run
+
+
+@pytest.fixture
+def make_desk():
+    made = []
+
+    def make(folder) -> Desk:
+        folder.mkdir()
+        made.append(Desk(folder))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.journal.close()

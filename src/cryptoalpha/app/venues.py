@@ -73,6 +73,7 @@ def account_venue(exchange: ExchangeConfig, live: LiveConfig, keys: Keys, *, clo
         **({"password": keys.passphrase} if keys.passphrase else {}),
     }
     client = getattr(ccxt.pro, live.venue)(settings)
+    client.options["watchPositions"] = {"fetchPositionsSnapshot": False, "awaitPositionsSnapshot": False}  # we ask for them ourselves
     client.streaming = {**client.streaming, "keepAlive": _PING_MILLISECONDS}
     redirect(client, exchange.endpoint)
     return CcxtVenue(client, live, clock=clock, seed=seed)

@@ -17,6 +17,8 @@ from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.execution.live.budget import Budget
 
 Found = TypeVar("Found")
+STUMBLES = (AttributeError, TypeError, ValueError, KeyError, IndexError, ArithmeticError)
+"""What ccxt raises while it reads something that is not what it expects."""
 _CODE_KEYS = ("code", "retCode", "ret_code", "error_code", "err_code")
 _MESSAGE_KEYS = ("msg", "message", "retMsg", "ret_msg", "error_message")
 _SHORT = 300

@@ -10,7 +10,7 @@ known: paging of trades by time instead of by id.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -79,9 +79,8 @@ class CcxtVenue:
 
     async def open(self) -> None:
         await self.clock_offset()
-        await self._ask.read("its markets", self._client.load_markets)
+        await self._ask.read("its markets", lambda: self._client.load_markets(True))
         if not self._client.markets:
-            self._client.markets = None
             raise unclear(f"{self.name} names no market", Ambiguous(reason="an empty list of markets"))
 
     async def close(self) -> None:
@@ -133,12 +132,17 @@ class CcxtVenue:
         return Accepted(report=report, trades=replies.answer_trades(raw, report, self._name))
 
     async def cancel(self, instrument: str, client_id: str) -> Inquiry:
-        symbol, params = self._symbol(instrument), {"clientOrderId": client_id}
-        return await self._ask.inquire(lambda: self._client.cancel_order(None, symbol, dict(params)), instrument, client_id, urgent=True)
+        return await self._one(self._client.cancel_order, instrument, client_id, urgent=True)
 
     async def query(self, instrument: str, client_id: str) -> Inquiry:
-        symbol, params = self._symbol(instrument), {"clientOrderId": client_id}
-        return await self._ask.inquire(lambda: self._client.fetch_order(None, symbol, dict(params)), instrument, client_id)
+        return await self._one(self._client.fetch_order, instrument, client_id, urgent=False)
+
+    async def _one(self, call: Callable[..., Any], instrument: str, client_id: str, *, urgent: bool) -> Inquiry:
+        try:
+            symbol = self._symbol(instrument)
+        except ConfigError as error:
+            return Ambiguous(reason=str(error))
+        return await self._ask.inquire(lambda: call(None, symbol, {"clientOrderId": client_id}), instrument, client_id, urgent=urgent)
 
     async def open_orders(self, instrument: str) -> list[OrderReport]:
         listed = await self._ask.list("its open orders", lambda: self._client.fetch_open_orders(self._symbol(instrument)))
@@ -207,9 +211,8 @@ class CcxtVenue:
     async def clock_offset(self) -> int:
         return await self._ask.set_clock()
 
-    async def events(self) -> AsyncIterator[StreamEvent]:
-        async for event in AccountStream(self._client, self._config, self._name, seed=self._seed).events():
-            yield event
+    def events(self) -> AsyncIterator[StreamEvent]:
+        return AccountStream(self._client, self._config, self._name, refused=self._ask.reset_clock, seed=self._seed).events()
 
     # ── names, rules and requests ─────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -15,7 +15,7 @@ import msgspec
 from cryptoalpha.core.time import MINUTE
 from cryptoalpha.execution.config import LiveConfig
 from cryptoalpha.execution.live import replies
-from cryptoalpha.execution.live.asking import Exchange, ask
+from cryptoalpha.execution.live.asking import STUMBLES, Exchange, ask
 from cryptoalpha.execution.live.budget import BudgetSpentError
 from cryptoalpha.execution.live.clock import MILLISECOND, Reading, VenueClock
 from cryptoalpha.execution.live.replies import UnreadableReplyError
@@ -28,8 +28,6 @@ _CLOCK_LASTS = 10 * MINUTE
 """Age from which the clock is set anew: quartz drifts by some ten milliseconds in it."""
 _LOOKS_AT_THE_CLOCK = 3
 _GOOD_ROUND_TRIP = 50 * MILLISECOND
-_STUMBLES = (AttributeError, TypeError, ValueError, KeyError, IndexError, ArithmeticError)
-"""What ccxt raises while it reads a reply that is not what it expects."""
 _UNKNOWN_ORDER = ("-2013", "-2011")
 """Binance: no such order; no such order to cancel."""
 
@@ -100,7 +98,7 @@ class Questions:
 
     def classified(self, error: BaseException, asked: Exchange) -> Rejected | Ambiguous:
         """What it means that a request for a new order failed so."""
-        if isinstance(error, _STUMBLES):
+        if isinstance(error, STUMBLES):
             return Ambiguous(reason=f"an answer that cannot be read ({type(error).__name__})")
         answer = classify(error, code=asked.code, message=asked.message, status=asked.status, retry_after_seconds=asked.retry_after_seconds)
         if isinstance(answer, Ambiguous) and answer.is_clock:
@@ -114,6 +112,11 @@ class Questions:
                 await self.set_clock()
             except UnclearError:
                 await asyncio.sleep(0)
+
+    async def reset_clock(self) -> None:
+        """Doubt the clock, and set it if the venue tells the time."""
+        self._is_clock_doubted = True
+        await self.settle_clock()
 
     async def set_clock(self) -> int:
         """Measure the venue's clock, the best of a few looks; returns the offset in ns.

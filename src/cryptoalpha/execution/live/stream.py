@@ -2,7 +2,7 @@
 
 A stream is a hint that comes early, never the books themselves: while it is down, and for what it left out, the same is asked for by REST.
 So it may lose messages but must say when it was away: `Link(is_up=False)` when it breaks, `Link(is_up=True)` once the venue has accepted
-the subscription again. What cannot be read is left out; the next look at the books brings it.
+the subscription again. A report that makes no sense is left out; a message that is no message ends the connection.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from cryptoalpha.core.backoff import Backoff
 from cryptoalpha.core.seeds import stream
 from cryptoalpha.execution.config import LiveConfig
 from cryptoalpha.execution.live import replies
+from cryptoalpha.execution.live.asking import STUMBLES
 from cryptoalpha.execution.live.replies import Naming, UnreadableReplyError
 from cryptoalpha.execution.venue import Balance, Link, OrderReport, StreamEvent, Trade
 
@@ -30,11 +31,13 @@ class AccountStream:
         client: a ccxt.pro client with keys and loaded markets.
         config: the waits between connections.
         name: from ccxt's symbol to our name of an instrument.
+        refused: asked after a connection that was never accepted, before the next; sets the clock, whose stamp may be why.
         seed: of the jitter of those waits.
     """
 
-    def __init__(self, client: Any, config: LiveConfig, name: Naming, *, seed: int = 0) -> None:
-        self._client, self._name = client, name
+    def __init__(self, client: Any, config: LiveConfig, name: Naming, *, refused: Callable[[], Awaitable[None]], seed: int = 0) -> None:
+        self._client, self._name, self._refused = client, name, refused
+        self._was_up = False
         self._backoff = Backoff(
             config.retry_seconds, max(config.retry_seconds, config.retry_limit_seconds), random=stream(seed, "venue", client.id, "stream")
         )
@@ -42,20 +45,21 @@ class AccountStream:
         self._timers: list[asyncio.TimerHandle] = []
         self._seen: dict[str, Balance] = {}
         client.delay = self._delay
+        client.client = self._connection_to
 
     async def events(self) -> AsyncIterator[StreamEvent]:
         """Everything that comes, for ever."""
         runner = asyncio.create_task(self._run())
+        waiting = asyncio.create_task(self._queue.get())
         try:
             while True:
-                waiting = asyncio.ensure_future(self._queue.get())
                 await asyncio.wait({waiting, runner}, return_when=asyncio.FIRST_COMPLETED)
                 if not waiting.done():
-                    waiting.cancel()
                     runner.result()  # it ends by an error only
-                yield waiting.result()
+                event, waiting = waiting.result(), asyncio.create_task(self._queue.get())
+                yield event
         finally:
-            await _end({runner})
+            await _end({runner, waiting})
             await self._hang_up()
 
     async def _run(self) -> None:
@@ -64,10 +68,13 @@ class AccountStream:
             self._queue.put_nowait(Link(is_up=False, reason=reason))
             await self._hang_up()
             await asyncio.sleep(self._backoff.wait())
+            if not self._was_up:
+                await self._refused()
 
     async def _connection(self) -> str:
         """Listen until it breaks; returns what broke it."""
         self._fresh_keys()
+        self._was_up = False
         tasks = {
             asyncio.create_task(self._watch(self._client.watch_orders, self._orders)),
             asyncio.create_task(self._watch(self._client.watch_my_trades, self._trades)),
@@ -89,6 +96,7 @@ class AccountStream:
     async def _tell_when_up(self) -> None:
         while not self._is_up():
             await asyncio.sleep(_LOOK_SECONDS)
+        self._was_up = True
         self._backoff.reset()
         self._queue.put_nowait(Link(is_up=True))
 
@@ -127,6 +135,23 @@ class AccountStream:
                 if asset in names and self._seen.get(asset) != balance:
                     self._seen[asset] = balance
                     self._queue.put_nowait(balance)
+
+    def _connection_to(self, url: str) -> Any:
+        """ccxt's connection, which ends when it meets a message it cannot read: by itself it would stay open and fall silent."""
+        from ccxt import BaseError, NetworkError
+
+        connection = type(self._client).client(self._client, url)
+        if "handle_text_or_binary_message" not in vars(connection):
+            read = connection.handle_text_or_binary_message
+
+            def guarded(data: Any) -> None:
+                try:
+                    read(data)
+                except (*STUMBLES, BaseError) as error:
+                    connection.on_error(NetworkError(f"a message that cannot be read ({type(error).__name__})"))
+
+            connection.handle_text_or_binary_message = guarded
+        return connection
 
     def _fresh_keys(self) -> None:
         """Ask for a new listen key: the old one may have ended with the old connection, and a dead key says nothing."""

@@ -35,7 +35,7 @@ def main() -> None:
     """Read market and settings, then serve."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--market", type=Path, required=True, help="a market written by Book.save")
-    parser.add_argument("--settings", type=Path, required=True, help="JSON: config, accounts, start, weight_limit")
+    parser.add_argument("--settings", type=Path, required=True, help="JSON: config, accounts, options")
     chosen = parser.parse_args()
     settings = json.loads(chosen.settings.read_text())
     accounts = []
@@ -44,7 +44,7 @@ def main() -> None:
         accounts.append(AccountSettings(**{**kept, "wallet": Decimal(kept["wallet"])}))
     config = ExecutionConfig.model_validate(settings["config"])
     book = Book.load(chosen.market)
-    asyncio.run(serve(build(book, config, accounts, start=settings["start"], weight_limit=settings["weight_limit"])))
+    asyncio.run(serve(build(book, config, accounts, **settings["options"])))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ class Controls:
 
     def __init__(self, server: Server) -> None:
         self.server, self.exchange = server, server.exchange
-        for name in ("advance", "state", "order", "cancel", "transfer", "account", "skew", "weight_limit"):
+        for name in ("advance", "state", "order", "cancel", "transfer", "account", "skew", "weight_limit", "restart"):
             server.control[name] = getattr(self, name)
 
     def _account(self, body: dict[str, Any]) -> Account:
@@ -33,12 +33,14 @@ class Controls:
 
     def advance(self, body: dict[str, Any]) -> dict[str, Any]:
         """Let `bars` bars pass."""
+        if self.server.is_timed:
+            raise VenueError("the wall clock moves this market", hint="start it without `timed` to move it by hand")
         done = self.exchange.advance(int(body.get("bars", 1)))
         market = self.exchange.market
         return {"bars": done, "row": market.row, "left": market.left, "now_ms": market.now_ms}
 
     def state(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Everything there is to know."""
+        """Everything there is to know; `brief` leaves out orders, trades and income."""
         market = self.exchange.market
         return {
             "pid": os.getpid(),
@@ -48,7 +50,7 @@ class Controls:
             "clock_ms": self.server.now_ms(),
             "requests": dict(self.server.requests),
             "private_requests": self.server.private_requests,
-            "accounts": {key: _shown(account) for key, account in self.exchange.accounts.items()},
+            "accounts": {key: _shown(account, brief=bool(body.get("brief"))) for key, account in self.exchange.accounts.items()},
         }
 
     def order(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -99,6 +101,11 @@ class Controls:
         self.server.skew_ms = int(body["ms"])
         return {"skew_ms": self.server.skew_ms}
 
+    async def restart(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Close the public port for `down_seconds`, and open it again."""
+        await self.server.restart(float(body.get("down_seconds", 0.0)))
+        return {"url": self.server.url}
+
     def weight_limit(self, body: dict[str, Any]) -> dict[str, Any]:
         """Allow so much weight a minute; none for any."""
         self.server.weight_limit = body["limit"]
@@ -121,15 +128,19 @@ def _order(order: Any) -> dict[str, Any]:
     }
 
 
-def _shown(account: Account) -> dict[str, Any]:
-    trades = sorted((t for kept in account.trades.values() for t in kept), key=lambda t: (t.at_ms, t.order.order_id, t.trade_id))
-    return {
+def _shown(account: Account, *, brief: bool = False) -> dict[str, Any]:
+    shown: dict[str, Any] = {
         "balances": {asset: shapes.plain(total) for asset, total in account.totals.items()},
         "locked": {asset: shapes.plain(total) for asset, total in account.locked.items() if total},
         "deposits": {asset: shapes.plain(total) for asset, total in account.deposits.items()},
         "wallet": shapes.plain(account.wallet),
         "wallet_deposits": shapes.plain(account.wallet_deposits),
         "positions": {symbol: shapes.plain(held.quantity) for symbol, held in account.holdings.items() if held.quantity},
+    }
+    if brief:
+        return shown
+    trades = sorted((t for kept in account.trades.values() for t in kept), key=lambda t: (t.at_ms, t.order.order_id, t.trade_id))
+    return shown | {
         "orders": [_order(order) for order in account.orders.values()],
         "trades": [
             {

@@ -5,6 +5,7 @@ Tickers are what the bars say: the last close, and half a spread around it for t
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
@@ -266,7 +267,8 @@ def own_trades(desk: Desk, call: Call) -> list[VenueTrade]:
     if order_id is not None:
         mine = [trade for trade in mine if trade.order.order_id == order_id]
     if first is not None:
-        return [trade for trade in mine if trade.trade_id >= first][:limit]
+        at = bisect_left(mine, first, key=lambda trade: trade.trade_id)
+        return mine[at : at + limit]
     if since is None and until is None:
         return mine[-limit:]
     mine = [t for t in mine if (since is None or t.at_ms >= since) and (until is None or t.at_ms <= until)]

@@ -10,7 +10,7 @@ Times inside are UTC nanoseconds; what goes over the wire is milliseconds.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
@@ -152,6 +152,8 @@ class Market:
         self.book, self.panel, self.rules = book, panel, book.rules
         self.listings = tuple(_listing(i, book.rules[name]) for i, name in enumerate(panel.instruments))
         self._by_symbol = {(listing.perpetual, listing.symbol): listing for listing in self.listings}
+        self.clock: Callable[[], int] | None = None
+        """The wall clock, where it moves the market; None where bars alone do."""
         self.row = start - 1
         """The last bar that is known."""
         self._open_ms = panel.open_time // MILLISECOND
@@ -179,8 +181,8 @@ class Market:
 
     @property
     def now(self) -> int:
-        """The market's clock, UTC ns: when the present row became known."""
-        return int(self.panel.known_at[self.row])
+        """The market's clock, UTC ns: when the present row became known, or the wall clock where that moves the market."""
+        return int(self.panel.known_at[self.row]) if self.clock is None else self.clock()
 
     @property
     def now_ms(self) -> int:

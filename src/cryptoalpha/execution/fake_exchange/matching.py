@@ -68,6 +68,7 @@ class Exchange:
         self._model = FillModel(config, market.rules, market.panel.instruments, market.panel.interval)
         self._before: BarStep | None = None
         self._step: BarStep | None = None
+        self._is_whole = True
         self._marks: list[float] = []
         for step in market.history:
             self._learn(step)
@@ -161,16 +162,21 @@ class Exchange:
             self.close_bar()
         return bars
 
-    def open_bar(self) -> bool:
-        """The next bar opens: funding settles, and what takes liquidity trades. False at the end of the bars."""
+    def open_bar(self, *, whole: bool = True) -> bool:
+        """The next bar opens: funding settles and orders trade. False at the end of the bars.
+
+        Args:
+            whole: whether orders that rest are tried as well; else only those that take at the open, and the others at its close.
+        """
         step = self.market.coming
         if step is None:
             return False
         if step.funding_at_open is not None:
             self._pay_funding(step.funding_at_open, self._known(step.open), step.open_time)
         self._step = step
+        self._is_whole = whole
         if self._working:
-            self._match(step)
+            self._match(step, resting=None if whole else False)
         return True
 
     def close_bar(self) -> None:
@@ -178,6 +184,8 @@ class Exchange:
         step = self._step
         assert step is not None
         self._step = None
+        if not self._is_whole and self._working:
+            self._match(step, resting=True)
         self.market.advance()
         if step.funding_inside is not None:
             self._pay_funding(step.funding_inside, self._known(step.close), min(step.at, step.open_time + step.interval))
@@ -196,10 +204,15 @@ class Exchange:
             return list(prices)
         return [price if price == price else mark for price, mark in zip(prices, self._marks, strict=True)]
 
-    def _match(self, step: BarStep) -> None:
-        """Try every open order against the bar: sells first, each side in the order of the instruments, then by age."""
+    def _match(self, step: BarStep, *, resting: bool | None) -> None:
+        """Try open orders against the bar: sells first, each side in the order of the instruments, then by age.
+
+        Args:
+            resting: only those that rest (True), only those that take (False), all (None).
+        """
         marks = self._known(step.open)
-        for order in sorted(self._working.values(), key=lambda o: (o.side == "buy", o.listing.place, o.order_id)):
+        tried = [order for order in self._working.values() if resting is None or (order.terms.type == "limit") is resting]
+        for order in sorted(tried, key=lambda o: (o.side == "buy", o.listing.place, o.order_id)):
             i = order.listing.place
             late = step.open_time - order.due
             if order.terms.type == "market" and late > self.config.stale_after_intervals * step.interval:

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -42,11 +43,19 @@ def build(
     *,
     start: int = 1,
     weight_limit: int | None = None,
+    timed: int | None = None,
 ) -> Server:
-    """A server with everything behind it, not yet listening."""
+    """A server with everything behind it, not yet listening.
+
+    Args:
+        timed: nanoseconds each bar lasts from now on, by the wall clock; None: until it is told to go on.
+    """
+    if timed is not None:
+        book = book.restamped(row=start - 1, now=time.time_ns(), length=timed)
     server = Server(Exchange(Market(book, start=start), config, accounts), weight_limit=weight_limit)
     Controls(server)
     attach(server)
+    server.is_timed = timed is not None
     return server
 
 
@@ -86,9 +95,9 @@ class Handle:
         answer: dict[str, Any] = self.control("advance", bars=bars)
         return answer
 
-    def state(self) -> dict[str, Any]:
-        """Counters, clocks, and every account's balances, positions, orders and trades."""
-        answer: dict[str, Any] = self.control("state")
+    def state(self, *, brief: bool = False) -> dict[str, Any]:
+        """Counters, clocks, and every account's balances, positions, orders and trades; the last two not where `brief`."""
+        answer: dict[str, Any] = self.control("state", brief=brief)
         return answer
 
     def faults(self, **script: Any) -> Any:
@@ -111,6 +120,7 @@ class FakeExchange(Handle):
         accounts: its customers; one with the key `key` and the secret `secret` by default.
         start: bars known at the beginning (≥ 1).
         weight_limit: request weight allowed a minute; None: any.
+        timed: how long each bar lasts by the wall clock, ns (`parse_interval("1s")`); None: until `advance`.
         run_as: a child process, which a killed client leaves standing, or a thread of this one, which starts at once.
     """
 
@@ -122,12 +132,14 @@ class FakeExchange(Handle):
         accounts: Sequence[AccountSettings] | None = None,
         start: int = 1,
         weight_limit: int | None = None,
+        timed: int | None = None,
         run_as: Literal["process", "thread"] = "thread",
     ) -> None:
         super().__init__("", "")
         self._book, self._config = book, config or ExecutionConfig()
         self._accounts = list(accounts) if accounts is not None else [AccountSettings()]
-        self._start, self._weight_limit, self._run_as = start, weight_limit, run_as
+        self._options: dict[str, Any] = {"start": start, "weight_limit": weight_limit, "timed": timed}
+        self._run_as = run_as
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._child: subprocess.Popen[str] | None = None
@@ -164,7 +176,7 @@ class FakeExchange(Handle):
             self._child = None
 
     def _open_thread(self) -> None:
-        server = build(self._book, self._config, self._accounts, start=self._start, weight_limit=self._weight_limit)
+        server = build(self._book, self._config, self._accounts, **self._options)
         loop = asyncio.new_event_loop()
 
         def run() -> None:
@@ -191,8 +203,7 @@ class FakeExchange(Handle):
                     {
                         "config": self._config.model_dump(mode="json"),
                         "accounts": [asdict(account) for account in self._accounts],
-                        "start": self._start,
-                        "weight_limit": self._weight_limit,
+                        "options": self._options,
                     },
                     default=str,
                 )

@@ -9,6 +9,8 @@ Two clocks: the market's says where the bars are; the server's (wall clock plus 
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 import hmac
 import time
@@ -25,6 +27,7 @@ from cryptoalpha.execution.fake_exchange.accounts import Account
 from cryptoalpha.execution.fake_exchange.desk import whole
 from cryptoalpha.execution.fake_exchange.intake import RefusedError
 from cryptoalpha.execution.fake_exchange.matching import Exchange
+from cryptoalpha.execution.fake_exchange.timed import run_timed
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -106,7 +109,10 @@ class Server:
         self.private_requests = 0
         self.routes: dict[tuple[str, str], Route] = {**spot.routes(self), **futures.routes(self)}
         self._weights: dict[str, tuple[int, int]] = {}
-        self._runners: list[web.AppRunner] = []
+        self.is_timed = False
+        """Whether the wall clock moves the market, from the start on."""
+        self._clockwork: asyncio.Task[None] | None = None
+        self._doors: list[web.AppRunner] = []
         self.url = ""
         self.control_url = ""
 
@@ -117,35 +123,49 @@ class Server:
     # ── life ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def start(self, *, port: int = 0) -> None:
-        """Listen on loopback, on `port` (0: any free one) and for control on another."""
+        """Listen on loopback, on `port` (0: any free one) and for control on another.
+
+        Raises:
+            VenueError: if the port is taken.
+        """
+        self._doors = [await self._listen(self._public, port), await self._listen(self._control_alone, 0)]
+        if self.is_timed:
+            self._clockwork = asyncio.create_task(run_timed(self.exchange))
+        self.url, self.control_url = (f"http://127.0.0.1:{door.addresses[0][1]}" for door in self._doors)
+
+    async def _listen(self, handle: Callable[[web.Request], Awaitable[web.StreamResponse]], port: int) -> web.AppRunner:
         from aiohttp import web
 
-        async def public(request: web.Request) -> web.StreamResponse:
-            return await self._public(request)
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", handle)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", port, reuse_address=True).start()
+        except OSError as problem:
+            await runner.cleanup()
+            raise VenueError(f"port {port} cannot be listened on: {problem}", hint="choose another, or 0 for any") from None
+        return runner
 
-        async def private(request: web.Request) -> web.StreamResponse:
-            return await self._control(request, request.path)
+    async def restart(self, down_seconds: float) -> None:
+        """Close the public door and all its connections, and open it again at the same port: what a restart of the venue looks like.
 
-        ports = []
-        for handle, wanted in ((public, port), (private, 0)):
-            app = web.Application()
-            app.router.add_route("*", "/{path:.*}", handle)
-            runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
-            await runner.setup()
-            site = web.TCPSite(runner, "127.0.0.1", wanted, reuse_address=True)
-            try:
-                await site.start()
-            except OSError as problem:
-                raise VenueError(f"port {wanted} cannot be listened on: {problem}", hint="choose another, or 0 for any") from None
-            self._runners.append(runner)
-            ports.append(runner.addresses[0][1])
-        self.url, self.control_url = (f"http://127.0.0.1:{number}" for number in ports)
+        The books stay, as they do at a venue.
+        """
+        port = self._doors[0].addresses[0][1]
+        await self._doors[0].cleanup()
+        await asyncio.sleep(down_seconds)
+        self._doors[0] = await self._listen(self._public, port)
 
     async def stop(self) -> None:
         """Close both doors and every connection."""
-        for runner in self._runners:
-            await runner.cleanup()
-        self._runners.clear()
+        if self._clockwork is not None:
+            self._clockwork.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._clockwork
+        for door in self._doors:
+            await door.cleanup()
+        self._doors.clear()
 
     # ── requests ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -228,6 +248,9 @@ class Server:
         wanted = hmac.new(call.account.settings.secret.encode(), signed.encode(), hashlib.sha256).hexdigest()
         if not hmac.compare_digest(wanted, call.params["signature"]):
             raise RefusedError(-1022, "Signature for this request is not valid.")
+
+    async def _control_alone(self, request: web.Request) -> web.StreamResponse:
+        return await self._control(request, request.path)
 
     async def _control(self, request: web.Request, path: str) -> web.StreamResponse:
         from aiohttp import web

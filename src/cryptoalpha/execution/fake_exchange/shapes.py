@@ -23,6 +23,9 @@ def plain(amount: Decimal) -> str:
 
 def price_text(value: float) -> str:
     """A price from the bars, as it was stored."""
+    text = repr(value)
+    if "e" not in text:  # nearly always, and several times as fast
+        return text
     return plain(Decimal(repr(value)))
 
 

@@ -77,11 +77,11 @@ class Wiring:
     def _listen_key(self, call: Call) -> Any:
         if call.account is None:
             raise RefusedError(-2015, "Invalid API-key, IP, or permissions for action.", status=401)
-        return {"listenKey": self.hub.listen_key(call.account.key)}
+        return {"listenKey": self.hub.listen_key(call.account.key, futures=call.path.startswith("/fapi"))}
 
     def _drop_listen_key(self, call: Call) -> Any:
         if call.account is not None:
-            self.hub.drop_listen_key(call.account.key)
+            self.hub.drop_listen_key(call.account.key, futures=call.path.startswith("/fapi"))
         return {}
 
     # ── control ───────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -23,6 +23,8 @@ from cryptoalpha.execution.fake_exchange.user_stream import ListenKeys, payload,
 
 PING_SECONDS: Final = 20.0
 """How often a listener is asked whether it is still there; silent for half of this, it is cut off."""
+REPEAT_SECONDS: Final = 1.0
+"""How often tickers, best prices and mark prices are told, news or not."""
 FUTURES_PATHS: Final = ("/public/", "/market/", "/private/", "/pm/", "/ws-fapi/")
 
 
@@ -48,6 +50,7 @@ class StreamHub:
         self._listen_keys = ListenKeys()
         self._sessions: set[Session] = set()
         self._tapes: dict[tuple[bool, str], Tape] = {}
+        self._repeating: asyncio.Task[None] | None = None
         self._overtaken: dict[str, list[Callable[[], None]]] = {}
         """Messages by channel that wait for the next one to overtake them."""
         faults.on_outage.append(self.cut_all)
@@ -77,8 +80,11 @@ class StreamHub:
                 self.raw(f"{bar.symbol.lower()}@{stream}", message, futures=bar.futures)
 
     def raw(self, stream: str, message: Payload | str, *, futures: bool) -> None:
-        """Send this to everyone who listens to this stream."""
+        """Send this to everyone who listens to this stream. What nobody listens to meets no fault."""
         name = channel(stream)
+        whole = _all_of(name)
+        if not any(one.futures is futures and (name in one.streams or whole in one.streams) for one in self._sessions):
+            return
         symbol = name.split("@")[0].upper()
         plan = self.faults.message(stream, symbol)
         if plan.nan and not isinstance(message, str):
@@ -88,7 +94,6 @@ class StreamHub:
         def send(copies: int) -> None:
             for listener in list(self._sessions):
                 if listener.futures is futures:
-                    whole = _all_of(name)
                     if name in listener.streams:
                         self._put(listener, _wrapped(listener, listener.streams[name], text), plan, copies)
                     elif whole is not None and whole in listener.streams:
@@ -99,13 +104,13 @@ class StreamHub:
 
     # ── what REST needs of the streams ────────────────────────────────────────────────────────────────────────────────────────
 
-    def listen_key(self, account: str) -> str:
+    def listen_key(self, account: str, *, futures: bool) -> str:
         """For POST and PUT of `listenKey`."""
-        return self._listen_keys.extend(account, self._server_ms())
+        return self._listen_keys.extend(account, futures=futures, now_ms=self._server_ms())
 
-    def drop_listen_key(self, account: str) -> None:
+    def drop_listen_key(self, account: str, *, futures: bool) -> None:
         """For DELETE; streams that it opened stay open, as at the venue until the key would have died."""
-        self._listen_keys.drop(account)
+        self._listen_keys.drop(account, futures=futures)
 
     def depth(self, symbol: str, futures: bool, limit: int) -> Payload | None:
         """The order book that the differences continue, None before the first bar."""
@@ -134,14 +139,18 @@ class StreamHub:
         session = Session(socket, http=request, futures=futures, combined=path.rstrip("/").endswith("/stream"))
         opened = self._opened_by_path(request, path)
         self._sessions.add(session)
+        if self._repeating is None or self._repeating.done():
+            self._repeating = asyncio.create_task(self._repeat())
         try:
-            if isinstance(opened, str):
-                session.accounts[0] = opened
+            if isinstance(opened, tuple):
+                session.accounts[0], session.futures = opened
             else:
                 self._subscribe(session, opened)
             await session.talk(self._api if "/ws-api/" in path or "/ws-fapi/" in path else self._streams)
         finally:
             self._sessions.discard(session)
+            if not self._sessions:
+                self._repeating.cancel()
         return socket
 
     def hears(self, account: str, *, futures: bool) -> bool:
@@ -157,19 +166,25 @@ class StreamHub:
         for session in list(self._sessions):
             session.reset()
 
-    async def close(self) -> None:
-        """Say goodbye to everyone."""
-        for session in list(self._sessions):
-            await session.close()
+    async def _repeat(self) -> None:
+        """Tell what stands to those who listen, again and again."""
+        while True:
+            await asyncio.sleep(REPEAT_SECONDS)
+            wanted = {(session.futures, name) for session in self._sessions for name in session.streams}
+            for futures, symbol in list(self._tapes):
+                for kind, message in self._tapes[futures, symbol].standing(self._server_ms()):
+                    name = f"{symbol.lower()}@{kind}"
+                    if (futures, name) in wanted or (futures, _all_of(name)) in wanted:
+                        self.raw(name, message, futures=futures)
 
-    def _opened_by_path(self, request: web.Request, path: str) -> str | list[str]:
-        """The account that a listen key in the address opens, else the streams named there."""
+    def _opened_by_path(self, request: web.Request, path: str) -> tuple[str, bool] | list[str]:
+        """The account (and whether its futures) that a listen key in the address opens, else the streams named there."""
         if "streams" in request.query:
             return request.query["streams"].split("/")
         tail = path.rstrip("/").rpartition("/ws/")[2] if "/ws/" in path else ""
-        account = self._listen_keys.account(request.query.get("listenKey", tail), self._server_ms())
-        if account is not None:
-            return account
+        opened = self._listen_keys.opens(request.query.get("listenKey", tail), self._server_ms())
+        if opened is not None:
+            return opened
         return [name for name in tail.split("/") if "@" in name or name.startswith("!")]
 
     def _streams(self, session: Session, message: dict[str, object]) -> Payload:

@@ -99,27 +99,27 @@ def wrong_signature(params: Mapping[str, object], secret: str | None, now_ms: in
 
 
 class ListenKeys:
-    """Keys that open an account's stream to whoever holds them. One per account; asking again extends it."""
+    """Keys that open an account's stream of one market to whoever holds them. One per account and market; asking again extends it."""
 
     def __init__(self) -> None:
-        self._keys: dict[str, tuple[str, int]] = {}
+        self._keys: dict[tuple[str, bool], tuple[str, int]] = {}
         self._made = 0
 
-    def extend(self, account: str, now_ms: int) -> str:
+    def extend(self, account: str, *, futures: bool, now_ms: int) -> str:
         """The account's key, made where it has none or its last one has died."""
-        key, ends = self._keys.get(account, ("", 0))
+        key, ends = self._keys.get((account, futures), ("", 0))
         if ends <= now_ms:
             self._made += 1
-            key = hashlib.blake2b(f"{account}/{self._made}".encode(), digest_size=32).hexdigest()
-        self._keys[account] = key, now_ms + LISTEN_KEY_MS
+            key = hashlib.blake2b(f"{account}/{futures}/{self._made}".encode(), digest_size=32).hexdigest()
+        self._keys[account, futures] = key, now_ms + LISTEN_KEY_MS
         return key
 
-    def drop(self, account: str) -> None:
-        self._keys.pop(account, None)
+    def drop(self, account: str, *, futures: bool) -> None:
+        self._keys.pop((account, futures), None)
 
-    def account(self, key: str, now_ms: int) -> str | None:
-        """Whose stream it opens, None for a key that never was or is dead."""
-        for account, (known, ends) in self._keys.items():
+    def opens(self, key: str, now_ms: int) -> tuple[str, bool] | None:
+        """Whose stream it opens, and whether that of the futures; None for a key that never was or is dead."""
+        for owner, (known, ends) in self._keys.items():
             if hmac.compare_digest(known, key) and ends > now_ms:
-                return account
+                return owner
         return None

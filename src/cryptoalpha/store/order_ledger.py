@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
@@ -146,19 +146,14 @@ class OrderLedger:
 
     def __init__(self, path: Path, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
         self._path = path
-        self._journal = JournalReader(path)
-        try:
+        with ExitStack() as opened:
+            self._journal = opened.enter_context(JournalReader(path))
             self._connection = open_database(path, SCHEMA, durable=True, patience_seconds=patience_seconds)
-        except StoreError:
-            self._journal.close()
-            raise
-        try:
+            opened.callback(self._connection.close)
             with self._transaction():
                 for statement in TABLES:
                     self._connection.execute(statement)
-        except StoreError:
-            self.close()
-            raise
+            self._opened = opened.pop_all()
 
     def __enter__(self) -> Self:
         return self
@@ -167,8 +162,7 @@ class OrderLedger:
         self.close()
 
     def close(self) -> None:
-        self._connection.close()
-        self._journal.close()
+        self._opened.close()
 
     def write(
         self,

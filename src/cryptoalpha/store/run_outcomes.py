@@ -39,7 +39,10 @@ class RunOutcomes:
 
     def waits(self) -> bool:
         """Whether something waits that `take` has not given out yet. Takes nothing."""
-        return len(self._select("taken_row IS NULL")) > len(self._taken or ())
+        self._prepare()
+        with sqlite_errors(self._path, "journal"):
+            found = self._connection.execute("SELECT count(*) FROM venue_event WHERE taken_row IS NULL").fetchone()[0]
+        return int(found) > len(self._taken or ())
 
     def write(self, row: int) -> None:
         """Note what this row took, inside its transaction."""
@@ -50,11 +53,17 @@ class RunOutcomes:
         """The row is on the disk, or is not written: the next one asks anew."""
         self._taken = None
 
-    def _select(self, where: str, *arguments: int) -> list[tuple[int, Travelling]]:
+    def _prepare(self) -> None:
+        """Make the tables; not before somebody asks: only runs at a venue have an inbox."""
+        if self._is_ready:
+            return
         with sqlite_errors(self._path, "journal"):
-            if not self._is_ready:  # not before somebody asks: only runs at a venue have an inbox
-                for statement in INBOX:
-                    self._connection.execute(statement)
-                self._is_ready = True
+            for statement in INBOX:
+                self._connection.execute(statement)
+        self._is_ready = True
+
+    def _select(self, where: str, *arguments: int) -> list[tuple[int, Travelling]]:
+        self._prepare()
+        with sqlite_errors(self._path, "journal"):
             found = self._connection.execute(f"SELECT id, body FROM venue_event WHERE {where} ORDER BY id", arguments).fetchall()
         return [(number, decode_outcome(body)) for number, body in found]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from decimal import Decimal
 from pathlib import Path
 
@@ -209,3 +210,58 @@ def test_the_summary_counts_what_a_person_asks_for(path):
 def test_a_ledger_without_a_journal_is_refused(path):
     with pytest.raises(StoreError, match="no journal"):
         OrderLedger(path)
+
+
+def test_a_ledger_that_cannot_be_opened_leaves_nothing_open(path):
+    Journal(path, durable=True, header=HEADER).close()
+    with sqlite3.connect(path) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match="locked"):
+            OrderLedger(path, patience_seconds=0.0)
+        writer.execute("ROLLBACK")
+    writer.close()
+    OrderLedger(path).close()
+
+
+def test_what_lies_in_the_wrong_place_is_an_error(path):
+    with Journal(path, durable=True, header=HEADER) as journal, OrderLedger(path) as ledger:
+        journal.append(1, [state(1), order("ca1")])
+        ledger.write(at=2, fills=[booking("t1")])
+        with sqlite3.connect(path) as meddler:
+            meddler.execute("UPDATE ident SET event = event - 1")
+            meddler.execute("UPDATE venue_fill SET body = ?", (msgspec.msgpack.encode(refusal()),))
+        meddler.close()
+        with pytest.raises(StoreError, match="names an order where it holds"):
+            ledger.unfinished()
+        with pytest.raises(StoreError, match="where a trade should be"):
+            ledger.fills()
+
+
+def test_a_journal_in_memory_has_no_inbox():
+    with Journal(None, durable=False, header=HEADER) as journal:
+        assert journal.outcomes() == ()
+        assert not journal.has_outcomes()
+
+
+def test_looking_takes_nothing(path):
+    with Journal(path, durable=True, header=HEADER) as journal, OrderLedger(path) as ledger:
+        assert not journal.has_outcomes()
+        ledger.write(at=1, fills=[booking("t1")])
+        assert journal.has_outcomes()
+        assert len(journal.outcomes()) == 1
+        assert not journal.has_outcomes()
+        ledger.write(at=2, fills=[booking("t2")])
+        assert journal.has_outcomes()  # what came after the row in the making asked
+        journal.append(1, [state(1)])
+        assert journal.has_outcomes()
+        assert [value.trade_id for value in journal.outcomes()] == ["t2"]
+    with Journal(path, durable=True, header=HEADER) as journal:
+        assert not journal.has_outcomes()  # a replay waits for nothing
+
+
+def test_a_silent_booking_is_kept_and_not_told(path):
+    with Journal(path, durable=True, header=HEADER), OrderLedger(path) as ledger:
+        silent = msgspec.structs.replace(booking("t1"), is_silent=True)
+        assert ledger.write(at=1, fills=[silent]).outcomes == ()
+        assert (len(ledger.fills()), ledger.told()) == (1, [])
+        assert ledger.write(at=2, fills=[booking("t1")]).outcomes == ()  # its trade is known, said by whomever

@@ -98,7 +98,7 @@ class LiveBroker:
 
     def cancel_entries_now(self, *, wait_seconds: float = 0.0) -> None:
         """Take back every order that could enlarge a position, at once and whatever the engine knows. It is told with the next bar."""
-        self._thread.post(lambda: self._handed(lambda courier: courier.cancel_entries()))
+        self._hand(lambda courier: courier.cancel_entries())
         if wait_seconds:
             self.drain(wait_seconds)
 
@@ -118,13 +118,13 @@ class LiveBroker:
             return
         self._reached(Point.AFTER_INTENT)
         told, expires = self._told.get(order.instrument, ZERO), self._expiry(order)
-        self._thread.post(lambda: self._handed(lambda courier: courier.submit(order, event, told=told, expires=expires)))
+        self._hand(lambda courier: courier.submit(order, event, told=told, expires=expires))
 
     def cancel(self, instrument: str) -> None:
         """Ask for the end of what is left of an instrument's orders. They stay pending until their end was told."""
         if self._is_replaying or not any(name == instrument for name, _ in self._left.values()):
             return
-        self._thread.post(lambda: self._handed(lambda courier: courier.cancel(instrument)))
+        self._hand(lambda courier: courier.cancel(instrument))
 
     def pending(self) -> dict[str, Decimal]:
         """Signed quantity that may still be filled, by instrument, as far as the engine was told."""
@@ -159,8 +159,9 @@ class LiveBroker:
         assert self._courier is not None  # the thread runs
         return self._courier
 
-    async def _handed(self, work: Callable[[Courier], Coroutine[Any, Any, None]]) -> None:
-        self._at_venue.errands.hand(work(self._at_venue))
+    def _hand(self, work: Callable[[Courier], Coroutine[Any, Any, None]]) -> None:
+        """Have the courier do it, beside everything else, begun in the order of these calls."""
+        self._thread.post(lambda: self._at_venue.errands.hand(work(self._at_venue)))
 
     def _expiry(self, order: Order) -> int | None:
         """Engine time after which it is not sent; None: never too late."""

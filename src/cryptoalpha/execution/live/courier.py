@@ -20,6 +20,7 @@ from decimal import Decimal
 
 from cryptoalpha.core.clock import Clock, SystemClock
 from cryptoalpha.core.errors import ConfigError
+from cryptoalpha.core.time import HOUR
 from cryptoalpha.core.values import InstrumentRules, Order
 from cryptoalpha.execution.broker import REJECTED
 from cryptoalpha.execution.config import ExecutionConfig
@@ -72,6 +73,7 @@ class Courier:
         """Why no entries are sent, by what it is about. Empty while all is well."""
         self._gates: dict[str, asyncio.Lock] = {name: asyncio.Lock() for name in rules}
         self._exits: set[asyncio.Future[None]] = set()
+        self._compared_in = 0
         self._is_closing = False
 
     # ── from start to end ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -110,8 +112,7 @@ class Courier:
     async def close(self) -> None:
         """Send nothing more, wait for the answers under way, end every task. Orders at the venue stay as they are."""
         self._is_closing = True
-        await self.errands.idle(self._config.timeout_seconds)
-        await self.errands.close()
+        await self.errands.finish(self._config.timeout_seconds)
         await self._venue.close()
         self._ledger.close()
 
@@ -228,8 +229,13 @@ class Courier:
         await asyncio.gather(*(self.cancel(name, entries_only=True) for name in names))
 
     async def look(self, seconds: float) -> None:
-        """Ask for every order and its trades, for at most so long; what has not come by then comes later."""
+        """Ask for every order and its trades, and for funding that may have settled, for at most so long; what has not come by then comes later."""
         await self.errands.idle(seconds)
         looks = [self.inquiries.look(name) for name in dict.fromkeys(one.order.instrument for one in self.intake.working.values())]
+        hour = self._clock.now() // HOUR
+        if self._venue.is_futures and hour != self._compared_in:  # funding settles at full hours; the bar that saw it must tell it
+            self._compared_in = hour
+            looks.append(self.errands.spawn(self.watch.compare()))
         if looks:
             await asyncio.wait(looks, timeout=seconds)
+        self.errands.demand_well()

@@ -30,14 +30,26 @@ class Errands:
         self._handed.add(self.spawn(work))
 
     async def idle(self, seconds: float) -> bool:
-        """Wait, for at most so long, until all that was handed over is done; whether it is."""
+        """Wait, for at most so long, until all that was handed over is done; whether it is. Raises what has failed."""
         if self._handed:
             await asyncio.wait(set(self._handed), timeout=seconds)
+        self.demand_well()
         return not self._handed
+
+    def demand_well(self) -> None:
+        """Raises what has failed, if anything has."""
+        if self._failed.done():
+            self._failed.result()
 
     async def failure(self) -> None:
         """Waits until one of them has failed, and raises that."""
         await self._failed
+
+    async def finish(self, seconds: float) -> None:
+        """Give what was handed over so long to come to its end, then end everything."""
+        if self._handed:
+            await asyncio.wait(set(self._handed), timeout=seconds)
+        await self.close()
 
     async def close(self) -> None:
         """Cancel whatever still runs, and wait for its end."""

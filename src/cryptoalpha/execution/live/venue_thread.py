@@ -10,10 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import Future
+from collections.abc import Awaitable, Callable
 from concurrent.futures import TimeoutError as NotYetError
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from cryptoalpha.core.errors import CryptoAlphaError, VenueError
 
@@ -61,9 +60,14 @@ class VenueThread:
             raise VenueError(f"the venue did not answer within {timeout_seconds:g} s", hint="check the network, then start again")
         self._demand_alive()
 
-    def post(self, work: Callable[[], Coroutine[Any, Any, None]]) -> Future[None]:
-        """Hand something over; it is begun in the order of the calls. Its failure ends the thread (`Inhabitant.failure`)."""
-        return asyncio.run_coroutine_threadsafe(work(), self._demand_alive())
+    def post(self, action: Callable[[], None]) -> None:
+        """Have something done in the thread, in the order of these calls, without waiting for it. It must not wait either."""
+        loop = self._demand_alive()
+        try:
+            loop.call_soon_threadsafe(action)
+        except RuntimeError:  # its loop closed meanwhile
+            self._thread.join()
+            self._demand_alive()
 
     def call(self, work: Callable[[], Awaitable[T]], timeout_seconds: float) -> T:
         """Do something in the thread and wait for it.

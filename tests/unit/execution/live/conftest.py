@@ -338,3 +338,8 @@ def make_desk():
     yield make
     for one in made:
         one.journal.close()
+
+
+@pytest.fixture
+def rules():
+    return RULES

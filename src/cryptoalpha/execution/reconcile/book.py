@@ -81,6 +81,8 @@ class AccountBook:
         self.foreign: dict[str, Decimal] = dict(opening.assets)
         """By asset; by instrument where it is a perpetual position."""
         self.foreign[quote] = self.foreign.get(quote, ZERO) - opening.cash
+        self.mixed: set[str] = set(opening.positions)
+        """Perpetuals in whose present position others had a part: the venue's average of it is not that of our trades."""
         for name, (quantity, entry) in opening.positions.items():
             self.foreign[name] = quantity
             self.foreign[quote] -= quantity * entry
@@ -98,7 +100,7 @@ class AccountBook:
         twin = object.__new__(type(self))
         twin.__dict__ |= self.__dict__
         twin.held, twin.foreign, twin.twice, twin._ids = dict(self.held), dict(self.foreign), list(self.twice), set(self._ids)
-        twin._rounds, twin.noted = dict(self._rounds), set(self.noted)
+        twin._rounds, twin.noted, twin.mixed = dict(self._rounds), set(self.noted), set(self.mixed)
         return twin
 
     def position(self, instrument: str) -> Decimal:
@@ -135,6 +137,7 @@ class AccountBook:
         if name in self.noted:
             return
         self.noted.add(name)
+        self.mixed |= change.changes.keys() & self.rules.keys()
         for name, amount in change.changes.items():
             self.foreign[name] = self.foreign.get(name, ZERO) + amount
         self.trades += change.kind == "trade"
@@ -156,6 +159,8 @@ class AccountBook:
         if self.is_futures and signed != 0:
             steps = (*self._rounds.get(instrument, ()), (at, cause, signed, price))
             self._rounds[instrument] = steps if self.held[instrument] != 0 else ()
+            if self.held[instrument] == self.foreign.get(instrument, ZERO) == 0:
+                self.mixed.discard(instrument)
 
     def _fill(self, fill: Fill) -> None:
         if (fill.instrument, fill.trade_id) in self._ids:

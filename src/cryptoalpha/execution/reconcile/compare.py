@@ -14,10 +14,12 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 
+import msgspec
+
 from cryptoalpha.core.values import Adjustment, FundingPayment
 from cryptoalpha.execution.money import CENT, ZERO, settle
 from cryptoalpha.execution.reconcile.book import AccountBook
-from cryptoalpha.execution.reconcile.external import Legs, split_external, split_trade
+from cryptoalpha.execution.reconcile.external import Legs, split_external, split_trade, undone
 from cryptoalpha.execution.reconcile.values import Break, Corrections, ForeignChange, OrderState, Owed, Snapshot
 from cryptoalpha.execution.venue import FundingRecord, OrderReport, Trade
 
@@ -170,6 +172,7 @@ def settle_standing(
     *,
     lost: Mapping[str, Decimal],
     compared: int,
+    owed: Mapping[str, Owed],
     taker_fee: Decimal,
 ) -> Corrections:
     """What to write for breaks that stand.
@@ -178,6 +181,7 @@ def settle_standing(
         orders: our unfinished ones.
         unclear: instruments with an order or trade of unknown fate: their differences may explain themselves, and wait.
         lost, compared: as the last corrections left them.
+        owed: synthetic fills whose trades have not turned up, by client id.
         taker_fee: fraction of notional; what a fill costs whose trades nobody has seen.
     """
     draft = _Draft(seen, book, lost=lost, compared=compared)
@@ -191,7 +195,7 @@ def settle_standing(
         return draft.done()  # they change the balances' differences: those are judged anew
     for broken in breaks:
         if broken.invariant in ("I1", "I3"):
-            _settle(draft, broken, unclear)
+            _settle(draft, broken, unclear, owed)
     return draft.done()
 
 
@@ -226,22 +230,21 @@ def _synthesize(draft: _Draft, order: OrderState, report: OrderReport, taker_fee
     draft.alerts.append(f"order {order.client_id}: {quantity} were executed that no trade shows; booked at {price}")
 
 
-def _settle(draft: _Draft, broken: Break, unclear: frozenset[str]) -> None:
-    """Whose difference it is: what the book lost before comes back to it, the rest is split like any change by others."""
+def _settle(draft: _Draft, broken: Break, unclear: frozenset[str], owed: Mapping[str, Owed]) -> None:
+    """Whose difference it is: what the book paid by guess or lost before comes back to it, the rest is split like any change by others."""
     book, subject = draft.book, broken.subject
     touched = [name for name in book.rules if subject == book.quote or book.base(name) == subject]
     priced = [name for name in touched if name in draft.seen.prices]
     if not priced or unclear.intersection(touched):
         return
     owned = book.cash if subject == book.quote else book.held[touched[0]]
+    guessed = _give_back(draft, owed, broken.amount) if subject == book.quote else ZERO
+    amount = broken.amount - guessed
     lost = draft.lost.get(subject, ZERO)  # signed as the change that took it
-    back = -lost if (lost > 0) != (broken.amount > 0) and abs(lost) <= abs(broken.amount) else ZERO
-    if lost != 0 and back == 0 and (lost > 0) != (broken.amount > 0):
-        back = broken.amount
-    rest = broken.amount - back
-    taken, theirs = split_external(owned, book.foreign.get(subject, ZERO), rest)
-    mine = back + taken
-    draft.lost[subject] = lost + mine
+    back = undone(lost, amount)
+    taken, theirs = split_external(owned, book.foreign.get(subject, ZERO), amount - back)
+    draft.lost[subject] = lost + back + taken
+    mine = guessed + back + taken
     draft.compared += 1
     source = _id("difference", subject, str(draft.compared))
     price = draft.seen.prices[priced[0]]
@@ -253,6 +256,17 @@ def _settle(draft: _Draft, broken: Break, unclear: frozenset[str]) -> None:
     if book.is_futures and subject != book.quote and theirs != 0:
         changes[book.quote] = -settle(theirs * price)
     draft.note(source, ForeignChange(kind="transfer", changes=_nonzero(changes), message=message))
+
+
+def _give_back(draft: _Draft, owed: Mapping[str, Owed], surplus: Decimal) -> Decimal:
+    """How much of a surplus of cash are fees that were only guessed, for fills that no trade shows."""
+    given = ZERO
+    for client_id, one in owed.items():
+        part = min(one.fee, surplus - given)
+        if part > 0:
+            draft.owed[client_id] = msgspec.structs.replace(one, fee=one.fee - part)
+            given += part
+    return given
 
 
 def _nonzero(changes: Mapping[str, Decimal]) -> dict[str, Decimal]:

@@ -26,12 +26,12 @@ def split_external(book: Decimal, foreign: Decimal, change: Decimal) -> tuple[De
     Returns:
         The book's part and the foreign part; they add up to `change`.
     """
-    rest = change - _undone(foreign, change)
-    taken = _undone(book, rest)
+    rest = change - undone(foreign, change)
+    taken = undone(book, rest)
     return taken, change - taken
 
 
-def _undone(holding: Decimal, change: Decimal) -> Decimal:
+def undone(holding: Decimal, change: Decimal) -> Decimal:
     """The part of `change` that undoes `holding`: its sign is the change's, its size at most the holding's."""
     if holding == 0 or change == 0 or (holding > 0) == (change > 0):
         return ZERO

@@ -46,7 +46,7 @@ def check_entry_prices(seen: Snapshot, book: AccountBook) -> list[Break]:
     breaks = []
     for name in book.rules if book.is_futures else ():
         ours, shown = book.entry_price(name), _position(seen, name)
-        if ours is None or book.foreign.get(name, ZERO) != 0 or shown.quantity != book.held[name]:
+        if ours is None or name in book.mixed or shown.quantity != book.held[name]:
             continue
         gap = shown.entry_price - ours
         if abs(gap) > ENTRY_TOLERANCE * ours:

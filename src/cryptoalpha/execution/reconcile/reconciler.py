@@ -26,7 +26,7 @@ from cryptoalpha.execution.reconcile.compare import at_once, settle_standing
 from cryptoalpha.execution.reconcile.invariants import Suspicions, check_all
 from cryptoalpha.execution.reconcile.reading import FUNDING, OPENING, Intake, Reader, advanced, item, seen_key
 from cryptoalpha.execution.reconcile.synthetic import owed_key
-from cryptoalpha.execution.reconcile.values import Break, Corrections, Findings, ForeignChange, OrderState, Snapshot
+from cryptoalpha.execution.reconcile.values import Break, Corrections, Findings, ForeignChange, OrderState, Owed, Snapshot
 from cryptoalpha.execution.venue import Trade, Venue
 from cryptoalpha.store.order_ledger import OrderLedger
 
@@ -38,6 +38,8 @@ class _Settled(msgspec.Struct, frozen=True, kw_only=True):
 
     lost: dict[str, Decimal] = {}
     compared: int = 0
+    synthetic: tuple[str, ...] = ()
+    """Client ids of the orders that got synthetic fills."""
 
 
 class Reconciler:
@@ -133,6 +135,7 @@ class Reconciler:
             unclear,
             lost=first.lost,
             compared=first.compared,
+            owed=self._owed(),
             taker_fee=exact(self._config.costs.taker_fee),
         )
         _apply(book, second)
@@ -155,7 +158,11 @@ class Reconciler:
     ) -> tuple[Fill | FundingPayment | Adjustment, ...]:
         """One transaction, if there is anything to write."""
         last = corrections[-1]
-        settled = _Settled(lost={name: amount for name, amount in last.lost.items() if amount != 0}, compared=last.compared)
+        settled = _Settled(
+            lost={name: amount for name, amount in last.lost.items() if amount != 0},
+            compared=last.compared,
+            synthetic=tuple(dict.fromkeys([*self._settled.synthetic, *last.owed])),
+        )
         if settled != self._settled:
             cursors[_SETTLED] = msgspec.json.encode(settled).decode()
         if seen.funding:
@@ -192,6 +199,15 @@ class Reconciler:
                 )
             )
         return states
+
+    def _owed(self) -> dict[str, Owed]:
+        """Synthetic fills whose trades have not all turned up."""
+        owed = {}
+        for client_id in self._settled.synthetic:
+            text = self._ledger.cursor(owed_key(client_id))
+            if text is not None:
+                owed[client_id] = msgspec.json.decode(text, type=Owed)
+        return owed
 
     def _state(self, client_id: str) -> str:
         """State of one of our orders; empty where it is none of ours."""

@@ -96,6 +96,9 @@ class LiveConfig(Section):
     use_stream: bool = True
     """Whether the account's WebSocket is listened to. Off, and while it is down, the books are asked for by REST alone."""
 
+    vouched_key: bool = False
+    """Whether a person has looked that the key cannot withdraw, where the venue does not say so. Binance does: there it is asked."""
+
 
 class ExecutionConfig(Section):
     """[execution] How orders become fills and what the account holds at the start."""

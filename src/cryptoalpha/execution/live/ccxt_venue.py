@@ -24,6 +24,7 @@ from cryptoalpha.execution.live.budget import Budget, BudgetSpentError
 from cryptoalpha.execution.live.clock import MILLISECOND, VenueClock
 from cryptoalpha.execution.live.questions import Questions, unclear
 from cryptoalpha.execution.live.replies import UnreadableReplyError
+from cryptoalpha.execution.live.rights import key_rights, refuse_hedging
 from cryptoalpha.execution.live.stream import AccountStream
 from cryptoalpha.execution.venue import (
     Accepted,
@@ -82,6 +83,8 @@ class CcxtVenue:
         await self._ask.read("its markets", lambda: self._client.load_markets(True))
         if not self._client.markets:
             raise unclear(f"{self.name} names no market", Ambiguous(reason="an empty list of markets"))
+        if self.is_futures:
+            await refuse_hedging(self._client, self._ask)
 
     async def close(self) -> None:
         await self._client.close()
@@ -90,17 +93,7 @@ class CcxtVenue:
         return {instrument: self._rules_of(instrument) for instrument in instruments}
 
     async def rights(self) -> Rights:
-        if not self.name.startswith("binance"):
-            raise ConfigError(
-                f"{self.name} does not say what a key may do in a way known here, so it cannot be ruled out that it may withdraw",
-                hint="use binance or binanceusdm",
-            )
-        found = await self._ask.read("what the key may do", self._client.sapi_get_account_apirestrictions)
-        withdraws = found.get("enableWithdrawals") if isinstance(found, Mapping) else None
-        trades = found.get("enableFutures" if self.is_futures else "enableSpotAndMarginTrading") if isinstance(found, Mapping) else None
-        if not isinstance(withdraws, bool) or not isinstance(trades, bool):
-            raise unclear(f"{self.name} does not say what the key may do", Ambiguous(reason="rights that cannot be read"))
-        return Rights(may_trade=trades, may_withdraw=withdraws)
+        return await key_rights(self._client, self._ask, is_futures=self.is_futures, is_vouched=self._config.vouched_key)
 
     async def submit(self, order: Order) -> Answer:
         try:

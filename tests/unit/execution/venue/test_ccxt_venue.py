@@ -6,8 +6,14 @@ from decimal import Decimal
 
 import pytest
 
+from cryptoalpha.core.errors import ConfigError
+from cryptoalpha.core.time import MINUTE, parse_time
+from cryptoalpha.execution.config import LiveConfig
+from cryptoalpha.execution.fake_exchange.server import Route
 from cryptoalpha.execution.live import ccxt_venue
-from cryptoalpha.execution.venue import Accepted, NotFound, OrderReport, Position, Rejected, Rights
+from cryptoalpha.execution.venue import Accepted, Ambiguous, NotFound, OrderReport, Position, Rejected, Rights, UnclearError
+
+START = parse_time("2024-03-01")
 
 
 def test_a_market_order_is_sent_under_our_id_and_its_trade_found_by_id(exchange, on_venue, order):
@@ -263,3 +269,106 @@ def test_another_hands_order_is_shown_under_its_own_id(exchange, on_venue):
 
     (shown,) = on_venue(exchange, use)
     assert shown.client_id == "web_1"
+
+
+@pytest.fixture
+def answered(monkeypatch):
+    """Let a fake exchange answer one route so."""
+
+    def set_answer(fake, route, answer):
+        method, path = route.split()
+        monkeypatch.setitem(fake.server.routes, (method, path), Route(lambda call: answer, "signed"))
+
+    return set_answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"), [({"dualSidePosition": True}, ConfigError), ({"dualSidePosition": "?"}, UnclearError), ({}, UnclearError)]
+)
+def test_perpetuals_are_traded_only_in_one_way_mode(futures, on_venue, answered, answer, error):
+    async def use(venue):
+        return venue
+
+    on_venue(futures, use, venue="binanceusdm")
+    answered(futures, "GET /fapi/v1/positionSide/dual", answer)
+    with pytest.raises(error):
+        on_venue(futures, use, venue="binanceusdm")
+
+
+@pytest.mark.parametrize(
+    "answer", [{}, [], {"enableWithdrawals": "false", "enableSpotAndMarginTrading": True}, {"enableWithdrawals": False}]
+)
+def test_rights_that_are_not_said_are_not_assumed(exchange, on_venue, answered, answer):
+    answered(exchange, "GET /sapi/v1/account/apiRestrictions", answer)
+
+    async def use(venue):
+        return await venue.rights()
+
+    with pytest.raises(UnclearError):
+        on_venue(exchange, use)
+
+
+@pytest.mark.parametrize(("venue_id", "fixture"), [("binance", "exchange"), ("binanceusdm", "futures")])
+def test_a_key_the_venue_refuses_is_a_matter_of_configuration(request, on_venue, venue_id, fixture):
+    async def use(venue):
+        await venue.rights()
+
+    with pytest.raises(ConfigError, match="refuses the key"):
+        on_venue(request.getfixturevalue(fixture), use, key="unknown", venue=venue_id)
+
+
+def test_a_venue_that_never_says_what_a_key_may_do_needs_a_person_who_vouches(exchange, on_venue):
+    async def use(venue):
+        return await venue.rights()
+
+    with pytest.raises(ConfigError, match="may be able to withdraw"):
+        on_venue(exchange, use, venue="kraken", opened=False)
+    vouched = on_venue(exchange, use, venue="kraken", opened=False, vouched_key=True)
+    assert vouched == Rights(may_trade=True, may_withdraw=False)
+
+
+@pytest.mark.parametrize("answer", [{}, [], {"symbols": []}, "maintenance"])
+def test_a_venue_without_markets_is_not_opened_and_may_be_opened_later(exchange, on_venue, answered, answer, monkeypatch):
+    real = dict(exchange.server.routes)
+
+    async def use(venue):
+        answered(exchange, "GET /api/v3/exchangeInfo", answer)
+        with pytest.raises(UnclearError):
+            await venue.open()
+        monkeypatch.setattr(exchange.server, "routes", real)
+        await venue.open()
+        return await venue.price("BTC/USDT")
+
+    assert on_venue(exchange, use, opened=False) == Decimal("100.5")
+
+
+def test_an_order_for_a_market_that_is_not_there_is_ambiguous_to_ask_for_and_refused_to_send(exchange, on_venue, order):
+    async def use(venue):
+        asked = await venue.query("XXX/USDT", "ca1"), await venue.cancel("XXX/USDT", "ca1")
+        with pytest.raises(ConfigError, match="no market"):
+            await venue.rules(["XXX/USDT"])
+        return asked
+
+    assert all(isinstance(one, Ambiguous) for one in on_venue(exchange, use))
+
+
+def test_orders_are_still_sent_as_they_are_where_the_client_was_told_to_repeat():
+    import ccxt.pro
+
+    for options in ({"maxRetriesOnFailure": 3}, {"order": {"maxRetriesOnFailure": 1}}):
+        client = ccxt.pro.binance({"options": options})
+        with pytest.raises(ConfigError, match="twice"):
+            ccxt_venue.CcxtVenue(client, LiveConfig())
+
+
+def test_funding_is_read_over_many_pages_each_once(futures, on_venue, order, monkeypatch):
+    monkeypatch.setattr(ccxt_venue, "PAGE", 2)
+
+    async def use(venue):
+        await venue.submit(order("sell", "2", instrument="BTC/USDT:USDT"))
+        futures.advance(35)
+        return await venue.funding(0)
+
+    paid = on_venue(futures, use, venue="binanceusdm")
+    assert len({one.record_id for one in paid}) == len(paid)
+    assert [one.at for one in paid] == [START + 5 * MINUTE * n for n in range(1, 8)]

@@ -90,3 +90,24 @@ def private_client() -> Callable[..., Any]:
         return client
 
     return make
+
+
+@pytest.fixture(scope="session")
+def fake_book() -> Callable[..., Book]:
+    """Make the book of the exchanges above: `fake_book(perpetual=False)`."""
+    return _book
+
+
+@pytest.fixture(scope="session")
+def plain_client() -> Callable[..., Any]:
+    """Make an unmodified, blocking ccxt client with only its addresses rewritten."""
+    import ccxt
+
+    def make(fake: FakeExchange, *, futures: bool = False, key: str = "key", secret: str = "secret") -> Any:
+        kind = ccxt.binanceusdm if futures else ccxt.binance
+        options = {"fetchCurrencies": False, "fetchMargins": False, "fetchMarkets": {"types": ["linear" if futures else "spot"]}}
+        client = kind({"apiKey": key, "secret": secret, "enableRateLimit": False, "timeout": 2000, "options": options})
+        client.urls["api"] = {name: address.replace("https://", fake.url + "/") for name, address in client.urls["api"].items()}
+        return client
+
+    return make

@@ -9,7 +9,6 @@ While rows are replayed nothing goes out: their orders are remembered, and those
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Protocol
@@ -96,6 +95,11 @@ class LiveBroker:
         """Wait until everything handed over was answered by the venue, or its fate is known to be unknown; whether it was in time."""
         return self._thread.call(lambda: self._at_venue.errands.idle(timeout_seconds), timeout_seconds + _GRACE_SECONDS)
 
+    def compare_now(self, timeout_seconds: float = 30.0) -> bool:
+        """Compare the venue's books with ours at once; whether the venue gave an answer that can be believed."""
+        self._thread.call(lambda: self._at_venue.watch.compare(), timeout_seconds)
+        return not self._at_venue.watch.is_in_doubt
+
     def cancel_entries_now(self, *, wait_seconds: float = 0.0) -> None:
         """Take back every order that could enlarge a position, at once and whatever the engine knows. It is told with the next bar."""
         self._hand(lambda courier: courier.cancel_entries())
@@ -143,8 +147,7 @@ class LiveBroker:
         if not self._is_replaying:
             seconds = self._config.live.settle_seconds
             self._thread.call(lambda: self._at_venue.look(seconds), 2 * seconds + _GRACE_SECONDS)
-        outcomes = [self._told_at(step.at, value) for value in self._journal.outcomes()]
-        outcomes.sort(key=lambda value: _place(value, step.instruments))
+        outcomes = in_order([self._told_at(step.at, value) for value in self._journal.outcomes()], step.instruments)
         self._reached(Point.TOLD)
         return outcomes
 
@@ -187,10 +190,17 @@ class LiveBroker:
         return msgspec.structs.replace(value, known_at=max(value.happened_at, at))
 
 
-def _place(value: Outcome, instruments: Sequence[str]) -> tuple[int, int, int]:
-    """Where it stands among what one bar tells: in the order it happened, funding on what was held before, sells before the buys they pay
-    for. Answers arrive as they like; the engine is told the same way every time."""
-    if isinstance(value, Refusal):
-        return sys.maxsize, 0, 0  # the rest of an order, after what it traded
-    kind = 0 if isinstance(value, FundingPayment) else 1 if isinstance(value, Fill) and value.side == "sell" else 2
-    return value.happened_at, kind, instruments.index(value.instrument) if value.instrument in instruments else len(instruments)
+def in_order(told: Sequence[Outcome], instruments: Sequence[str]) -> list[Outcome]:
+    """What one bar tells, in one order however the answers came in: trades as they happened, sells before the buys they pay for; then ends
+    of orders. Funding and adjustments keep their place, for they were counted on what was held at it."""
+    places, segment = [], 0
+    for value in told:
+        if isinstance(value, Fill):
+            at = instruments.index(value.instrument) if value.instrument in instruments else len(instruments)
+            places.append((segment, value.happened_at, value.side == "buy", at))
+        elif isinstance(value, Refusal):
+            places.append((len(told), 0, False, 0))
+        else:
+            places.append((segment + 1, 0, False, 0))
+            segment += 2
+    return [told[i] for i in sorted(range(len(told)), key=places.__getitem__)]

@@ -229,7 +229,8 @@ class Courier:
         await asyncio.gather(*(self.cancel(name, entries_only=True) for name in names))
 
     async def look(self, seconds: float) -> None:
-        """Ask for every order and its trades, and for funding that may have settled, for at most so long; what has not come by then comes later."""
+        """Ask for every order and its trades, and for funding that may have settled, for at most so long; what has not come by then comes
+        later."""
         await self.errands.idle(seconds)
         looks = [self.inquiries.look(name) for name in dict.fromkeys(one.order.instrument for one in self.intake.working.values())]
         hour = self._clock.now() // HOUR

@@ -12,9 +12,9 @@ import pytest
 
 from cryptoalpha.core.errors import ConfigError, StoreError, VenueError
 from cryptoalpha.core.time import HOUR
-from cryptoalpha.core.values import Fill, Order, Refusal, event_id
+from cryptoalpha.core.values import Fill, FundingPayment, Order, Refusal, event_id
 from cryptoalpha.execution.broker import BarStep
-from cryptoalpha.execution.live.broker import LiveBroker
+from cryptoalpha.execution.live.broker import LiveBroker, in_order
 from cryptoalpha.execution.live.courier import Courier
 from cryptoalpha.execution.live.venue_thread import VenueThread
 from cryptoalpha.store.journal import Journal
@@ -114,6 +114,34 @@ def test_a_bar_tells_sells_before_the_buys_they_pay_for_and_ends_last(run):
 
 def _at(trade, at):
     return msgspec.structs.replace(trade, at=at)
+
+
+def test_funding_keeps_its_place_among_the_trades_it_was_counted_on():
+    def fill(name: str, side: str, at: int) -> Fill:
+        more = {"price": Decimal(1), "fee": Decimal(0), "fee_asset": "USDT", "instrument": "A/USDT"}
+        return Fill(happened_at=at, known_at=at, trade_id=name, client_id=name, side=side, quantity=Decimal(1), **more)
+
+    def funding(at: int) -> FundingPayment:
+        return FundingPayment(happened_at=at, known_at=at, instrument="A/USDT", position=Decimal(1), rate=0.0, amount=Decimal(1))
+
+    told = [
+        fill("t2", "buy", 2),
+        fill("t1", "buy", 1),
+        funding(1),
+        fill("t4", "buy", 1),
+        fill("t3", "sell", 1),
+        funding(2),
+        fill("t5", "buy", 0),
+    ]
+    assert [getattr(one, "trade_id", "funding") for one in in_order(told, ("A/USDT",))] == [
+        "t1",
+        "t2",
+        "funding",
+        "t3",
+        "t4",
+        "funding",
+        "t5",
+    ]
 
 
 def test_a_replay_is_told_the_same_and_sends_nothing(run):

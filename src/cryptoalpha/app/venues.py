@@ -8,7 +8,8 @@ their own; `data.exchange.endpoint` points all of them at one server on this mac
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.data.candles import CandleClient
 from cryptoalpha.data.config import ExchangeConfig
 from cryptoalpha.execution.config import LiveConfig
+from cryptoalpha.execution.live.budget import WINDOW_SECONDS, Budget
 from cryptoalpha.execution.live.ccxt_venue import CcxtVenue
 from cryptoalpha.execution.live.clock import VenueClock
 
@@ -56,7 +58,15 @@ def account_keys(credentials: CredentialsConfig, hide: Callable[[Iterable[str]],
     )
 
 
-def account_venue(exchange: ExchangeConfig, live: LiveConfig, keys: Keys, *, clock: VenueClock | None = None, seed: int = 0) -> CcxtVenue:
+def account_venue(
+    exchange: ExchangeConfig,
+    live: LiveConfig,
+    keys: Keys,
+    *,
+    clock: VenueClock | None = None,
+    budget: Budget | None = None,
+    seed: int = 0,
+) -> CcxtVenue:
     """The account that orders go to. Nothing is asked of the venue before `open`, which belongs to the loop that uses it.
 
     Raises:
@@ -73,10 +83,12 @@ def account_venue(exchange: ExchangeConfig, live: LiveConfig, keys: Keys, *, clo
         **({"password": keys.passphrase} if keys.passphrase else {}),
     }
     client = getattr(ccxt.pro, live.venue)(settings)
+    client.logger = logging.getLogger(f"{__name__}.{live.venue}")
+    client.logger.setLevel(logging.WARNING)  # ccxt's debug lines hold the key and the signed address of every request
     client.options["watchPositions"] = {"fetchPositionsSnapshot": False, "awaitPositionsSnapshot": False}  # we ask for them ourselves
     client.streaming = {**client.streaming, "keepAlive": _PING_MILLISECONDS}
     redirect(client, exchange.endpoint)
-    return CcxtVenue(client, live, clock=clock, seed=seed)
+    return CcxtVenue(client, live, clock=clock, budget=budget, seed=seed)
 
 
 def ccxt_client(name: str, settings: dict[str, Any]) -> CandleClient:
@@ -133,10 +145,11 @@ class Venues:
     Args:
         config: which venues, and how long to wait for an answer.
         factory: how clients are built.
+        budgets: what may be asked of a venue, by ccxt id, where an account there shares its budget; ccxt's own throttle elsewhere.
     """
 
-    def __init__(self, config: ExchangeConfig, *, factory: Factory = ccxt_client) -> None:
-        self._config, self._factory = config, factory
+    def __init__(self, config: ExchangeConfig, *, factory: Factory = ccxt_client, budgets: Mapping[str, Budget] | None = None) -> None:
+        self._config, self._factory, self._budgets = config, factory, budgets or {}
         self._clients: dict[str, CandleClient] = {}
 
     def client(self, name: str) -> CandleClient:
@@ -144,6 +157,8 @@ class Venues:
         if name not in self._clients:
             client = self._factory(name, client_settings(name, timeout_seconds=self._config.timeout_seconds))
             redirect(client, self._config.endpoint)
+            if name in self._budgets:
+                _share(client, self._budgets[name])
             self._clients[name] = client
         return self._clients[name]
 
@@ -154,6 +169,15 @@ class Venues:
     def funding_client(self) -> CandleClient | None:
         """The venue that is asked for funding rates; None where that is switched off."""
         return self.client(self._config.funding_venue) if self._config.funding_venue else None
+
+
+def _share(client: Any, budget: Budget) -> None:
+    """Let a blocking client spend from a budget. It may wait as long as a full budget takes to be free again."""
+
+    def throttle(cost: float | None = None) -> None:
+        budget.wait(float(cost or 1.0), patience_seconds=2.0 * WINDOW_SECONDS)
+
+    client.throttle = throttle
 
 
 def _loopback(endpoint: str) -> str:

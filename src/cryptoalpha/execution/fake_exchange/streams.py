@@ -166,6 +166,11 @@ class StreamHub:
         for session in list(self._sessions):
             session.reset()
 
+    async def close(self) -> None:
+        """Say goodbye to everyone."""
+        for session in list(self._sessions):
+            await session.close()
+
     async def _repeat(self) -> None:
         """Tell what stands to those who listen, again and again."""
         while True:

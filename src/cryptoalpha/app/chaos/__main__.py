@@ -1,6 +1,6 @@
 """`python -m cryptoalpha.app.chaos`: many schedules (`make chaos`), or one again (`--seed N`).
 
-Exit code 6 where a promise did not hold.
+Exit code 6 where a promise did not hold, or a broken order path (`--break`) was not caught.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2, help="schedules at a time")
     parser.add_argument("--keep", type=Path, default=Path(".chaos"), help="folder of verdicts and of what violations leave")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--break", dest="mutant", default=None, help="break the order path like this, and see when it is caught")
     chosen = parser.parse_args()
 
-    from cryptoalpha.app.chaos.campaign import MARKETS, run_campaign, run_seed
+    from cryptoalpha.app.chaos.campaign import MARKETS, hunt, run_campaign, run_seed
     from cryptoalpha.app.output import Output
     from cryptoalpha.app.summary import code_version
 
@@ -38,6 +39,11 @@ def main() -> int:
         print(json.dumps(outcome.as_dict(), indent=2))
         return 6 if outcome.violations else 0
     seeds = range(chosen.first, chosen.first + chosen.schedules)
+    if chosen.mutant is not None:
+        tried, caught = hunt(chosen.mutant, seeds, markets=markets)
+        found = {"mutant": chosen.mutant, "tried": tried, "seed": caught and caught.seed, "violations": caught.violations if caught else []}
+        out.bare(found, json.dumps(found, indent=2))
+        return 0 if caught else 6
     campaign = run_campaign(
         chosen.keep, seeds, commit=f"{code_version()} {','.join(markets)}", workers=chosen.workers, say=out.note, markets=markets
     )

@@ -128,6 +128,18 @@ def run_seed(
     return outcome
 
 
+def hunt(name: str, seeds: Sequence[int], *, markets: Sequence[MarketKind] = MARKETS) -> tuple[int, Outcome | None]:
+    """Run schedules with a broken order path until one is caught: how many it took, and what was found; None where none was."""
+    from cryptoalpha.app.chaos.mutants import MUTANTS
+
+    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+        for tried, seed in enumerate(seeds, start=1):
+            outcome = run_seed(seed, Path(folder), markets=markets, mutate=MUTANTS[name])
+            if outcome.violations:
+                return tried, outcome
+    return len(seeds), None
+
+
 def _fork_worker(folder: Path, seeds: Sequence[int], commit: str, markets: Sequence[MarketKind]) -> int:
     pid = os.fork()
     if pid:

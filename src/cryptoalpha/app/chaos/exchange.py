@@ -88,7 +88,7 @@ class Playground:
 
     def heal(self) -> None:
         """From now on everything works."""
-        self._handle.control("clear_faults")
+        self._handle.control("faults", clear=True)
 
     def play(self, hand: Hand, client_id: str) -> list[str]:
         """Another hand acts; the client ids it used. What the exchange refuses it does not do."""

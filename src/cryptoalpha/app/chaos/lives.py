@@ -27,9 +27,8 @@ from cryptoalpha.store.journal import Journal
 
 VENUE_SILENT = 5
 """Exit status of a life that the venue gave no answers at its start: whoever supervises it starts it again."""
-FURTHER_SECONDS = 0.2
-PATIENCE_SECONDS = 20.0
-"""How long a life waits, at the quiet end, for every order to have an ending."""
+PATIENCE_SECONDS = 12.0
+"""How long a life waits, at each of the last two bars, for every order to have an ending."""
 
 
 class Executioner:
@@ -94,14 +93,14 @@ def trade(world: World, folder: Path, endpoint: str, bars: Bars, reached: Execut
                     if further:
                         break
                     parts.drain()
-                    if row >= world.schedule.quiet_from + 2:
+                    if row >= world.schedule.bars - 2:
                         parts.settle(PATIENCE_SECONDS)
                     shown = bars.advance_to(row)
                     parts.market_clock.known(known_at[shown])
                 parts.clock.advance_to(step.bar.at)
                 parts.engine.step(step)
             if further:
-                parts.ask_again(FURTHER_SECONDS)
+                parts.compare()
         finally:
             parts.close()
 

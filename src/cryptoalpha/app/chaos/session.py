@@ -61,17 +61,18 @@ class LiveParts:
         self.broker.drain(DRAIN_SECONDS)
 
     def settle(self, seconds: float) -> None:
-        """Wait until every order has an ending."""
+        """Wait until every order has an ending, for at most so long, then compare the books."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             summary = read_summary(self.path)
             if summary is None or not any(count for state, count in summary.states.items() if state in UNENDED):
-                return
+                break
             time.sleep(0.02)
+        self.compare()
 
-    def ask_again(self, seconds: float) -> None:
-        """Stay for a while beside a quiet venue: whatever asks by itself asks."""
-        time.sleep(seconds)
+    def compare(self) -> None:
+        """Compare the venue's books with ours, now."""
+        self.broker._thread.call(lambda: self.broker._at_venue.watch.compare(), START_SECONDS)
 
     def close(self) -> None:
         """End the venue's thread."""

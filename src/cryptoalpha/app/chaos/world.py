@@ -16,7 +16,7 @@ import numpy as np
 
 from cryptoalpha.app.chaos.schedule import Schedule, market_bars, targets
 from cryptoalpha.app.engine import Step
-from cryptoalpha.core.time import MINUTE
+from cryptoalpha.core.time import HOUR
 from cryptoalpha.core.values import Decision, FusedSignal, InstrumentRules, MarketState, ObservationRef, PortfolioState
 from cryptoalpha.execution.broker import bar_steps, funding_by_bar
 from cryptoalpha.execution.config import CostConfig, ExecutionConfig, LiveConfig
@@ -25,12 +25,12 @@ from cryptoalpha.store.panel import Panel, build_panel
 from cryptoalpha.store.tables import BarTable, Dataset, ReadingTable
 
 START = 1_700_006_400_000_000_000
-"""Open of the first bar, UTC ns: 2023-11-15 00:00. Eight hours of funding lie on bars of the schedule."""
+"""Open of the first bar, UTC ns: 2023-11-15 00:00."""
 CASH = 100_000.0
 BNB = "BNB/USDT"
 STEPS = {"BTC": ("0.00001", "0.01"), "ETH": ("0.0001", "0.01"), "BNB": ("0.001", "0.01")}
 FUNDING_EVERY = 4
-"""Bars between two settlements of funding."""
+"""Bars, hours, between two settlements of funding."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ class World:
     def dataset(self) -> Dataset:
         """The market the exchange trades: what the run trades, and on spot the asset that fees may be paid in."""
         bars = market_bars(self.schedule)
-        times = START + MINUTE * np.arange(len(bars), dtype=np.int64)
+        times = START + HOUR * np.arange(len(bars), dtype=np.int64)
         tables = {
-            name: BarTable(name, MINUTE, times, *(np.ascontiguousarray(bars[:, place, field]) for field in range(5)))
+            name: BarTable(name, HOUR, times, *(np.ascontiguousarray(bars[:, place, field]) for field in range(5)))
             for place, name in enumerate(self.schedule.instruments)
         }
         rules = dict(self.rules)
@@ -66,14 +66,14 @@ class World:
                 readings[rule.base, "funding_rate"] = ReadingTable(rule.base, "funding_rate", "chaos", settled, settled, rates)
         else:
             flat = np.full(len(times), 250.0)
-            tables[BNB] = BarTable(BNB, MINUTE, times, flat, flat, flat, flat, np.full(len(times), 1e6))
+            tables[BNB] = BarTable(BNB, HOUR, times, flat, flat, flat, flat, np.full(len(times), 1e6))
             rules[BNB] = _rules(BNB, perpetual=False)
         return Dataset(origin=f"chaos schedule {self.schedule.seed}", bars=tables, rules=rules, readings=readings, simulated=True)
 
     @cached_property
     def panel(self) -> Panel:
         """The bars of what the run trades."""
-        until = START + MINUTE * self.schedule.bars
+        until = START + HOUR * self.schedule.bars
         return build_panel(self.dataset, since=START, until=until, instruments=self.schedule.instruments)
 
     @cached_property
@@ -145,7 +145,7 @@ class ScheduledAgent:
         self._first = int(world.panel.known_at[0])
 
     def decide(self, at: int, fused: Sequence[FusedSignal], *, fused_events: Sequence[int], portfolio: PortfolioState) -> list[Decision]:
-        row, offset = divmod(at - self._first, MINUTE)
+        row, offset = divmod(at - self._first, HOUR)
         if offset or row >= len(self._wanted) or np.isnan(self._wanted[row]).all():
             return []  # a step between bars, or the quiet end
         return [

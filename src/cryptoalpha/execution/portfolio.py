@@ -36,8 +36,9 @@ class Portfolio:
         initial_cash: quote units.
         instruments: order in which `mark` gets its prices.
         perpetual: those of them that are perpetual contracts.
-        may_overdraw: whether cash may pass below zero. A venue's trades become known in any order, a buy before the sell that paid for
-            it: there they are facts, and reconciliation compares the cash with the venue's. Elsewhere it is an error.
+        may_overdraw: whether cash may pass below zero, and funding be paid on another position than the one held by now. What a venue
+            did becomes known in any order, a buy before the sell that paid for it: there it is a fact, and reconciliation compares the
+            book with the venue's. Elsewhere it is an error.
 
     Raises:
         AccountingError: from `apply` and `mark` when the books do not add up (see the module header).
@@ -161,10 +162,10 @@ class Portfolio:
         """Book a funding payment.
 
         Raises:
-            AccountingError: if it was computed on a position other than the one held.
+            AccountingError: if it was computed on a position other than the one held, in a book that knows its trades in their order.
         """
         held = self._held.get(self._index(payment.instrument), ZERO)
-        if payment.position != held:
+        if payment.position != held and not self.may_overdraw:
             raise AccountingError(
                 f"funding of {payment.instrument} at {iso(payment.happened_at)} was paid on {payment.position}, but the book holds {held}"
             )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from cryptoalpha.core.errors import AccountingError, ConfigError
-from cryptoalpha.core.values import Fill, FundingPayment
+from cryptoalpha.core.values import Adjustment, Fill, FundingPayment
 from cryptoalpha.execution.portfolio import Portfolio
 
 NAN = float("nan")
@@ -156,3 +157,51 @@ def test_exposure_grows_only_by_free_cash(held, side, quantity, expected):
         portfolio.apply(fill(held[0], held[1], "100", "0", name="BTC/USDT"))
     covered = portfolio.covered("BTC/USDT", side, Decimal(quantity), Decimal(110), Decimal(0), [1.0, 110.0])
     assert float(covered) == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_a_fee_in_the_asset_traded_makes_the_position_smaller_and_leaves_cash_alone():
+    portfolio = book()
+    portfolio.apply(msgspec.structs.replace(fill(fee="0.002"), fee_asset="BTC", fee_value=Decimal("0.201")))
+    assert (portfolio.cash, portfolio.position("BTC/USDT"), portfolio.fees_paid) == (799, Decimal("1.998"), Decimal("0.201"))
+
+
+def test_a_fee_in_a_third_asset_costs_what_it_was_worth():
+    portfolio = book()
+    portfolio.apply(msgspec.structs.replace(fill(fee="0.0004"), fee_asset="BNB", fee_value=Decimal("0.19")))
+    assert (portfolio.cash, portfolio.position("BTC/USDT"), portfolio.fees_paid) == (Decimal("798.81"), 2, Decimal("0.19"))
+
+
+def test_a_venue_counts_its_trades_by_instrument():
+    portfolio = book()
+    portfolio.apply(fill(quantity="1"))
+    portfolio.apply(fill(quantity="1", name="ETH/USDT"))
+    assert len(portfolio.positions) == 2
+
+
+def test_what_others_did_moves_the_book_once():
+    portfolio = book()
+    portfolio.apply(fill())
+    sold = Adjustment(
+        happened_at=3,
+        known_at=4,
+        instrument="BTC/USDT",
+        quantity=Decimal(-2),
+        cash=Decimal(210),
+        price=Decimal(105),
+        source="t9",
+        message="",
+    )
+    portfolio.apply(sold)
+    assert (portfolio.cash, portfolio.positions) == (Decimal("1008.799"), ())
+    with pytest.raises(AccountingError, match="adjustment t9 of BTC/USDT is booked already"):
+        portfolio.apply(sold)
+
+
+def test_a_venues_trades_may_become_known_in_any_order():
+    """The sale that paid for a purchase is told after it; funding was paid on what was held before a trade that was told first."""
+    portfolio = Portfolio(Decimal(1000), ("ETH/USDT", "BTC/USDT"), may_overdraw=True)
+    portfolio.apply(fill(quantity="12", price="100", fee="0"))
+    assert portfolio.cash == -200
+    portfolio.apply(fill("sell", quantity="12", price="101", fee="0", trade="t2"))
+    portfolio.apply(payment("-0.5", position="12"))
+    assert portfolio.cash == Decimal("1011.5")

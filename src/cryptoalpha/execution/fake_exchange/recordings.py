@@ -8,7 +8,7 @@ Three ways of writing them down are read, by their content:
 - one JSON message per file (documentation examples); its stream is named by what it says.
 
 The order book behind `GET depth` follows the recording: from its snapshot and the differences after it, so that a client which joins late
-gets a book that the next difference continues. Differences from before the snapshot are not sent: nobody could use them.
+gets a book that the next difference continues. Differences from before the snapshot are in the book, but not sent: nobody could use them.
 Stamps inside the messages stay as they were recorded. A recorder's clock may run behind the venue's: times of receipt then lie before
 those of the events.
 """
@@ -28,6 +28,7 @@ import msgspec
 
 from cryptoalpha.core.errors import DataError
 from cryptoalpha.execution.fake_exchange.streams import StreamHub, channel
+from cryptoalpha.execution.fake_exchange.streams_market import DepthBook
 
 BREATH: Final = 64
 """After so many messages without a wait the loop gets a turn."""
@@ -137,6 +138,8 @@ class RecordedFeed:
         """Messages that went to the streams."""
         self.skipped = 0
         """Differences from before their snapshot."""
+        self._early: dict[str, list[dict[str, Any]]] = {}
+        """Differences by symbol that wait for their snapshot."""
 
     async def run(self) -> None:
         """Replay to the end."""
@@ -154,17 +157,23 @@ class RecordedFeed:
     def send(self, line: Line) -> None:
         """Take in a snapshot, or send one message."""
         tape = self._hub.tape(line.symbol, futures=self._futures)
-        tape.is_recorded = True
+        if not tape.is_recorded:  # what was made up from bars goes
+            tape.is_recorded, tape.book = True, DepthBook(self._futures)
         if not line.stream:
             snapshot: dict[str, Any] = msgspec.json.decode(line.text)
             tape.book.replace(snapshot["bids"], snapshot["asks"], snapshot["lastUpdateId"])
+            for change in self._early.pop(line.symbol, []):  # the answer to REST is older than what had come when it arrived
+                if change["u"] > tape.book.last_id:
+                    tape.book.apply(change["b"], change["a"], change["u"])
             return
         if channel(line.stream).endswith("@depth"):
-            change: dict[str, Any] = msgspec.json.decode(line.text)
-            if not tape.book.last_id or change["u"] <= tape.book.last_id:
+            difference: dict[str, Any] = msgspec.json.decode(line.text)
+            if not tape.book.last_id:
+                self._early.setdefault(line.symbol, []).append(difference)
+            if not tape.book.last_id or difference["u"] <= tape.book.last_id:
                 self.skipped += 1
                 return
-            tape.book.apply(change["b"], change["a"], change["u"])
+            tape.book.apply(difference["b"], difference["a"], difference["u"])
         self._hub.raw(line.stream, line.text, futures=self._futures)
         self.sent += 1
 

@@ -91,9 +91,11 @@ class Courier:
             raise ConfigError("this key may withdraw money", hint="make a key without that right for trading, and delete this one")
         if not rights.may_trade:
             raise ConfigError("this key may not trade", hint="give it the right to trade at the venue")
+        self.intake.resume()
+        for working in self.intake.working.values():
+            working.sent_by = self.inquiries.offset  # as the process that sent it had measured it
         await self.inquiries.begin(self._rules.values())
         await self._reconciler.begin()
-        self.intake.resume()
         for name in self._rules:
             orders = self.intake.of(name)
             for older in orders[:-1]:  # an order replaces older ones: a process that died between the two left that to us
@@ -181,7 +183,7 @@ class Courier:
     async def _send(self, working: Working) -> None:
         """Once, whatever comes back."""
         self._reached(Point.BEFORE_SEND)
-        working.tracked = tracker.sent(working.tracked, self._wall.now())
+        working.tracked, working.sent_by = tracker.sent(working.tracked, self._wall.now()), self.inquiries.offset
         answer = await self._venue.submit(as_sent(working.order, working.tracked.record.quantity))
         self._reached(Point.AFTER_REPLY)
         if isinstance(answer, Accepted):

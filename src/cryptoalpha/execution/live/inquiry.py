@@ -8,6 +8,7 @@ Nothing else ends it. If that takes long a person is told, and the asking goes o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
@@ -22,13 +23,15 @@ from cryptoalpha.execution.live.intake import Alert, Intake
 from cryptoalpha.execution.live.points import Point, Reached
 from cryptoalpha.execution.live.working import Working
 from cryptoalpha.execution.orders import tracker
-from cryptoalpha.execution.orders.absence import AbsenceRule, is_absent, still_missing
+from cryptoalpha.execution.orders.absence import AbsenceRule, still_missing
 from cryptoalpha.execution.venue import Ambiguous, Inquiry, NotFound, OrderReport, UnclearError, Venue
 from cryptoalpha.store.order_ledger import OrderLedger
 
 Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
-BEGUN = "begun"
-"""Cursor: when the run first came to the venue, UTC ns by the engine's clock."""
+BEGUN, OFFSET = "begun", "clock_offset"
+"""Cursors: when the run first came to the venue, UTC ns by the engine's clock; the venue's clock less ours as last measured, ns."""
+_STEADY = SECOND // 10
+"""Changes of that offset below this are not worth writing down, ns."""
 
 
 class Inquiries:
@@ -58,7 +61,8 @@ class Inquiries:
         self._absence = AbsenceRule(
             answers=config.absence_answers, seconds=config.absence_seconds, receive_window_seconds=config.receive_window_seconds
         )
-        self._offset = 0
+        self.offset = int(ledger.cursor(OFFSET) or 0)
+        """The venue's clock less ours as last measured, ns; at first as an earlier process measured it."""
         self._pursuits: dict[str, asyncio.Task[None]] = {}
         self._looks: dict[str, asyncio.Task[None]] = {}
         self._quiet_until = 0
@@ -71,7 +75,7 @@ class Inquiries:
         Raises:
             UnclearError: if the venue gives no answer.
         """
-        self._offset = await self._venue.clock_offset()
+        await self._measure()
         if self._ledger.cursor(BEGUN) is not None:
             return
         now = self._clock.now()
@@ -182,31 +186,40 @@ class Inquiries:
             self._intake.end(working, step, REJECTED, f"{working.refusal.code} {working.refusal.message}")
             return
         working.evidence = working.evidence.not_found(asked_at)
-        if still_missing(working.evidence, self._absence, clock_offset=self._offset) in _PROVABLE:
-            await self._search(working)
-        if is_absent(working.evidence, self._absence, clock_offset=self._offset) and not working.tracked.ended:
-            proof = f"{working.evidence.answers} times unknown to the venue, in no list of it, and its request has expired"
-            self._intake.end(working, tracker.absent(working.tracked, self._wall.now(), proof), "absent", proof)
+        if still_missing(working.evidence, self._absence) in _PROVABLE and await self._search(working):
+            lacking = self._lacking(working)
+            if not lacking and not working.tracked.ended:
+                proof = f"{working.evidence.answers} times unknown to the venue, in no list of it, and its request has expired"
+                self._intake.end(working, tracker.absent(working.tracked, self._wall.now(), proof), "absent", proof)
 
-    async def _search(self, working: Working) -> None:
-        """Look for it in the account's books: open orders, and trades since the run began."""
+    def _lacking(self, working: Working) -> str:
+        """What the proof of absence lacks. A request was stamped by the venue's clock as we knew it then: if that has moved since, it may
+        arrive so much later."""
+        return still_missing(working.evidence, self._absence, clock_offset=self.offset - working.sent_by)
+
+    async def _search(self, working: Working) -> bool:
+        """Look for it in the account's books: open orders, and trades since the run began; and look at the venue's clock. Whether the venue
+        answered."""
         asked_at = self._wall.now()
         try:
+            await self._measure()
             listed = await self._venue.open_orders(working.order.instrument)
         except UnclearError as error:
             self.heed(error.answer)
-            return
+            return False
         for report in listed:
             await self._believe(report)
-        if await self._catch_up(working.order.instrument) and not working.evidence.is_seen:
-            working.evidence = working.evidence.not_listed(asked_at)
+        if not await self._catch_up(working.order.instrument):
+            return False
+        working.evidence = working.evidence if working.evidence.is_seen else working.evidence.not_listed(asked_at)
+        return True
 
     def _tell_if_old(self, working: Working) -> None:
         record = working.tracked.record
         age = (self._wall.now() - record.since) / SECOND
         if age >= self._config.alert_after_seconds and not working.is_alerted:
             working.is_alerted = True
-            lacking = still_missing(working.evidence, self._absence, clock_offset=self._offset)
+            lacking = self._lacking(working)
             why = f"{working.order.instrument}: order {record.client_id} has been {record.state} for {age:.0f} s ({record.detail})"
             self._alert("unknown_order", f"{why}; to count as absent: {lacking or 'nothing more'}" if record.state == "unknown" else why)
 
@@ -252,10 +265,18 @@ class Inquiries:
         return True
 
     async def _resync(self) -> None:
-        try:
-            self._offset = await self._venue.clock_offset()
-        except UnclearError:
-            return  # it is asked again with the next refusal of our clock
+        with contextlib.suppress(UnclearError):  # measured again with the next refusal of our clock
+            await self._measure()
+
+    async def _measure(self) -> None:
+        """How far the venue's clock is from ours.
+
+        Raises:
+            UnclearError: if the venue does not say.
+        """
+        self.offset = await self._venue.clock_offset()
+        if abs(self.offset - int(self._ledger.cursor(OFFSET) or 0)) > _STEADY:
+            self._ledger.write(at=self._wall.now(), cursors={OFFSET: str(self.offset)})
 
 
 _PROVABLE = ("", "open orders and trades were not read since the request ended")

@@ -55,7 +55,7 @@ class MemoryVenue:
         self.stream: asyncio.Queue = asyncio.Queue()
         self.may_withdraw = False
         self.fee_asset = "USDT"
-        self.opened = self.closed = 0
+        self.opened = self.closed = self.offset = 0
         self.shows_trades = True
         self.on_cancel = lambda client_id: None
 
@@ -196,7 +196,7 @@ class MemoryVenue:
         return Decimal(600)
 
     async def clock_offset(self) -> int:
-        return 0
+        return self.offset
 
     async def events(self):
         while True:

@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from cryptoalpha.core.errors import ConfigError
-from cryptoalpha.core.time import HOUR
+from cryptoalpha.core.time import HOUR, SECOND
 from cryptoalpha.execution.venue import Link
 
 
@@ -80,6 +80,23 @@ def test_no_proof_of_absence_while_the_venue_does_not_show_its_books(at_desk):
         desk.venue.faults["open_orders"].clear()
         await desk.settle()
         assert desk.state("ca1") == "absent"
+
+    at_desk(scenario)
+
+
+def test_a_venue_whose_clock_is_an_hour_off_proves_absence_as_soon_unless_it_moved_in_between(at_desk):
+    async def scenario(desk, courier):
+        desk.venue.offset = 3600 * SECOND
+        await courier.inquiries._measure()
+        desk.venue.fail("submit", "before", "before")
+        await desk.submit(desk.order("ca1"))
+        await desk.settle()
+        assert desk.state("ca1") == "absent"
+        await desk.submit(desk.order("ca2"))
+        desk.venue.offset = 0  # a request stamped for an hour later is valid until then
+        await asyncio.sleep(0.15)
+        assert desk.state("ca2") == "unknown"
+        assert courier.inquiries._lacking(courier.intake.working["ca2"]) == "the request may still arrive"
 
     at_desk(scenario)
 

@@ -61,9 +61,10 @@ def test_everything_else_is_unknown_and_never_a_refusal(kind, code, status):
 
 
 def test_an_unauthorised_reply_without_a_code_is_unknown_and_needs_a_person():
-    answer = classify(ccxt.AuthenticationError("x"), status=401)
-    assert isinstance(answer, Ambiguous)
-    assert answer.is_key
+    for kind in (ccxt.AuthenticationError, ccxt.ExchangeNotAvailable):
+        answer = classify(kind("x"), status=401)
+        assert isinstance(answer, Ambiguous)
+        assert answer.is_key
 
 
 @pytest.mark.parametrize("kind", [ccxt.AuthenticationError, ccxt.DDoSProtection])

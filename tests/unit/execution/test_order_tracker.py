@@ -90,9 +90,14 @@ def test_an_end_waits_for_the_trades_that_it_speaks_of():
     assert (step.tracked.record.since, step.tracked.open_quantity) == (40, 0)
 
 
+def test_the_first_end_that_was_reported_holds():
+    waiting = reported(reported(fresh(), report("canceled", "2"), 20).tracked, report("expired", "2"), 30).tracked
+    assert traded(waiting, trade("a", "2"), 40).tracked.state == "canceled"
+
+
 def test_a_fill_before_its_acknowledgement_counts_once():
     step = traded(fresh(), trade("a"), 15)
-    assert (step.tracked.state, step.tracked.booked) == ("partial", 1)
+    assert (step.tracked.state, step.tracked.booked, step.tracked.open_quantity) == ("partial", 1, 2)
     again = answered(step.tracked, Accepted(report=report("partial", "1"), trades=(trade("a"),)), 20)
     assert (again.tracked.state, again.tracked.booked, again.tracked.record.filled) == ("partial", 1, 1)
 
@@ -128,6 +133,7 @@ def test_a_trade_of_an_order_that_was_refused_or_absent_halts_entries():
         step = reported(gone, report("open"), 70)  # it lives after all
         assert (step.tracked.state, step.flag, step.halts) == (gone.state, "late", True)
     assert not reported(ended("rejected"), report("rejected"), 70).halts
+    assert reported(ended("rejected"), report("rejected", "1"), 70).halts  # refused, it says, and traded
 
 
 def test_more_than_was_ordered_is_booked_and_flagged():
@@ -183,6 +189,9 @@ def test_a_refusal_is_not_believed_of_an_order_that_was_seen():
     known = traded(fresh(), trade("a"), 15).tracked
     step = refused(known, Rejected(code="-2010", message=""), 20)
     assert (step.tracked, step.flag) == (known, "mismatch")
+    for seen in (doubted(known, "timeout", 20).tracked, reported(doubted(fresh(), "t", 20).tracked, report("canceled", "1"), 25).tracked):
+        assert seen.state == "unknown"
+        assert refused(seen, Rejected(code="-2010", message=""), 30).flag == "mismatch"
     gone = answered(fresh(), Rejected(code="-2010", message="no funds"), 20).tracked
     assert (gone.state, gone.ended) == ("rejected", True)
     assert (refused(gone, Rejected(code="-2010", message=""), 30).flag, refused(gone, Rejected(code="x", message=""), 30).is_new) == (

@@ -104,6 +104,7 @@ def test_orders_of_the_journal_are_unfinished_until_their_record_has_ended(path)
             assert ledger.order("ca2") == (event_id(1, 2), order("ca2"))
             assert ledger.order("ca9") is None
             assert ledger.record_of("BTC/USDT", "v2").client_id == "ca2"
+            ledger.write(at=3, records=[record("ca9", venue_id="")])
             assert ledger.record_of("BTC/USDT", "") is None
             assert ledger.record_of("ETH/USDT", "v2") is None
             journal.append(4, [order("ca4")])  # a ledger sees what the engine commits meanwhile

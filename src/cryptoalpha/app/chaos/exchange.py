@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import traceback
+from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -95,8 +96,11 @@ class Playground:
         rules = self._world.rules[hand.instrument]
         try:
             if hand.kind in ("deposit", "withdraw"):
-                sign = "-" if hand.kind == "withdraw" else ""
-                self._handle.control("transfer", key=KEY, asset=rules.base, amount=sign + hand.quantity)
+                books = self.account()
+                free = Decimal(books["balances"].get(rules.base, "0")) - Decimal(books["locked"].get(rules.base, "0"))
+                if hand.kind == "deposit" or free >= Decimal(hand.quantity):
+                    sign = "-" if hand.kind == "withdraw" else ""
+                    self._handle.control("transfer", key=KEY, asset=rules.base, amount=sign + hand.quantity)
                 return []
             order: dict[str, Any] = {"key": KEY, "instrument": hand.instrument, "quantity": hand.quantity, "client_id": client_id}
             if hand.kind == "rest":

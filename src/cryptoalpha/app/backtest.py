@@ -123,6 +123,11 @@ def run_identity(settings: Settings, dataset: Dataset, period: Period, instrumen
     }
 
 
+OPERATIONAL = {"execution": ("allow_live", "live")}
+"""Settings of decisive sections that decide nothing: how a venue is asked and watched. The journal's rows hold what came of it, and whoever
+looks after a live run must be able to change a time limit."""
+
+
 def decisive_settings(settings: Settings) -> dict[str, object]:
     """The settings that can change what a run does. How files are read belongs to them: a data set's hash names its bytes, not when they
     count as known."""
@@ -130,6 +135,7 @@ def decisive_settings(settings: Settings) -> dict[str, object]:
     sections |= {"data.files": settings.data.files, "store.bar_gate": settings.store.bar_gate}
     sections["monitoring.drift"] = settings.monitoring.drift  # its alarms are journaled
     decisive: dict[str, object] = {name: section.model_dump(mode="json") for name, section in sections.items()}
+    decisive["execution"] = settings.execution.model_dump(mode="json", exclude=set(OPERATIONAL["execution"]))
     models = model_hashes(settings)
     return {**decisive, "models": models} if models else decisive
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from cryptoalpha.app.backtest import decisive_settings
+from cryptoalpha.app.backtest import OPERATIONAL, decisive_settings
 from cryptoalpha.app.runs import CONFIG
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.store.whole_file import write_whole
@@ -30,7 +30,7 @@ def differing_settings(folder: Path, settings: Settings) -> list[str]:
     now = settings.model_dump(mode="json", exclude={"credentials"})
     differing = []
     for section in decisive_settings(settings):
-        before, after = (dict(_leaves(section, _at(content, section))) for content in (kept, now))
+        before, after = (dict(_leaves(section, _decisive(section, _at(content, section)))) for content in (kept, now))
         names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
         differing += [f"{name} was {_shown(before, name)} and is {_shown(after, name)}" for name in names]
     return differing
@@ -40,6 +40,12 @@ def _at(content: object, section: str) -> object:
     for part in section.split("."):
         content = content.get(part) if isinstance(content, Mapping) else None
     return content
+
+
+def _decisive(section: str, content: object) -> object:
+    """The section without what decides nothing."""
+    passed_over = OPERATIONAL.get(section, ())
+    return {key: value for key, value in content.items() if key not in passed_over} if isinstance(content, Mapping) else content
 
 
 def _leaves(name: str, content: object) -> Iterator[tuple[str, object]]:

@@ -28,6 +28,7 @@ from cryptoalpha.app.feed import Feed, SilenceWatch
 from cryptoalpha.app.heartbeat import Heartbeat
 from cryptoalpha.app.interim import Interims
 from cryptoalpha.app.live_monitor import LiveMonitor
+from cryptoalpha.app.live_status import ACCOUNT_MARK, MODE_MARK, VENUE_MARK
 from cryptoalpha.app.period import Period
 from cryptoalpha.app.safety import LIVE_MARK, TRADE_MARK
 from cryptoalpha.app.settings import Settings
@@ -45,8 +46,6 @@ from cryptoalpha.store.tables import Dataset
 
 POLL_SECONDS = 0.1
 """How often the engine's thread looks for a kill while it waits for a bar."""
-VENUE_MARK, ACCOUNT_MARK = "venue", "account"
-"""Header keys that only journals of live runs have."""
 
 
 class VenueBroker(Broker, Protocol):
@@ -142,7 +141,7 @@ def _header(settings: Settings, dataset: Dataset, live: LiveRun, first: Period, 
         **run_identity(settings, replace(dataset, fingerprint=f"{LIVE} {live.venue}"), first, names),
         TRADE_MARK: str(settings.engine.auto_trading),
         LIVE_MARK: str(first.since),
-        "mode": LIVE,
+        MODE_MARK: LIVE,
         VENUE_MARK: live.venue,
         ACCOUNT_MARK: live.account,
     }

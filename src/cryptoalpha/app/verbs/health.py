@@ -21,12 +21,21 @@ def register(app: typer.Typer) -> None:
     verb(app)(status)
 
 
-def check(frame: Frame) -> None:
+AskVenue = Annotated[
+    bool, typer.Option("--venue", help="Ask execution.live.venue too: clock, key, balances, open orders. Needs the network and keys.")
+]
+
+
+def check(frame: Frame, venue: AskVenue = False) -> None:
     """Check Python, packages, settings, secrets, disk, store, clock and data gaps; name the command that mends each fault."""
     from cryptoalpha.app.checks import check_machine, worst
     from cryptoalpha.core.clock import SystemClock
 
     checks = check_machine(frame.home, lambda: frame.settings, frame.out.hide, now=SystemClock().now(), directory=Path())
+    if venue:
+        from cryptoalpha.app.venue_checks import check_venue
+
+        checks += check_venue(frame.home, lambda: frame.settings, frame.out.hide, now=SystemClock().now())
     lines = []
     for each in checks:
         lines.append(f"{_MARKS[each.state]} {each.name}: {each.found}")
@@ -51,8 +60,9 @@ def status(
     ] = None,
     metrics: Annotated[bool, typer.Option("--metrics", help="The run's figures instead, as Prometheus reads them.")] = False,
     alert_rules: Annotated[bool, typer.Option("--alert-rules", help="The alert rules instead, as a rule file for Prometheus.")] = False,
+    venue: AskVenue = False,
 ) -> None:
-    """Print every run's state, the age of its last journal row, and one run's limits: used, allowed, left."""
+    """Print every run's state and the age of its last row, one run's limits (used, allowed, left), and the orders of live runs."""
     from cryptoalpha.app.run_status import chief, lock_holder, run_statuses, watched
     from cryptoalpha.core.clock import SystemClock
     from cryptoalpha.core.errors import ConfigError, DataError, DataMissingError
@@ -76,7 +86,8 @@ def status(
     named = next((each for each in runs if run == each.run), None)
     chosen = named or chief(runs)
     found: dict[str, object] = {"home": str(frame.home), "in_use_by": holder, "runs": [each.as_dict() for each in runs]}
-    frame.out.result(found, [who, *([table] if runs else ["no runs yet"]), *(_standing(chosen) if chosen else [])])
+    real, said = _at_venue(frame, venue)
+    frame.out.result({**found, **real}, [who, *([table] if runs else ["no runs yet"]), *(_standing(chosen) if chosen else []), *said])
     damaged = [each for each in runs if each.state == "damaged"]
     if damaged:
         raise DataError(f"run {damaged[0].run} cannot be read: {damaged[0].problem}", hint="move its folder away")
@@ -86,6 +97,23 @@ def status(
     if max_age is not None and judged is not None and judged.age_seconds > max_age:
         raise DataError(f"the last row of {judged.run} was written {_age(judged.age_seconds)}", hint="is the process still running?")
     return None
+
+
+def _at_venue(frame: Frame, ask: bool) -> tuple[dict[str, object], list[str | Table]]:
+    """The live runs of the store, and, where asked for, what the venue says of the account."""
+    from cryptoalpha.app.live_status import live_statuses
+    from cryptoalpha.core.clock import SystemClock
+
+    runs = live_statuses(frame.home, now=SystemClock().now())
+    lines: list[str | Table] = [line for each in runs for line in each.lines()]
+    found: dict[str, object] = {"live": [each.as_dict() for each in runs]}
+    if ask:
+        from cryptoalpha.app.venue_checks import look_for
+
+        look = look_for(frame.home, frame.settings, frame.out.hide, now=SystemClock().now())
+        found["venue"] = look.as_dict()
+        lines += look.lines()
+    return found, lines
 
 
 def _show_alert_rules(frame: Frame) -> None:

@@ -30,6 +30,8 @@ from cryptoalpha.store.order_ledger import OrderLedger
 Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
 BEGUN, OFFSET = "begun", "clock_offset"
 """Cursors: when the run first came to the venue, UTC ns by the engine's clock; the venue's clock less ours as last measured, ns."""
+_LONGEST_DELAY = 4.0
+"""Receive windows for which a request may be on its way at most; by choice: 40 s at the default."""
 _STEADY = SECOND // 10
 """Changes of that offset below this are not worth writing down, ns."""
 
@@ -59,7 +61,10 @@ class Inquiries:
         self._venue, self._ledger, self._intake, self._config = venue, ledger, intake, config
         self._clock, self._wall, self._alert, self._reached, self._spawn = clock, wall, alert, reached, spawn
         self._absence = AbsenceRule(
-            answers=config.absence_answers, seconds=config.absence_seconds, receive_window_seconds=config.receive_window_seconds
+            answers=config.absence_answers,
+            seconds=config.absence_seconds,
+            receive_window_seconds=config.receive_window_seconds,
+            longest_flight_seconds=config.longest_flight_seconds,
         )
         self.offset = int(ledger.cursor(OFFSET) or 0)
         """The venue's clock less ours as last measured, ns; at first as an earlier process measured it."""
@@ -195,7 +200,7 @@ class Inquiries:
     def _lacking(self, working: Working) -> str:
         """What the proof of absence lacks. A request was stamped by the venue's clock as we knew it then: if that has moved since, it may
         arrive so much later."""
-        return still_missing(working.evidence, self._absence, clock_offset=self.offset - working.sent_by)
+        return still_missing(working.evidence, self._absence, clock_moved=self.offset - working.sent_by)
 
     async def _search(self, working: Working) -> bool:
         """Look for it in the account's books: open orders, and trades since the run began; and look at the venue's clock. Whether the venue

@@ -22,6 +22,8 @@ STUMBLES = (AttributeError, TypeError, ValueError, KeyError, IndexError, Arithme
 _CODE_KEYS = ("code", "retCode", "ret_code", "error_code", "err_code")
 _MESSAGE_KEYS = ("msg", "message", "retMsg", "ret_msg", "error_message")
 _SHORT = 300
+_PAUSES = {429: 1.0, 418: 30.0}
+"""Seconds to keep quiet after a rate limit and after a ban where the venue names none. By choice."""
 
 
 @dataclass
@@ -80,8 +82,8 @@ def prepare(client: Any, budget: Budget) -> None:
         asked = _CURRENT.get()
         if asked is not None:
             asked.status, asked.headers, asked.body = int(status), headers, _json(body)
-        if int(status) in (418, 429):
-            budget.close_for(Exchange(headers=headers).retry_after_seconds)
+        if int(status) in _PAUSES:
+            budget.close_for(Exchange(headers=headers).retry_after_seconds or _PAUSES[int(status)])
         return body.strip()
 
     client.enableRateLimit = True  # our throttle stands in for ccxt's, which knows neither reserve nor Retry-After

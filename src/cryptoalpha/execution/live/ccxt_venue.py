@@ -165,6 +165,8 @@ class CcxtVenue:
         params = {"fromId": int(after) + 1} if after is not None else {}
         listed = await self._ask.list(what, lambda: self._client.fetch_my_trades(symbol, None if params else since_ms, PAGE, dict(params)))
         found = self._ask.parsed(what, lambda: replies.distinct(replies.trade(raw, self._name) for raw in listed))
+        if after is not None and not all(one.trade_id.isdecimal() for one in found):
+            raise unclear(f"{self.name}: {what} have ids that are no numbers", Ambiguous(reason="trade ids that cannot be ordered"))
         return found, len(listed) < PAGE
 
     async def balances(self) -> Mapping[str, Balance]:
@@ -174,9 +176,15 @@ class CcxtVenue:
     async def positions(self) -> Mapping[str, Position]:
         if not self.is_futures:
             return {}
-        listed = await self._ask.list("its positions", self._client.fetch_positions)
-        found = self._ask.parsed("its positions", lambda: [replies.position(raw, self._name) for raw in listed])
-        return {one.instrument: one for one in found if one.quantity != 0}
+        asked = self._ask.exchange()
+        listed = await self._ask.list("its positions", self._client.fetch_positions, asked, is_whole=False)
+
+        def read() -> list[Position]:
+            found = [replies.position(raw, self._name) for raw in listed]
+            replies.refuse_lost_positions(found, asked.body)
+            return [one for one in found if one.quantity != 0]
+
+        return {one.instrument: one for one in self._ask.parsed("its positions", read)}
 
     async def funding(self, since: int) -> list[FundingRecord]:
         if not self.is_futures:

@@ -71,15 +71,15 @@ class Questions:
         await self.settle_clock()
         return await self._once(what, call, asked)
 
-    async def list(self, what: str, call: Call) -> list[Any]:
+    async def list(self, what: str, call: Call, asked: Exchange | None = None, *, is_whole: bool = True) -> list[Any]:
         """A question that is answered by a list.
 
         Raises:
             UnclearError: if there is no answer, or it is empty without the venue having said so.
         """
-        asked = self.exchange()
+        asked = asked or self.exchange()
         listed = await self.read(what, call, asked)
-        return self.parsed(what, lambda: replies.rows(listed, asked.body, what))
+        return self.parsed(what, lambda: replies.rows(listed, asked.body, what, is_whole=is_whole))
 
     def parsed(self, what: str, read: Callable[[], Found]) -> Found:
         """What `read` makes of a reply.

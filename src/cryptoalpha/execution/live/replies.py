@@ -45,16 +45,19 @@ def order_report(raw: Any, name: Naming) -> OrderReport:
         UnreadableReplyError: if an id, the state, a side, a quantity or the stamp is missing or impossible.
     """
     raw = _mapping(raw, "an order")
-    info = raw.get("info") if isinstance(raw.get("info"), Mapping) else {}
+    info = _info(raw)
     status = raw.get("status")
     if not isinstance(status, str) or status not in _STATES:
         raise UnreadableReplyError(f"an order in the unknown state {str(status)[:40]!r}")
     quantity, filled = _decimal(raw.get("amount"), "an order's quantity"), _decimal(raw.get("filled"), "an order's filled quantity")
     if not quantity > 0 or filled < 0:
         raise UnreadableReplyError(f"an order of {quantity} with {filled} filled")
+    _confirm(info, quantity, filled)
     state = _STATES[status]
     if state == "open" and filled > 0:
         state = "partial"
+    elif state == "filled" and filled < quantity:
+        state = "expired"  # ccxt says "closed" of both: all done, and done with a rest
     # A reply to a cancel names the order under its original id; the plain one is of the cancel itself.
     client_id = info.get("origClientOrderId") or raw.get("clientOrderId") or ""
     average = _optional(raw.get("average"))
@@ -85,6 +88,8 @@ def trade(raw: Any, name: Naming, *, client_id: str = "", at: int | None = None)
         raise UnreadableReplyError(f"a trade of {quantity} at {price}")
     fee = raw.get("fee")
     fee = fee if isinstance(fee, Mapping) else {}
+    if not isinstance(_info(raw).get("isBuyer", True), bool):
+        raise UnreadableReplyError("a trade whose side cannot be read")  # ccxt takes it for a sale
     stamp = at if raw.get("timestamp") is None and at is not None else _stamp(raw.get("timestamp"))
     return Trade(
         instrument=name(_text(raw.get("symbol"), "a trade's symbol")),
@@ -163,11 +168,25 @@ def position(raw: Any, name: Naming) -> Position:
     if contracts != 0 and side not in ("long", "short"):
         raise UnreadableReplyError(f"a position that is neither long nor short but {str(side)[:20]!r}")
     quantity = abs(contracts) * size * (-1 if side == "short" else 1)
+    if "positionSide" in _info(raw) and _decimal(_info(raw).get("positionAmt"), "a position's size") != quantity:
+        raise UnreadableReplyError("a position whose side cannot be read")  # ccxt takes the side from its value
     return Position(
         instrument=name(_text(raw.get("symbol"), "a position's symbol")),
         quantity=quantity,
         entry_price=_decimal(raw.get("entryPrice") or 0, "a position's entry price"),
     )
+
+
+def refuse_lost_positions(found: Iterable[Position], body: Any) -> None:
+    """ccxt leaves out a position of Binance's without an entry price: count those that the venue sent.
+
+    Raises:
+        UnreadableReplyError: if one is missing.
+    """
+    sent = [row for row in body if isinstance(row, Mapping) and "positionSide" in row] if isinstance(body, list) else []
+    there = sum(_decimal(row.get("positionAmt"), "a position's size") != 0 for row in sent)
+    if sent and there != sum(one.quantity != 0 for one in found):
+        raise UnreadableReplyError(f"{there} positions of which some cannot be read")
 
 
 def funding(raw: Any, name: Naming) -> FundingRecord:
@@ -213,20 +232,23 @@ def market_rules(venue: str, instrument: str, market: Any) -> InstrumentRules:
     )
 
 
-def rows(listed: Any, body: Any, what: str) -> list[Any]:
+def rows(listed: Any, body: Any, what: str, *, is_whole: bool = True) -> list[Any]:
     """The rows of a list reply: an empty one counts only where the venue itself sent a list.
 
     Args:
         listed: what ccxt made of it.
         body: the reply's JSON as it came.
+        is_whole: whether every row that was sent must be there: ccxt leaves out those without a stamp.
 
     Raises:
-        UnreadableReplyError: if it is no list, or empty without the venue having said so.
+        UnreadableReplyError: if it is no list, lacks rows, or is empty without the venue having said so.
     """
     if not isinstance(listed, list):
         raise UnreadableReplyError(f"{what}: not a list but {type(listed).__name__}")
     if not listed and not _holds_list(body):
         raise UnreadableReplyError(f"{what}: nothing, where a list was to come")
+    if is_whole and isinstance(body, list) and len(listed) < len(body):
+        raise UnreadableReplyError(f"{what}: {len(body)} rows of which {len(listed)} can be read")
     return listed
 
 
@@ -267,6 +289,21 @@ def distinct(found: Iterable[Trade]) -> list[Trade]:
 def id_order(trade_id: str) -> tuple[int, str]:
     """Ids that are numbers sort as numbers."""
     return (int(trade_id), "") if trade_id.isdecimal() else (0, trade_id)
+
+
+def _info(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The venue's own words of it."""
+    info = raw.get("info")
+    return info if isinstance(info, Mapping) else {}
+
+
+def _confirm(info: Mapping[str, Any], quantity: Decimal, filled: Decimal) -> None:
+    """Binance: both quantities must stand in the reply itself, for ccxt takes a missing one for zero, or for the other."""
+    for whole, done in (("origQty", "executedQty"), ("q", "z")):
+        if {whole, done} & info.keys() and (whole != "q" or {"X", "x"} <= info.keys()):
+            said = _decimal(info.get(whole), "an order's quantity"), _decimal(info.get(done), "an order's filled quantity")
+            if said != (quantity, filled):
+                raise UnreadableReplyError(f"an order of {quantity} with {filled} filled that says {said[0]} and {said[1]}")
 
 
 def _holds_list(body: Any) -> bool:

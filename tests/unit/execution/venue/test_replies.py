@@ -214,6 +214,32 @@ def test_an_empty_list_that_was_sent_is_empty(body):
         replies.rows(None, body, "its orders")
 
 
+def test_a_list_of_which_rows_were_left_out_is_not_believed():
+    with pytest.raises(UnreadableReplyError, match="2 rows of which 1"):
+        replies.rows([1], [{}, {}], "its trades")
+    assert replies.rows([1], [{}, {}], "its positions", is_whole=False) == [1]
+
+
+@pytest.mark.parametrize(("filled", "state"), [("2", "filled"), ("2.5", "filled"), ("1.5", "expired"), ("0", "expired")])
+def test_done_with_a_rest_is_not_filled(filled, state):
+    assert replies.order_report({**ORDER, "status": "closed", "filled": filled}, as_is).state == state
+
+
+@pytest.mark.parametrize("info", [{"origQty": "2"}, {"origQty": "2", "executedQty": "0"}, {"q": "2", "X": "NEW", "x": "NEW"}])
+def test_what_was_filled_must_stand_in_the_reply_itself(info):
+    with pytest.raises(UnreadableReplyError, match="filled"):
+        replies.order_report({**ORDER, "info": info}, as_is)  # ccxt says half is filled
+
+
+def test_a_position_that_ccxt_left_out_is_missed():
+    found = [Position(instrument="BTC/USDT:USDT", quantity=Decimal(1), entry_price=Decimal(1))]
+    sent = [{"positionSide": "BOTH", "positionAmt": "1"}, {"positionSide": "BOTH", "positionAmt": "0"}]
+    replies.refuse_lost_positions(found, sent)
+    replies.refuse_lost_positions([], {"other": "venue"})
+    with pytest.raises(UnreadableReplyError, match="1 positions"):
+        replies.refuse_lost_positions([], sent)
+
+
 def test_rules_without_a_lot_or_a_tick_are_not_guessed():
     market = {"precision": {"amount": "0.001", "price": "0.01"}, "limits": {"cost": {"min": "5"}}, "swap": True}
     found = replies.market_rules("binanceusdm", "BTC/USDT:USDT", market)

@@ -304,7 +304,7 @@ class OrderLedger:
 
     def _records(self, where: str, *arguments: str | None) -> list[OrderRecord]:
         with sqlite_errors(self._path, "journal"):
-            return _read_records(self._connection, where, arguments)
+            return read_records(self._connection, where, arguments)
 
     def _order_at(self, event: int) -> Order:
         value = self._journal.get(event)
@@ -369,7 +369,8 @@ def _row(record: OrderRecord) -> tuple[Any, ...]:
     )
 
 
-def _read_records(connection: sqlite3.Connection, where: str, arguments: Sequence[str | None]) -> list[OrderRecord]:
+def read_records(connection: sqlite3.Connection, where: str, arguments: Sequence[str | None]) -> list[OrderRecord]:
+    """Records that an SQL condition chooses, longest in their state first."""
     found = connection.execute(f"SELECT {_COLUMNS} FROM order_record WHERE {where} ORDER BY since, client_id", arguments).fetchall()
     return [
         OrderRecord(
@@ -399,7 +400,7 @@ def _summary(connection: sqlite3.Connection) -> LedgerSummary:
         states["intent"] = states.get("intent", 0) + bare
     return LedgerSummary(
         states=states,
-        unknown=tuple(_read_records(connection, "state = 'unknown'", ())),
+        unknown=tuple(read_records(connection, "state = 'unknown'", ())),
         flagged=count("SELECT count(*) FROM venue_fill WHERE flag <> ''"),
         waiting=count("SELECT count(*) FROM venue_event WHERE taken_row IS NULL"),
         foreign=count("SELECT count(*) FROM foreign_item"),

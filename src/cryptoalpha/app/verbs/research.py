@@ -133,15 +133,21 @@ def explain(
     ],
     run: Run = None,
 ) -> None:
-    """Print why a trade was made, or refused: fill → order → what each limit allowed → decision → fused signal → signals → bars."""
+    """Print why a trade was made, or refused: fill → order → what each limit allowed → decision → fused signal → signals → bars; of a
+    real order also its life at the venue."""
     from cryptoalpha.app.explain import explain as explain_trade
+    from cryptoalpha.app.order_story import order_story
     from cryptoalpha.app.runs import JOURNAL, find_run
     from cryptoalpha.store.journal_reader import JournalReader
 
     place = find_run(frame.home, run)
     with JournalReader(place / JOURNAL) as journal:
         found = explain_trade(journal, name)
-    frame.out.result({"run": place.name, **found.as_dict()}, [f"run {place.name}", *found.lines()])
+    story = order_story(place / JOURNAL, [link.value for link in found.links])
+    life = {} if story is None else {"venue": story.as_dict()}
+    frame.out.result(
+        {"run": place.name, **found.as_dict(), **life}, [f"run {place.name}", *found.lines(), *(story.lines() if story else [])]
+    )
 
 
 def bench(

@@ -20,6 +20,7 @@ from cryptoalpha.core.values import Adjustment, FundingPayment
 from cryptoalpha.execution.money import CENT, ZERO, settle
 from cryptoalpha.execution.reconcile.book import AccountBook
 from cryptoalpha.execution.reconcile.external import Legs, split_external, split_trade, undone
+from cryptoalpha.execution.reconcile.invariants import check_cash
 from cryptoalpha.execution.reconcile.values import Break, Corrections, ForeignChange, OrderState, Owed, Snapshot
 from cryptoalpha.execution.venue import FundingRecord, OrderReport, Trade
 
@@ -194,7 +195,10 @@ def settle_standing(
     if draft.synthetic:
         return draft.done()  # they change the balances' differences: those are judged anew
     for broken in breaks:
-        if broken.invariant in ("I1", "I3"):
+        if broken.invariant == "I1":
+            _settle(draft, broken, unclear, owed)
+    if any(broken.invariant == "I3" for broken in breaks):
+        for broken in check_cash(seen, draft.book):  # anew: what a position was settled at is cash
             _settle(draft, broken, unclear, owed)
     return draft.done()
 

@@ -11,7 +11,7 @@ from typing import Protocol
 import msgspec
 
 from cryptoalpha.core.clock import Clock
-from cryptoalpha.core.time import DAY, HOUR
+from cryptoalpha.core.time import DAY, HOUR, MINUTE
 from cryptoalpha.execution.config import ExecutionConfig
 from cryptoalpha.execution.money import exact
 from cryptoalpha.execution.reconcile.book import AccountBook, Opening, opening_of
@@ -23,6 +23,9 @@ from cryptoalpha.store.order_ledger import ForeignItem, OrderLedger
 
 OPENING, FUNDING = "opening", "funding"
 """Cursors: the holdings at the run's begin, and the last settlement of funding that was read."""
+OVERLAP = 10 * MINUTE
+"""How far back the lists of trades are read again and again: a venue may show a trade later than ones with higher ids."""
+_MARK_EVERY = MINUTE
 _ASKED_AGAIN = 20
 """Orders held for never arrived that are asked for once more, at most, before a trade of nobody's is called another's."""
 
@@ -64,18 +67,19 @@ class Reader:
             if pages == before:
                 break
         opening = opening_of(now, exact(self._config.initial_cash), self._config.quote, balances, positions)
-        cursors = {seen_key(name): advanced(("", ""), page) for name, page in pages.items() if page}
+        begins = {name: [(wrote_at, page[-1].trade_id if page else "")] for name, page in pages.items()}
+        cursors = {seen_key(name): msgspec.json.encode(begin).decode() for name, begin in begins.items()}
         cursors[OPENING] = msgspec.json.encode(opening).decode()
         earlier = [item(funding_key(one), ForeignChange(kind="funding", instrument=one.instrument), one.at) for one in settled]
         self._ledger.write(at=wrote_at, cursors=cursors, foreign=earlier)
         return opening
 
-    async def snapshot(self, book: AccountBook, *, prices: bool) -> tuple[Snapshot, dict[str, list[Trade]]]:
+    async def snapshot(self, book: AccountBook, wrote_at: int, *, prices: bool) -> tuple[Snapshot, dict[str, list[Trade]]]:
         """Everything the venue is asked for one look; and the pages of trades, which are not told apart yet."""
         since = max(0, book.opening.at - DAY)
         pages = {}
         for name in self._instruments:
-            pages[name] = await self._venue.trades(name, after=self.known(name)[0] or None, since=since)
+            pages[name] = await self._venue.trades(name, after=self.read_from(name, wrote_at), since=since)
         listed = [report for name in self._instruments for report in await self._venue.open_orders(name)]
         answers: dict[str, Inquiry] = {report.client_id: report for report in listed if report.client_id}
         orders = self._ledger.unfinished()
@@ -120,10 +124,24 @@ class Reader:
         placed = [trade for trade in strangers if trade.instrument not in unclear]
         return tuple(sorted(placed, key=lambda trade: (trade.at, len(trade.trade_id), trade.trade_id))), unclear
 
-    def known(self, instrument: str) -> tuple[str, str]:
-        """Last trade of the look before the last, and of the last: a list that lags is read twice."""
+    def read_from(self, instrument: str, wrote_at: int) -> str | None:
+        """Trade after which the account's list is read again: the last that was known `OVERLAP` ago, or at the run's begin."""
+        return _base(self._marks(instrument), wrote_at)[1] or None
+
+    def advanced(self, pages: Mapping[str, Sequence[Trade]], wrote_at: int) -> dict[str, str]:
+        """Cursors after these pages."""
+        cursors = {}
+        for name, page in pages.items():
+            marks = self._marks(name)
+            if page and (not marks or (page[-1].trade_id != marks[-1][1] and wrote_at - marks[-1][0] >= _MARK_EVERY)):
+                base = _base(marks, wrote_at)
+                kept = [mark for mark in marks if mark[0] >= base[0]]
+                cursors[seen_key(name)] = msgspec.json.encode([*kept, (wrote_at, page[-1].trade_id)]).decode()
+        return cursors
+
+    def _marks(self, instrument: str) -> list[tuple[int, str]]:
         text = self._ledger.cursor(seen_key(instrument))
-        return ("", "") if text is None else msgspec.json.decode(text, type=tuple[str, str])
+        return [] if text is None else msgspec.json.decode(text, type=list[tuple[int, str]])
 
     async def _ask_again(self, instruments: set[str]) -> None:
         buried = [record for state in ("absent", "rejected") for record in self._ledger.records(state)]
@@ -158,7 +176,7 @@ def seen_key(instrument: str) -> str:
     return f"seen:{instrument}"
 
 
-def advanced(known: tuple[str, str], page: Sequence[Trade]) -> str:
-    """That cursor after a page; see `Reader.known`."""
-    last = page[-1].trade_id
-    return msgspec.json.encode((known[1] or last, last)).decode()
+def _base(marks: Sequence[tuple[int, str]], now: int) -> tuple[int, str]:
+    """The last mark that is old enough, else the first."""
+    old = [mark for mark in marks if mark[0] <= now - OVERLAP]
+    return old[-1] if old else marks[0] if marks else (0, "")

@@ -24,7 +24,7 @@ from cryptoalpha.execution.money import ZERO, exact
 from cryptoalpha.execution.reconcile.book import AccountBook, Opening
 from cryptoalpha.execution.reconcile.compare import at_once, settle_standing
 from cryptoalpha.execution.reconcile.invariants import Suspicions, check_all
-from cryptoalpha.execution.reconcile.reading import FUNDING, OPENING, Intake, Reader, advanced, item, seen_key
+from cryptoalpha.execution.reconcile.reading import FUNDING, OPENING, Intake, Reader, item
 from cryptoalpha.execution.reconcile.synthetic import owed_key
 from cryptoalpha.execution.reconcile.values import Break, Corrections, Findings, ForeignChange, OrderState, Owed, Snapshot
 from cryptoalpha.execution.venue import Trade, Venue
@@ -104,13 +104,11 @@ class Reconciler:
         """Read the venue's books, book what they show, compare, and write what follows."""
         async with self._looking:
             is_suspicious = self._suspicions.any or any(amount < 0 for amount in self.book.foreign.values())
-            seen, pages = await self._reader.snapshot(self.book, prices=is_suspicious)
+            seen, pages = await self._reader.snapshot(self.book, self._wall.now(), prices=is_suspicious)
             self._reached(Point.IN_RECONCILE)
             strangers, unclear = await self._reader.place(seen, pages, self.book)
             seen = msgspec.structs.replace(seen, trades=strangers)
-            cursors = {
-                seen_key(name): advanced(self._reader.known(name), page) for name, page in pages.items() if page and name not in unclear
-            }
+            cursors = self._reader.advanced({name: page for name, page in pages.items() if name not in unclear}, self._wall.now())
             findings, synthetic = self._conclude(seen, unclear, cursors)
             if synthetic:
                 await self._intake.trades(synthetic)

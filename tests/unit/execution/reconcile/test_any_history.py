@@ -60,7 +60,7 @@ def happen(world, event: tuple) -> None:
         world.start()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(events=st.lists(HAPPENINGS, min_size=4, max_size=25))
 def test_whatever_happens_in_whatever_order_the_books_end_at_the_venues_truth(worlds, events):
     """Duplicates, late, out-of-order and over-fills, fees in any asset, strangers, transfers, lags, restarts: each trade once, cash and

@@ -28,7 +28,8 @@ from cryptoalpha.store.journal import Journal
 VENUE_SILENT = 5
 """Exit status of a life that the venue gave no answers at its start: whoever supervises it starts it again."""
 PATIENCE_SECONDS = 12.0
-"""How long a life waits, at each of the last three bars, for every order to have an ending."""
+"""How long a life waits, at each of the last two bars,
+for every order to have an ending."""
 
 
 class Executioner:
@@ -93,7 +94,7 @@ def trade(world: World, folder: Path, endpoint: str, bars: Bars, reached: Execut
                     if further:
                         break
                     parts.drain()
-                    if row >= world.schedule.bars - 3:
+                    if row >= world.schedule.bars - 2:
                         parts.settle(PATIENCE_SECONDS)
                     shown = bars.advance_to(row)
                     parts.market_clock.known(known_at[shown])

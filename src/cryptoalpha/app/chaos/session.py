@@ -55,6 +55,7 @@ class LiveParts:
     clock: VirtualClock
     market_clock: MarketClock
     path: Path
+    settle_seconds: float
 
     def drain(self) -> None:
         """Wait until the venue has answered, or is known not to answer, about every order handed over."""
@@ -69,10 +70,12 @@ class LiveParts:
                 break
             time.sleep(0.02)
         self.compare()
+        time.sleep(1.1 * self.settle_seconds)  # what nothing explains must stand that long before it is believed
+        self.compare()
 
     def compare(self) -> None:
         """Compare the venue's books with ours, now."""
-        self.broker._thread.call(lambda: self.broker._at_venue.watch.compare(), START_SECONDS)
+        self.broker.compare_now(START_SECONDS)
 
     def close(self) -> None:
         """End the venue's thread."""
@@ -131,4 +134,4 @@ def open_live(
         journal=journal,
     )
     broker.start(START_SECONDS)
-    return LiveParts(engine, broker, clock, market_clock, path)
+    return LiveParts(engine, broker, clock, market_clock, path, world.execution.live.settle_seconds)

@@ -107,7 +107,7 @@ class World:
                 receive_window_seconds=0.5,
                 retry_seconds=0.02,
                 retry_limit_seconds=0.3,
-                settle_seconds=0.3,
+                settle_seconds=0.2,
                 requests_per_minute=1e6,
                 use_stream=self.schedule.use_stream,
             ),

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 
@@ -31,20 +32,23 @@ async def serve(server: Server) -> None:
     await server.stop()
 
 
-def main() -> None:
+def prepare(market: Path, settings: Path) -> Server:
+    """The server that `FakeExchange` has described in two files."""
+    kept = json.loads(settings.read_text())
+    accounts = []
+    for account in kept["accounts"]:
+        account["balances"] = {asset: Decimal(held) for asset, held in account["balances"].items()}
+        accounts.append(AccountSettings(**{**account, "wallet": Decimal(account["wallet"])}))
+    return build(Book.load(market), ExecutionConfig.model_validate(kept["config"]), accounts, **kept["options"])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     """Read market and settings, then serve."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--market", type=Path, required=True, help="a market written by Book.save")
     parser.add_argument("--settings", type=Path, required=True, help="JSON: config, accounts, options")
-    chosen = parser.parse_args()
-    settings = json.loads(chosen.settings.read_text())
-    accounts = []
-    for kept in settings["accounts"]:
-        kept["balances"] = {asset: Decimal(held) for asset, held in kept["balances"].items()}
-        accounts.append(AccountSettings(**{**kept, "wallet": Decimal(kept["wallet"])}))
-    config = ExecutionConfig.model_validate(settings["config"])
-    book = Book.load(chosen.market)
-    asyncio.run(serve(build(book, config, accounts, **settings["options"])))
+    chosen = parser.parse_args(arguments)
+    asyncio.run(serve(prepare(chosen.market, chosen.settings)))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.core.time import DAY, parse_interval
 from cryptoalpha.execution.fake_exchange import shapes
 from cryptoalpha.execution.fake_exchange.accounts import Account, VenueOrder, VenueTrade
+from cryptoalpha.execution.fake_exchange.candles import candles
 from cryptoalpha.execution.fake_exchange.intake import RefusedError, Wish
 from cryptoalpha.execution.fake_exchange.market import MILLISECOND, Listing
 from cryptoalpha.execution.money import exact
@@ -127,11 +128,11 @@ class Desk:
             interval = parse_interval(needed(call, "interval"))
         except ConfigError:
             interval = 0
-        if interval != self.market.panel.interval:
+        if interval == 0 or interval % self.market.panel.interval:
             raise RefusedError(-1120, "Invalid interval.")
         limit = min(whole(call, "limit") or 500, 1500 if self.perpetual else 1000)
-        rows = self.market.bars(listing, since_ms=whole(call, "startTime"), until_ms=whole(call, "endTime"), limit=limit)
-        return [shapes.candle(self.market, listing, int(row)) for row in rows]
+        since, until = whole(call, "startTime"), whole(call, "endTime")
+        return candles(self.market, listing, interval, since_ms=since, until_ms=until, limit=limit)
 
     def found(self, call: Call, code: int, message: str) -> VenueOrder:
         """The order a request names by id or client id."""

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from cryptoalpha.execution.fake_exchange.accounts import Account, VenueOrder, VenueTrade
-from cryptoalpha.execution.fake_exchange.market import MILLISECOND, Listing, Market
+from cryptoalpha.execution.fake_exchange.market import Listing
 from cryptoalpha.execution.money import ZERO
 
 Json = dict[str, Any]
@@ -159,26 +159,3 @@ def spot_symbol(listing: Listing) -> Json:
         "defaultSelfTradePreventionMode": "NONE",
         "allowedSelfTradePreventionModes": ["NONE"],
     }
-
-
-def candle(market: Market, listing: Listing, row: int) -> list[Any]:
-    """One line of `klines`."""
-    panel, i = market.panel, listing.place
-    opened = int(panel.open_time[row])
-    close, volume = float(panel.close[row, i]), float(panel.volume[row, i])
-    bought = float(panel.taker_buy_volume[row, i])
-    bought = bought if bought == bought else volume / 2
-    return [
-        opened // MILLISECOND,
-        price_text(float(panel.open[row, i])),
-        price_text(float(panel.high[row, i])),
-        price_text(float(panel.low[row, i])),
-        price_text(close),
-        price_text(volume),
-        (opened + panel.interval) // MILLISECOND - 1,
-        price_text(volume * close),
-        100,
-        price_text(bought),
-        price_text(bought * close),
-        "0",
-    ]

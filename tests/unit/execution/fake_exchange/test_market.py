@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
 from cryptoalpha.core.errors import ConfigError, DataError
+from cryptoalpha.execution.fake_exchange.candles import candles
 from cryptoalpha.execution.fake_exchange.market import Book, Market
 from cryptoalpha.store.tables import Dataset
 
@@ -117,3 +119,46 @@ def test_bars_stamped_anew_close_now_and_last_as_long_as_wanted(book):
     assert_array_equal(np.diff(fresh.panel.open_time), np.full(399, second))
     assert_array_equal(fresh.panel.known_at - fresh.panel.open_time, np.full(400, second))
     assert_array_equal(fresh.panel.close, book.panel.close)
+
+
+def slow_candles(market: Market, place: int, times: int) -> dict[int, list[float]]:
+    """Candles of several bars by looking at every bar: by open time (ms), what has closed."""
+    panel = market.panel
+    length = panel.interval * times
+    found: dict[int, list[float]] = {}
+    for row in range(market.row + 1):
+        opened = int(panel.open_time[row] // length * length)
+        if opened + length > market.now or not panel.present[row, place]:
+            continue
+        bar = [float(getattr(panel, name)[row, place]) for name in ("open", "high", "low", "close", "volume")]
+        if opened // MS in found:
+            before = found[opened // MS]
+            bar = [before[0], max(before[1], bar[1]), min(before[2], bar[2]), bar[3], before[4] + bar[4]]
+        found[opened // MS] = bar
+    return found
+
+
+@pytest.mark.parametrize("times", [1, 2, 3, 24])
+def test_longer_candles_are_made_of_the_bars_in_them(book, times):
+    for start in (24, 30, 47, 48, 61):
+        market = Market(book, start=start)
+        for listing in market.listings[:2]:
+            every = slow_candles(market, listing.place, times)
+            opened = sorted(every)
+            for since in (None, *(moment + d for moment in opened[::3] for d in (-1, 0, 1))):
+                for until in (None, *(moment + d for moment in opened[1::4] for d in (-1, 0, 1))):
+                    for limit in (1, 2, 100):
+                        inside = [t for t in opened if (since is None or t >= since) and (until is None or t <= until)]
+                        wanted = inside[-limit:] if since is None else inside[:limit]
+                        lines = candles(market, listing, times * book.panel.interval, since_ms=since, until_ms=until, limit=limit)
+                        assert [line[0] for line in lines] == wanted
+                        assert [[float(text) for text in line[1:6]] for line in lines] == [every[t] for t in wanted]
+                        assert all(line[6] == line[0] + times * 3_600_000 - 1 for line in lines)
+
+
+def test_weeks_begin_on_mondays(fake_book):
+    market = Market(fake_book(perpetual=False), start=400)
+    week = 7 * 24 * 3_600_000_000_000
+    lines = candles(market, market.listings[0], week, since_ms=None, until_ms=None, limit=5)
+    assert [datetime.fromtimestamp(line[0] / 1000, UTC).isoweekday() for line in lines] == [1] * len(lines)
+    assert len(lines) >= 1

@@ -46,7 +46,10 @@ def test_candles_end_with_the_last_known_bar_and_page_forwards(spot, client):
         for name in ("open", "high", "low", "close", "volume")
     ]
     with pytest.raises(ccxt.ExchangeError, match="-1120"):
-        client.fetch_ohlcv(BTC, "4h")
+        client.fetch_ohlcv(BTC, "15m")
+    four = client.fetch_ohlcv(BTC, "4h", limit=2)
+    hours = client.fetch_ohlcv(BTC, "1h", since=four[-1][0], limit=4)
+    assert four[-1][2:5] == [max(row[2] for row in hours), min(row[3] for row in hours), hours[-1][4]]
 
 
 def test_tickers_book_and_trades_are_around_the_last_close(client):

@@ -296,12 +296,8 @@ class Faults:
         fault = hit.fault
         if fault.rule.phase != "after":
             return None
-        body: bytes | None = SPOILT_BODIES.get(fault.action)
-        if fault.action in ("stale", "feed_stall"):
-            body = previous
-        elif fault.action.startswith("feed_"):
-            body = spoilt_candles(fault.action, reply.body) if reply.status == 200 else None
-        if body is None and (fault.action == "stale" or fault.action.startswith("feed_")):
+        body, can_act = _spoilt(fault.action, reply, previous)
+        if not can_act:
             return None
         self._done(hit)
         match fault.action:
@@ -352,6 +348,16 @@ class Faults:
 
 def _end(seconds: float) -> float:
     return time.monotonic() + seconds if seconds > 0.0 else float("inf")
+
+
+def _spoilt(action: str, reply: Answer, previous: bytes | None) -> tuple[bytes | None, bool]:
+    """The body that goes out instead, where the action is one of those, and whether the action can be done at all."""
+    if action in ("stale", "feed_stall"):
+        return previous, previous is not None
+    if action.startswith("feed_"):
+        body = spoilt_candles(action, reply.body) if reply.status == 200 else None
+        return body, body is not None
+    return SPOILT_BODIES.get(action), True
 
 
 def _unknown(call: Call) -> web.Response:

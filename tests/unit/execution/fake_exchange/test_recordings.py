@@ -106,12 +106,14 @@ def test_ccxt_follows_a_recorded_market(request: pytest.FixtureRequest, private_
             watched = [client.watch_order_book(symbol), client.watch_trades(symbol), client.watch_bids_asks([symbol])]
             tasks = [asyncio.ensure_future(each) for each in watched]
             await asyncio.wait_for(tasks[0], 3)
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.2)
             rest = feed_into(fake, tail, futures=is_futures)
             await play(fake, rest)
             last, bids, asks = slow_book(lines)
+            trades = [json.loads(line.text) for line in tail if line.stream.endswith("@trade")]
+            last_trade = str(trades[-1]["t"])
             for _ in range(300):
-                if client.orderbooks[symbol]["nonce"] == last:
+                if client.orderbooks[symbol]["nonce"] == last and client.trades[symbol][-1]["id"] == last_trade:
                     break
                 await asyncio.sleep(0.01)
             book = client.orderbooks[symbol]
@@ -119,9 +121,9 @@ def test_ccxt_follows_a_recorded_market(request: pytest.FixtureRequest, private_
             best_bids = sorted(bids.items(), reverse=True)[:10]
             assert [tuple(row[:2]) for row in list(book["bids"])[:10]] == best_bids
             assert [tuple(row[:2]) for row in list(book["asks"])[:10]] == sorted(asks.items())[:10]
-            trades = [json.loads(line.text) for line in tail if line.stream.endswith("@trade")]
             assert [trade["id"] for trade in client.trades[symbol]] == [str(trade["t"]) for trade in trades]
             assert [trade["price"] for trade in client.trades[symbol]] == [float(trade["p"]) for trade in trades]
+            await asyncio.sleep(0.1)
             newest = json.loads(next(line.text for line in reversed(tail) if line.stream.endswith("@bookTicker")))
             assert client.bidsasks[symbol]["bid"] == float(newest["b"])
             late = await client.fetch_order_book(symbol, 1000)  # who joins now gets the book that the next difference continues

@@ -1,4 +1,4 @@
-"""One order's life at a venue, read from the ledger beside whoever writes it: what was recorded, what it traded, when the engine was told."""
+"""One order's life at a venue, read from the ledger beside its writer: what was recorded, what it traded, when the engine was told."""
 
 from __future__ import annotations
 

@@ -274,6 +274,7 @@ def test_an_outage_ends_by_itself_and_cuts_streams(spot: FakeExchange, private_c
         watching = asyncio.create_task(attempt(client.watch_trades(SYMBOL)))
         while not spot.state()["streams"]["listeners"]:
             await asyncio.sleep(0.01)
+        await asyncio.sleep(0.15)  # let it subscribe: ccxt does not translate an error while it sends
         spot.faults(script=[{"action": "outage", "seconds": 0.3}])
         during = await attempt(client.fetch_time())
         stream = await asyncio.wait_for(watching, 2)

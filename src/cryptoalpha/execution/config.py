@@ -64,6 +64,10 @@ class LiveConfig(Section):
     receive_window_seconds: Positive = 10.0
     """How long a signed request stays valid at the venue (recvWindow): an order may arrive that late, and is not absent before."""
 
+    longest_flight_seconds: Positive = 600.0
+    """How long a request can be under way at most, whatever happens to clocks: where the venue's was set back, an order is not absent
+    before. Ten minutes: networks keep nothing longer than two (RFC 9293), the rest is for queues at the venue."""
+
     retry_seconds: Positive = 0.5
     """Wait before an unclear question is asked again; doubles up to `retry_limit_seconds`, with jitter."""
 

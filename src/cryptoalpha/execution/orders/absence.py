@@ -4,7 +4,8 @@ Pure. "No such order" is evidence, no proof: a venue's books may lag, and a requ
 when all of these hold:
 
 - the venue has answered `absence_answers` questions for that one order with "no such order", over `absence_seconds` at least;
-- the request cannot arrive any more: its validity has passed by the venue's clock, even if our clocks differ, before the last answer;
+- the request cannot arrive any more: before the last answer its validity had passed by the venue's clock, even if that was set back
+  meanwhile; or no request is under way as long as that;
 - after that moment neither the open orders nor the trades since the intent have shown it;
 - nothing ever showed it: no report, no trade, no answer that its id is taken.
 
@@ -27,6 +28,9 @@ class AbsenceRule(msgspec.Struct, frozen=True, kw_only=True):
     """Least time between the first and the last of them."""
     receive_window_seconds: float | None
     """How long a signed request is valid; None where it never ends."""
+    longest_flight_seconds: float = 600.0
+    """How long a request may be under way at most. Its connection is closed after a timeout, and a network keeps no segment longer than two
+    minutes (RFC 9293, maximum segment lifetime); the rest is for queues at the venue."""
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,11 +60,12 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, is_seen=True)
 
 
-def still_missing(evidence: Evidence, rule: AbsenceRule, *, clock_offset: int = 0) -> str:
+def still_missing(evidence: Evidence, rule: AbsenceRule, *, clock_moved: int = 0) -> str:
     """What the proof still lacks, for people; empty where the order is absent.
 
     Args:
-        clock_offset: the venue's clock less ours, ns; its size is added to the validity, whichever way it goes.
+        clock_moved: by how much the venue's clock, less ours, was moved since the request was stamped with it, ns. Set back, the stamp is
+            valid so much later; set forward, it ended earlier, of which no use is made.
     """
     if evidence.is_seen:
         return "the venue has shown the order"
@@ -71,7 +76,9 @@ def still_missing(evidence: Evidence, rule: AbsenceRule, *, clock_offset: int = 
     lasted = (evidence.last_at - evidence.first_at) / NANOSECONDS
     if lasted < rule.seconds:
         return f"answers over {lasted:.1f} of {rule.seconds:g} s"
-    expired_at = evidence.sent_at + round(rule.receive_window_seconds * NANOSECONDS) + abs(clock_offset)
+    valid = round(rule.receive_window_seconds * NANOSECONDS)
+    flight = max(valid, round(rule.longest_flight_seconds * NANOSECONDS))
+    expired_at = evidence.sent_at + min(valid + max(0, -clock_moved), flight)
     if evidence.last_at <= expired_at:
         return "the request may still arrive"
     if evidence.listed_at is None or evidence.listed_at <= expired_at:
@@ -79,6 +86,6 @@ def still_missing(evidence: Evidence, rule: AbsenceRule, *, clock_offset: int = 
     return ""
 
 
-def is_absent(evidence: Evidence, rule: AbsenceRule, *, clock_offset: int = 0) -> bool:
+def is_absent(evidence: Evidence, rule: AbsenceRule, *, clock_moved: int = 0) -> bool:
     """Whether the proof is complete."""
-    return not still_missing(evidence, rule, clock_offset=clock_offset)
+    return not still_missing(evidence, rule, clock_moved=clock_moved)

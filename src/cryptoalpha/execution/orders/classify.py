@@ -7,7 +7,7 @@ key looks like a rate limit after an earlier success.
 A refusal ends an order. So it takes all of these: the request was answered (4xx, no 429 or 418), the venue's code was read from the
 answer, the class is one of those that a venue gives before it takes an order, and the code is none that a venue gives when it does not
 know itself. `InvalidOrder` and `OperationRejected` are given for orders that live as well: they become refusals when a question
-for the order confirms it (`Ambiguous.refusal`).
+for the order confirms it (`Ambiguous.refusal`). So does a disputed stamp (-1021): it was this very request that the venue turned away.
 
 Source: measured with ccxt 4.5.90's Binance class; codes: Binance's error tables for spot and USD-M futures.
 """
@@ -104,8 +104,15 @@ def judge(
             return Ambiguous(reason=f"{code}: {message}", refusal=refusal)
     if not code and status is None and name in LOCAL:
         return Rejected(code=name, message=message or "the venue's client cannot send this order")
+    clock = code in CLOCK_CODES
     said = ": ".join(part for part in (name, f"HTTP {status}" if status is not None else "", code, message) if part)
-    return Ambiguous(reason=said, retry_after_seconds=retry_after_seconds, is_clock=code in CLOCK_CODES, is_key=is_key or status == 401)
+    return Ambiguous(
+        reason=said,
+        retry_after_seconds=retry_after_seconds,
+        is_clock=clock,
+        is_key=is_key or status == 401,
+        refusal=refusal if clock and is_answer(code, status) else None,
+    )
 
 
 def is_answer(code: str, status: int | None) -> bool:

@@ -41,7 +41,6 @@ def simulated_books() -> tuple[Case, RunRecord, VenueTruth]:
             engine.step(step)
         values: list[Travelling] = [value for _, _, row in journal.rows() for value in row]
         rows, digest = len(journal), journal.digest()
-    symbols = {name: rule.base + rule.quote for name, rule in world.rules.items()}
     fills = [value for value in values if isinstance(value, Fill)]
     orders, trades = [], []
     totals = {"USDT": Decimal(repr(CASH)), "BTC": OPENING, "ETH": Decimal(0)}
@@ -49,13 +48,13 @@ def simulated_books() -> tuple[Case, RunRecord, VenueTruth]:
         mine = [fill for fill in fills if fill.client_id == order.client_id]
         done = sum((fill.quantity for fill in mine), Decimal(0))
         status = "FILLED" if done == order.quantity else "EXPIRED"
-        orders.append(VenueOrder(str(number), order.client_id, symbols[order.instrument], order.side, order.quantity, done, status))
+        orders.append(VenueOrder(str(number), order.client_id, order.instrument, order.side, order.quantity, done, status))
         for fill in mine:
             trade = VenueTrade(
                 fill.trade_id,
                 str(number),
                 order.client_id,
-                symbols[fill.instrument],
+                fill.instrument,
                 fill.side,
                 fill.quantity,
                 fill.price,
@@ -75,7 +74,7 @@ def simulated_books() -> tuple[Case, RunRecord, VenueTruth]:
     }
     assert len(fills) > 8
     assert all(order.status == "FILLED" for order in orders)
-    case = Case(world.rules, symbols, Decimal(repr(CASH)))
+    case = Case(world.rules, Decimal(repr(CASH)))
     return case, RunRecord(values, rows, digest, tables), VenueTruth(opening, totals, orders, trades)
 
 
@@ -177,7 +176,7 @@ def test_coins_that_vanish_are_found():
 
 def test_what_others_move_is_not_ours():
     btc, usdt = BOOKS[2].totals["BTC"], BOOKS[2].totals["USDT"]
-    stranger = VenueTrade("77001", "771", "web_1", "BTCUSDT", "sell", Decimal("0.1"), Decimal(30_000), Decimal(3), "USDT")
+    stranger = VenueTrade("77001", "771", "web_1", "BTC/USDT", "sell", Decimal("0.1"), Decimal(30_000), Decimal(3), "USDT")
     totals = {**BOOKS[2].totals, "BTC": btc - Decimal("0.1") - Decimal("0.05"), "USDT": usdt + 2997}
     venue = replace(BOOKS[2], totals=totals, trades=[*BOOKS[2].trades, stranger], flows=[("BTC", Decimal("-0.05"))])
     assert found(venue=venue) == set()

@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from cryptoalpha.core.errors import ConfigError
-from cryptoalpha.execution.live.budget import Budget
+from cryptoalpha.core.errors import ConfigError, VenueError
+from cryptoalpha.execution.live.budget import Budget, BudgetSpentError
 
 Found = TypeVar("Found")
 STUMBLES = (AttributeError, TypeError, ValueError, KeyError, IndexError, ArithmeticError)
@@ -27,7 +27,7 @@ _PAUSES = {429: 1.0, 418: 30.0}
 
 
 @dataclass
-class Exchange:
+class Question:
     """A question under way, and the last reply to it."""
 
     urgent: bool = False
@@ -61,7 +61,15 @@ class Exchange:
         return seconds if 0.0 < seconds < 1e6 else 0.0
 
 
-_CURRENT: contextvars.ContextVar[Exchange | None] = contextvars.ContextVar("question to a venue", default=None)
+class RequestFailedError(VenueError):
+    """A request got no answer that ccxt could read; `error` is what it raised."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(f"a request to the venue failed ({type(error).__name__})")
+        self.error = error
+
+
+_CURRENT: contextvars.ContextVar[Question | None] = contextvars.ContextVar("question to a venue", default=None)
 
 
 def prepare(client: Any, budget: Budget) -> None:
@@ -75,7 +83,7 @@ def prepare(client: Any, budget: Budget) -> None:
     client.options["maxRetriesOnFailure"] = 0
 
     async def throttle(cost: float | None = None) -> None:
-        asked = _CURRENT.get() or Exchange()
+        asked = _CURRENT.get() or Question()
         await budget.acquire(float(cost or 1.0), urgent=asked.urgent, patience_seconds=asked.patience_seconds)
 
     def on_rest_response(status: Any, reason: Any, url: Any, method: Any, headers: Any, body: Any, *request: Any) -> Any:
@@ -83,7 +91,7 @@ def prepare(client: Any, budget: Budget) -> None:
         if asked is not None:
             asked.status, asked.headers, asked.body = int(status), headers, _json(body)
         if int(status) in _PAUSES:
-            budget.close_for(Exchange(headers=headers).retry_after_seconds or _PAUSES[int(status)])
+            budget.close_for(Question(headers=headers).retry_after_seconds or _PAUSES[int(status)])
         return body.strip()
 
     client.enableRateLimit = True  # our throttle stands in for ccxt's, which knows neither reserve nor Retry-After
@@ -91,11 +99,20 @@ def prepare(client: Any, budget: Budget) -> None:
     client.on_rest_response = on_rest_response
 
 
-async def ask(call: Callable[[], Awaitable[Found]], asked: Exchange) -> Found:
-    """Run `call` so that its reply is noted in `asked`."""
+async def ask(call: Callable[[], Awaitable[Found]], asked: Question) -> Found:
+    """Run `call` so that its reply is noted in `asked`.
+
+    Raises:
+        BudgetSpentError: if nothing was sent.
+        RequestFailedError: for whatever else goes wrong, foreseen or not: the request may have arrived.
+    """
     token = _CURRENT.set(asked)
     try:
         return await call()
+    except BudgetSpentError:
+        raise
+    except Exception as error:  # noqa: BLE001 (the broker call: whatever it is, the order may have arrived)
+        raise RequestFailedError(error) from None  # the message of ccxt's holds the signed address
     finally:
         _CURRENT.reset(token)
 

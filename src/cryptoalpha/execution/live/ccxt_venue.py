@@ -19,7 +19,7 @@ from cryptoalpha.core.time import DAY
 from cryptoalpha.core.values import InstrumentRules, Order
 from cryptoalpha.execution.config import LiveConfig
 from cryptoalpha.execution.live import order_terms, replies
-from cryptoalpha.execution.live.asking import ask, prepare
+from cryptoalpha.execution.live.asking import RequestFailedError, ask, prepare
 from cryptoalpha.execution.live.budget import Budget, BudgetSpentError
 from cryptoalpha.execution.live.clock import MILLISECOND, VenueClock
 from cryptoalpha.execution.live.questions import Questions, unclear
@@ -104,7 +104,7 @@ class CcxtVenue:
         if refusal is not None:
             return refusal
         type_, price, params = order_terms.request(order, rules)
-        asked = self._ask.exchange(urgent=order.reduce_only)
+        asked = self._ask.question(urgent=order.reduce_only)
         await self._ask.settle_clock()
 
         async def send() -> Any:
@@ -114,8 +114,8 @@ class CcxtVenue:
             raw = await ask(send, asked)
         except BudgetSpentError as error:
             return Rejected(code="local:budget", message=str(error))
-        except Exception as error:  # noqa: BLE001 (the broker call: whatever it is, the order may have arrived)
-            return self._ask.classified(error, asked)
+        except RequestFailedError as failed:
+            return self._ask.classified(failed.error, asked)
         try:
             report = replies.order_report(raw, self._name)
         except UnreadableReplyError as error:
@@ -176,7 +176,7 @@ class CcxtVenue:
     async def positions(self) -> Mapping[str, Position]:
         if not self.is_futures:
             return {}
-        asked = self._ask.exchange()
+        asked = self._ask.question()
         listed = await self._ask.list("its positions", self._client.fetch_positions, asked, is_whole=False)
 
         def read() -> list[Position]:

@@ -15,7 +15,7 @@ import msgspec
 from cryptoalpha.core.time import MINUTE
 from cryptoalpha.execution.config import LiveConfig
 from cryptoalpha.execution.live import replies
-from cryptoalpha.execution.live.asking import STUMBLES, Exchange, ask
+from cryptoalpha.execution.live.asking import STUMBLES, Question, RequestFailedError, ask
 from cryptoalpha.execution.live.budget import BudgetSpentError
 from cryptoalpha.execution.live.clock import MILLISECOND, Reading, VenueClock
 from cryptoalpha.execution.live.replies import UnreadableReplyError
@@ -54,13 +54,13 @@ class Questions:
             answer = await self._inquire_once(call, instrument, client_id, urgent=urgent)
         return answer
 
-    async def read(self, what: str, call: Callable[[], Awaitable[Found]], asked: Exchange | None = None) -> Found:
+    async def read(self, what: str, call: Callable[[], Awaitable[Found]], asked: Question | None = None) -> Found:
         """A question about the account or the market.
 
         Raises:
             UnclearError: if there is no answer.
         """
-        asked = asked or self.exchange()
+        asked = asked or self.question()
         self._is_clock_doubted |= self.clock.age() > _CLOCK_LASTS
         await self.settle_clock()
         try:
@@ -71,13 +71,13 @@ class Questions:
         await self.settle_clock()
         return await self._once(what, call, asked)
 
-    async def list(self, what: str, call: Call, asked: Exchange | None = None, *, is_whole: bool = True) -> list[Any]:
+    async def list(self, what: str, call: Call, asked: Question | None = None, *, is_whole: bool = True) -> list[Any]:
         """A question that is answered by a list.
 
         Raises:
             UnclearError: if there is no answer, or it is empty without the venue having said so.
         """
-        asked = asked or self.exchange()
+        asked = asked or self.question()
         listed = await self.read(what, call, asked)
         return self.parsed(what, lambda: replies.rows(listed, asked.body, what, is_whole=is_whole))
 
@@ -92,11 +92,11 @@ class Questions:
         except UnreadableReplyError as error:
             raise unclear(f"{self._client.id}: {what} cannot be read: {error}", Ambiguous(reason=str(error))) from None
 
-    def exchange(self, *, urgent: bool = False) -> Exchange:
+    def question(self, *, urgent: bool = False) -> Question:
         """A question to be put; one that is urgent may use the reserve of the budget."""
-        return Exchange(urgent=urgent, patience_seconds=self._config.timeout_seconds)
+        return Question(urgent=urgent, patience_seconds=self._config.timeout_seconds)
 
-    def classified(self, error: BaseException, asked: Exchange) -> Rejected | Ambiguous:
+    def classified(self, error: BaseException, asked: Question) -> Rejected | Ambiguous:
         """What it means that a request for a new order failed so."""
         if isinstance(error, STUMBLES):
             return Ambiguous(reason=f"an answer that cannot be read ({type(error).__name__})")
@@ -134,23 +134,23 @@ class Questions:
 
     async def _look(self) -> Reading:
         sent = self.clock.monotonic()
-        raw = await self._once("its clock", self._client.fetch_time, self.exchange())
+        raw = await self._once("its clock", self._client.fetch_time, self.question())
         received = self.clock.monotonic()
         stamp = self.parsed("its clock", lambda: replies.moment(raw))
         # The venue cuts its stamp to milliseconds: on average it is half of one later than it says.
         return Reading(venue=stamp + MILLISECOND // 2, sent=sent, received=received)
 
     async def _inquire_once(self, call: Call, instrument: str, client_id: str, *, urgent: bool) -> Inquiry:
-        asked = self.exchange(urgent=urgent)
+        asked = self.question(urgent=urgent)
         await self.settle_clock()
         try:
             raw = await ask(call, asked)
         except BudgetSpentError as error:
             return Ambiguous(reason=str(error), retry_after_seconds=error.wait_seconds)
-        except Exception as error:  # noqa: BLE001 (the broker call)
-            if asked.code in _UNKNOWN_ORDER or (asked.code and type(error).__name__ == "OrderNotFound"):
+        except RequestFailedError as failed:
+            if asked.code in _UNKNOWN_ORDER or (asked.code and type(failed.error).__name__ == "OrderNotFound"):
                 return NotFound(message=asked.message)
-            return _unanswered(self.classified(error, asked))
+            return _unanswered(self.classified(failed.error, asked))
         try:
             report = replies.order_report(raw, self._name)
         except UnreadableReplyError as error:
@@ -159,13 +159,13 @@ class Questions:
             return Ambiguous(reason=f"the answer is about another order ({report.client_id[:40]!r})")
         return report
 
-    async def _once(self, what: str, call: Callable[[], Awaitable[Found]], asked: Exchange) -> Found:
+    async def _once(self, what: str, call: Callable[[], Awaitable[Found]], asked: Question) -> Found:
         try:
             return await ask(call, asked)
         except BudgetSpentError as error:
             answer = Ambiguous(reason=str(error), retry_after_seconds=error.wait_seconds)
-        except Exception as error:  # noqa: BLE001 (the broker call)
-            answer = _unanswered(self.classified(error, asked))
+        except RequestFailedError as failed:
+            answer = _unanswered(self.classified(failed.error, asked))
         raise unclear(f"{self._client.id} does not answer for {what}: {answer.reason}", answer)
 
 

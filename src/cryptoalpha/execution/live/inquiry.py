@@ -30,8 +30,6 @@ from cryptoalpha.store.order_ledger import OrderLedger
 Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
 BEGUN, OFFSET = "begun", "clock_offset"
 """Cursors: when the run first came to the venue, UTC ns by the engine's clock; the venue's clock less ours as last measured, ns."""
-_LONGEST_DELAY = 4.0
-"""Receive windows for which a request may be on its way at most; by choice: 40 s at the default."""
 _STEADY = SECOND // 10
 """Changes of that offset below this are not worth writing down, ns."""
 

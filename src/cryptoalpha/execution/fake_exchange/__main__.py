@@ -19,12 +19,14 @@ from cryptoalpha.execution.fake_exchange.process import build
 from cryptoalpha.execution.fake_exchange.server import Server
 
 
-async def serve(server: Server) -> None:
-    """Listen until SIGTERM or SIGINT."""
+async def serve(server: Server, *, with_parent: bool = False) -> None:
+    """Listen until SIGTERM or SIGINT; `with_parent` also until standard input ends, so that a killed parent leaves nothing running."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
+    if with_parent:
+        loop.add_reader(sys.stdin.fileno(), stop.set)  # nobody writes there: readable means ended
     await server.start()
     sys.stdout.write(json.dumps({"url": server.url, "control_url": server.control_url, "pid": os.getpid()}) + "\n")
     sys.stdout.flush()
@@ -48,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--market", type=Path, required=True, help="a market written by Book.save")
     parser.add_argument("--settings", type=Path, required=True, help="JSON: config, accounts, options")
     chosen = parser.parse_args(arguments)
-    asyncio.run(serve(prepare(chosen.market, chosen.settings)))
+    asyncio.run(serve(prepare(chosen.market, chosen.settings), with_parent=True))
 
 
 if __name__ == "__main__":

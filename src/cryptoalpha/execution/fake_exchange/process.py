@@ -171,8 +171,14 @@ class FakeExchange(Handle):
         if self._child is not None:
             self._child.terminate()
             self._child.wait(START_SECONDS)
-            if self._child.stdout is not None:
-                self._child.stdout.close()
+            self._forget_child()
+
+    def _forget_child(self) -> None:
+        """Close the pipes to a child that has ended."""
+        if self._child is not None:
+            for pipe in (self._child.stdin, self._child.stdout):
+                if pipe is not None:
+                    pipe.close()
             self._child = None
 
     def _open_thread(self) -> None:
@@ -209,13 +215,14 @@ class FakeExchange(Handle):
                 )
             )
             command = [sys.executable, "-m", "cryptoalpha.execution.fake_exchange", "--market", str(path), "--settings", str(settings)]
-            self._child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+            self._child = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+            )
             assert self._child.stdout is not None
             line = self._child.stdout.readline()
         if not line:
             code = self._child.wait(START_SECONDS)
-            self._child.stdout.close()
-            self._child = None
+            self._forget_child()
             raise VenueError(f"the fake exchange did not start (exit {code})", hint="its own message stands above")
         where = json.loads(line)
         self.url, self.control_url = where["url"], where["control_url"]

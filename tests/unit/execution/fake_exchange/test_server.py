@@ -7,6 +7,8 @@ import hmac
 import http.client
 import json
 import os
+import signal
+import socket
 import threading
 import time
 from decimal import Decimal
@@ -17,8 +19,9 @@ import pytest
 
 from cryptoalpha.core.errors import ConfigError, VenueError
 from cryptoalpha.execution.config import ExecutionConfig
+from cryptoalpha.execution.fake_exchange.__main__ import main, prepare
 from cryptoalpha.execution.fake_exchange.accounts import AccountSettings
-from cryptoalpha.execution.fake_exchange.process import FakeExchange, build
+from cryptoalpha.execution.fake_exchange.process import FakeExchange, Handle, build
 from cryptoalpha.execution.fake_exchange.server import Server, signed_payload, split_host
 
 BTC = "BTC/USDT"
@@ -251,3 +254,67 @@ def test_hosts_and_paths():
     assert split_host("/api.binance.com/api/v3/time") == ("api.binance.com", "/api/v3/time")
     assert split_host("/api/v3/time") == ("", "/api/v3/time")
     assert split_host("/ws") == ("", "/ws")
+
+
+def described(folder, fake_book, **options):
+    """The two files that a child process is started with, as arguments."""
+    fake_book(perpetual=False).save(folder / "market.npz")
+    account = {"key": "k", "secret": "s", "balances": {"USDT": "12.5"}, "wallet": "3", "fees": "base", "fee_asset": "BNB"}
+    config = ExecutionConfig(initial_cash=77.0).model_dump(mode="json")
+    text = json.dumps({"config": config, "accounts": [account], "options": {"start": 300, "weight_limit": 9, "timed": None, **options}})
+    (folder / "settings.json").write_text(text)
+    return ["--market", str(folder / "market.npz"), "--settings", str(folder / "settings.json")]
+
+
+def test_a_child_reads_what_its_parent_wrote(tmp_path, fake_book):
+    described(tmp_path, fake_book)
+    server = prepare(tmp_path / "market.npz", tmp_path / "settings.json")
+    account = server.exchange.accounts["k"]
+    assert (account.totals, account.wallet, account.settings.fees) == ({"USDT": Decimal("12.5")}, Decimal(3), "base")
+    assert (server.exchange.market.row, server.weight_limit, server.exchange.config.initial_cash) == (299, 9, 77.0)
+
+
+@pytest.mark.parametrize("ends_by", ["signal", "parent"])
+def test_a_child_serves_until_it_is_told_or_left(tmp_path, fake_book, monkeypatch, ends_by):
+    arguments = described(tmp_path, fake_book)
+    read, write = os.pipe()
+    said = []
+
+    class Listener:
+        """Standard output that ends the child once it has said where it listens."""
+
+        def write(self, text: str) -> None:
+            said.append(text)
+            if ends_by == "signal":
+                signal.raise_signal(signal.SIGTERM)
+            else:
+                os.close(write)
+
+        def flush(self) -> None: ...
+
+    with os.fdopen(read) as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        monkeypatch.setattr("sys.stdout", Listener())
+        main(arguments)
+    if ends_by == "signal":
+        os.close(write)
+    where = json.loads(said[0])
+    assert where["pid"] == os.getpid()
+    with pytest.raises(ConnectionRefusedError):
+        http.client.HTTPConnection(urlsplit(where["url"]).netloc, timeout=5).connect()
+
+
+def test_a_child_that_cannot_start_is_said_so(fake_book, capfd):
+    fake = FakeExchange(fake_book(perpetual=False), start=9999, run_as="process")
+    with pytest.raises(VenueError, match="did not start"):
+        fake.open()
+    assert "cannot begin with 9999" in capfd.readouterr().err
+
+
+def test_control_connects_anew_after_the_connection_was_lost(spot):
+    spot.state(brief=True)
+    spot._connection.sock.shutdown(socket.SHUT_RDWR)  # as after a long silence
+    assert spot.state(brief=True)["pid"] == os.getpid()
+    gone = Handle(spot.url, "http://127.0.0.1:9")
+    with pytest.raises(ConnectionError):
+        gone.state()

@@ -69,7 +69,7 @@ def check(case: Case, run: RunRecord, venue: VenueTruth) -> list[Violation]:
         *_positions(case, run, venue, ours),
         *_cash(case, run, venue, ours),
         *_endings(case, run, venue, intents),
-        *_flips(case, run, intents),
+        *_flips(case, run, venue, intents),
         *_adjustments(case, run, venue, intents),
     ]
     return [Violation(name, message) for name, message in found]
@@ -234,7 +234,8 @@ def _endings(case: Case, run: RunRecord, venue: VenueTruth, intents: Mapping[str
             yield "ending", f"{client_id}: {filled[client_id]} filled of {order.quantity}"
 
 
-def _flips(case: Case, run: RunRecord, intents: Mapping[str, Order]) -> Found:
+def _flips(case: Case, run: RunRecord, venue: VenueTruth, intents: Mapping[str, Order]) -> Found:
+    excused = {order.client_id for order in venue.orders if order.filled > order.quantity}  # the venue did more than it was told
     held = dict.fromkeys(case.rules, ZERO)
     for value in run.values:
         if isinstance(value, Fill):
@@ -244,7 +245,8 @@ def _flips(case: Case, run: RunRecord, intents: Mapping[str, Order]) -> Found:
                 held[value.instrument] -= value.fee
             after = held[value.instrument]
             reduces = value.client_id in intents and intents[value.client_id].reduce_only
-            if (after < 0 and not rules.perpetual) or (reduces and before * after < 0):
+            below = after < 0 and value.side == "sell" and not rules.perpetual
+            if value.client_id not in excused and (below or (reduces and before * after < 0)):
                 yield "flip", f"{value.instrument} went from {before} to {after} by trade {value.trade_id} of {value.client_id}"
         elif type(value).__name__ == "Adjustment":
             held[value.instrument] += value.quantity  # type: ignore[union-attr]

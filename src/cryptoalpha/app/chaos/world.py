@@ -105,6 +105,7 @@ class World:
                 absence_seconds=0.3,
                 absence_answers=3,
                 receive_window_seconds=0.5,
+                longest_flight_seconds=1.0,
                 retry_seconds=0.02,
                 retry_limit_seconds=0.3,
                 settle_seconds=0.2,

@@ -218,8 +218,8 @@ RULES = {
 }  # fmt: skip
 QUICK = ExecutionConfig(
     live=LiveConfig(
-        absence_seconds=0.02, receive_window_seconds=0.02, longest_flight_seconds=0.1, retry_seconds=0.002, retry_limit_seconds=0.01, alert_after_seconds=0.01,
-        settle_seconds=0.1, timeout_seconds=1.0, reconcile_seconds=600.0,
+        absence_seconds=0.02, receive_window_seconds=0.02, longest_flight_seconds=0.1, retry_seconds=0.002, retry_limit_seconds=0.01,
+        alert_after_seconds=0.01, settle_seconds=0.1, timeout_seconds=1.0, reconcile_seconds=600.0,
     )
 )  # fmt: skip
 

@@ -38,6 +38,10 @@ class Question:
     """The reply's JSON; None where it is none."""
     headers: Mapping[str, str] | None = None
 
+    def forget(self) -> None:
+        """Another request begins: what an earlier one was answered says nothing of it."""
+        self.status = self.body = self.headers = None
+
     @property
     def code(self) -> str:
         """The venue's own code, empty where it gave none."""
@@ -84,6 +88,7 @@ def prepare(client: Any, budget: Budget) -> None:
 
     async def throttle(cost: float | None = None) -> None:
         asked = _CURRENT.get() or Question()
+        asked.forget()
         await budget.acquire(float(cost or 1.0), urgent=asked.urgent, patience_seconds=asked.patience_seconds)
 
     def on_rest_response(status: Any, reason: Any, url: Any, method: Any, headers: Any, body: Any, *request: Any) -> Any:

@@ -237,3 +237,57 @@ def test_an_exchange_that_is_not_there_is_unclear_and_then_there_again(exchange,
     answer, balances = on_venue(exchange, use)
     assert isinstance(answer, Ambiguous)
     assert balances["USDT"].total == 100_000
+
+
+def test_what_an_earlier_request_was_answered_is_not_taken_for_the_answer_to_the_next(exchange, on_venue):
+    async def use(venue):
+        exchange.control("skew", ms=-3_600_000)
+        exchange.faults(script=[{"action": "timeout_before", "route": "GET */account", "nth": 2}])
+        with pytest.raises(UnclearError) as unclear:
+            await venue.balances()  # the first time the clock is disputed, the second time nobody answers
+        return unclear.value.answer
+
+    answer = on_venue(exchange, use, timeout_seconds=0.3, receive_window_seconds=2.0)
+    assert not answer.is_clock
+    assert "-1021" not in answer.reason
+
+
+def test_a_way_out_is_open_when_asking_has_used_up_the_budget(exchange, on_venue, order):
+    resting = order("buy", "1", type="limit", limit_price=Decimal(50))
+
+    async def use(venue):
+        exchange.control("transfer", asset="BTC", amount="5")
+        await venue.submit(resting)
+        while venue.budget.take(1.0) == 0.0:
+            pass
+        with pytest.raises(UnclearError) as unclear:
+            await venue.balances()
+        entry = await venue.submit(order("buy", "1"))
+        cancelled = await venue.cancel("BTC/USDT", resting.client_id)
+        exit_ = await venue.submit(order("sell", "1", reduce_only=True))
+        return unclear.value.answer, entry, cancelled, exit_
+
+    unclear, entry, cancelled, exit_ = on_venue(exchange, use, requests_per_minute=50.0, reserved_share=0.2, timeout_seconds=0.3)
+    assert 50 < unclear.retry_after_seconds <= 60
+    assert (entry.code, type(entry)) == ("local:budget", Rejected)
+    assert cancelled.state == "canceled"
+    assert isinstance(exit_, Accepted)
+    sent = exchange.state()["requests"]
+    assert (sent["POST /api/v3/order"], sent["DELETE /api/v3/order"]) == (2, 1)
+
+
+def test_many_questions_at_once_each_get_their_own_answer(exchange, on_venue, order):
+    import asyncio
+
+    sent = [order("buy", "0.1", type="limit", limit_price=Decimal(50 + n)) for n in range(8)]
+
+    async def use(venue):
+        for one in sent:
+            await venue.submit(one)
+        known = [venue.query("BTC/USDT", one.client_id) for one in sent]
+        unknown = [venue.query("BTC/USDT", f"ca{n}") for n in range(8)]
+        return await asyncio.gather(*(both for pair in zip(known, unknown, strict=True) for both in pair))
+
+    found = on_venue(exchange, use)
+    assert [one.client_id for one in found[::2]] == [one.client_id for one in sent]
+    assert all(isinstance(one, NotFound) for one in found[1::2])

@@ -119,11 +119,12 @@ class Portfolio:
 
     def _apply_fill(self, fill: Fill) -> None:
         index = self._index(fill.instrument)
-        if fill.trade_id in self._applied[index]:
+        applied = self._applied[index]
+        if fill.trade_id in applied:
             raise AccountingError(f"trade {fill.trade_id} of {fill.instrument} is booked already", hint="drop duplicates by trade id")
         signed = fill.quantity if fill.side == "buy" else -fill.quantity
         held = self._held.get(index, ZERO) + signed
-        self._applied[index].add(fill.trade_id)
+        applied.add(fill.trade_id)
         if fill.fee_value is None:
             self.cash -= signed * fill.price + fill.fee
             self.fees_paid += fill.fee

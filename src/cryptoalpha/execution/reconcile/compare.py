@@ -49,7 +49,7 @@ class _Draft:
             alerts=tuple(self.alerts),
         )
 
-    def adjust(self, instrument: str, legs: Legs, price: Decimal, *, at: int, source: str, message: str) -> None:
+    def adjust(self, instrument: str, legs: Legs, price: Decimal, *, at: int, source: str, message: str, is_told: bool = True) -> None:
         """Something happened to the book that was no trade of the strategy."""
         change = Adjustment(
             happened_at=at,
@@ -63,7 +63,7 @@ class _Draft:
         )
         self.outcomes.append(change)
         self.book.apply(change)
-        self.alerts.append(message)
+        self.alerts += [message] if is_told else []
 
     def note(self, name: str, change: ForeignChange) -> None:
         self.foreign[name] = change
@@ -255,7 +255,7 @@ def _settle(draft: _Draft, broken: Break, unclear: frozenset[str], owed: Mapping
     message = f"{broken.message}: {mine} of the difference are the run's, {theirs} are others'"
     if mine != 0:
         legs = Legs(ZERO, mine) if subject == book.quote else Legs(mine, -settle(mine * price) if book.is_futures else ZERO)
-        draft.adjust(priced[0], legs, price, at=draft.seen.at, source=source, message=message)
+        draft.adjust(priced[0], legs, price, at=draft.seen.at, source=source, message=message, is_told=not broken.is_dust)
     changes = {subject: theirs}
     if book.is_futures and subject != book.quote and theirs != 0:
         changes[book.quote] = -settle(theirs * price)

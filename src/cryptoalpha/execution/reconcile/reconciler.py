@@ -202,9 +202,10 @@ class Reconciler:
         """Synthetic fills whose trades have not all turned up."""
         owed = {}
         for client_id in self._settled.synthetic:
-            text = self._ledger.cursor(owed_key(client_id))
-            if text is not None:
-                owed[client_id] = msgspec.json.decode(text, type=Owed)
+            text, found = self._ledger.cursor(owed_key(client_id)), self._ledger.order(client_id)
+            one = None if text is None else msgspec.json.decode(text, type=Owed)
+            if one is not None and found is not None and self._ledger.has_fill(found[1].instrument, one.trade_id):
+                owed[client_id] = one
         return owed
 
     def _state(self, client_id: str) -> str:

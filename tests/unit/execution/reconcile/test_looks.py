@@ -137,7 +137,7 @@ def test_dust_is_settled_without_a_word(world):
     world.desk.fill("ca1", "1", "100")
     world.desk.move("BTC", D("-0.0004"))
     found = world.settle()
-    assert not any(look.stop_entries for look in found)
+    assert not any(look.stop_entries or look.alerts for look in found)
     assert world.reconciler.book.position(BTC) == D("0.9996")
     world.check()
 
@@ -253,6 +253,59 @@ def test_synthetic_fills_have_the_same_id_in_every_run(worlds):
         ids.append(world.told(Fill)[0].trade_id)
         world.close()
     assert ids[0] == ids[1]
+
+
+def test_a_kill_between_the_note_and_the_synthetic_fill_loses_and_doubles_nothing(world):
+    """The note is written, the fill is not; the trade turns up before the next try."""
+    world.order("ca1", "buy", "2")
+    world.desk.fill("ca1", "2", "100")
+    world.desk.hidden = {"1"}
+
+    async def die(trades):
+        if trades and trades[0].trade_id.startswith("synthetic"):
+            raise KeyboardInterrupt
+        return await type(world.intake).trades(world.intake, trades)
+
+    world.intake.trades = die
+    with pytest.raises(KeyboardInterrupt):
+        world.settle()
+    assert world.ledger.cursor("synthetic:ca1") is not None
+    world.start()
+    world.desk.hidden = set()
+    world.desk.move("USDT", D("0.1"))  # a gift that must not be taken for the fee that was guessed
+    world.settle()
+    assert [one.trade_id for one in world.told(Fill)] == ["1"]
+    assert world.reconciler.book.cash == 800
+    world.check()
+
+
+def test_trades_of_the_last_ten_minutes_are_read_again_and_older_ones_are_not(world):
+    asked = []
+    trades = world.desk.trades
+
+    async def remember(instrument, *, after, since):
+        asked.append(after)
+        return await trades(instrument, after=after, since=since)
+
+    world.desk.trades = remember
+    for _ in range(15):
+        world.order(f"ca{len(world.desk.orders)}", "buy", "0.01")
+        world.desk.fill(f"ca{len(world.desk.orders) - 1}", "0.01", "100")
+        world.look(120.0)
+    assert asked[:6] == [None, None, None, None, None, "1"]  # nothing was traded before the run began: from its begin
+    assert asked[-1] == "10"  # which was known ten minutes before
+    world.desk.hidden = {"15"}
+    world.desk.trade("sell", "0.05", "100")
+    world.look(120.0)
+    world.desk.hidden = set()
+    world.check()
+    assert [one.quantity for one in world.told(Adjustment)] == [D("-0.05")]
+
+
+def test_there_is_no_book_before_it_is_begun(world):
+    world.reconciler._book = None
+    with pytest.raises(RuntimeError, match="not begun"):
+        _ = world.reconciler.book
 
 
 # ── a margin account ──────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -258,7 +258,7 @@ def test_a_way_out_is_open_when_asking_has_used_up_the_budget(exchange, on_venue
     async def use(venue):
         exchange.control("transfer", asset="BTC", amount="5")
         await venue.submit(resting)
-        while venue.budget.take(1.0) == 0.0:
+        while venue.budget.take(0.05) == 0.0:
             pass
         with pytest.raises(UnclearError) as unclear:
             await venue.balances()

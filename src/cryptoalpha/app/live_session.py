@@ -64,6 +64,10 @@ class VenueBroker(Broker, Protocol):
         """Take back at the venue what could still enter; what comes of it is told like everything else."""
         ...
 
+    def standing(self) -> Mapping[str, object]:
+        """How it stands with the venue, for people; without waiting."""
+        ...
+
     def close(self, *, cancel_entries: bool = False, timeout_seconds: float = 30.0) -> None:
         """Send nothing new, wait for what is under way, end the thread."""
         ...
@@ -186,7 +190,7 @@ class _Loop:
         try:
             self._broker.close(cancel_entries=self._config.cancel_on_exit, timeout_seconds=self._config.close_seconds)
         finally:
-            self._heartbeat.beat(self._wall.now(), is_last=True)
+            self._heartbeat.beat(self._wall.now(), self._broker.standing(), is_last=True)
 
     def steps(self, earlier: Period | None) -> Iterator[Step]:
         """First what earlier sessions stored, bars and moments between them, then each batch as it comes."""
@@ -240,4 +244,4 @@ class _Loop:
             self._broker.cancel_entries_now()
         if batch is None and self._monitor is not None:
             self._monitor.idle()
-        self._heartbeat.beat(now)
+        self._heartbeat.beat(now, self._broker.standing())

@@ -41,6 +41,14 @@ class LiveStatus:
             return None
         return max(self.now - self.ledger.unknown[0].since, 0) / SECOND
 
+    def _comparison(self) -> str:
+        """What the last comparison with the venue's books came to."""
+        at = self.standing.get("compared_at")
+        when = f"{max(self.now - at, 0) / SECOND:.0f} s ago" if isinstance(at, int) and at else "never yet"
+        doubt = "; the venue gave no answer since" if self.standing.get("is_in_doubt") else ""
+        stream = "listening to the account's stream" if self.standing.get("is_listening") else "asking by REST alone"
+        return f"books compared {when}{doubt}; {stream}; {self.standing.get('foreign_orders', 0)} open orders of others"
+
     def as_dict(self) -> dict[str, object]:
         ledger = self.ledger
         return {
@@ -75,6 +83,8 @@ class LiveStatus:
         if age is not None and self.ledger is not None:
             first = self.ledger.unknown[0]
             found.append(f"UNKNOWN for {age:.0f} s: order {first.client_id} for {first.instrument}; its instrument takes no entries")
+        if self.beat_seconds is not None:
+            found.append(self._comparison())
         halted = self.standing.get("halted")
         if isinstance(halted, dict):
             found += [f"entries are stopped: {why}" for why in halted.values()]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import json
+import os
+from pathlib import Path
 
 import pytest
 
+from cryptoalpha.app.cli import main
 from cryptoalpha.app.live_gates import fingerprint, keys_for_live, missing_for_live
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.venues import Keys
@@ -61,3 +65,47 @@ def test_a_key_that_is_empty_is_no_key(tmp_path):
             settings(allowed=True, keys={**KEYS, "api_key": f"file:{empty}"}), flag=True, environment={"CRYPTOALPHA_LIVE": "1"},
             hide=lambda found: None,
         )  # fmt: skip
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, str]]:
+    code = main([*arguments, "--json"])
+    error: dict[str, str] = json.loads(capsys.readouterr().out)["error"]
+    return code, error
+
+
+@pytest.fixture
+def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store of its own, and an environment without settings."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("CRYPTOALPHA_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("CRYPTOALPHA_HOME", str(tmp_path / "home"))
+    return tmp_path
+
+
+def test_the_flag_alone_sends_nothing_and_names_what_else_is_needed(clean, capsys):
+    code, error = told(capsys, "trade", "--live")
+    assert code == 2
+    for word in ("execution.allow_live", "CRYPTOALPHA_LIVE", "credentials.api_key", "credentials.api_secret"):
+        assert word in error["message"]
+    assert "--live is not given" not in error["message"]
+    assert not (clean / "home").exists()
+
+
+def test_a_setting_does_not_replace_the_flag(clean, capsys, monkeypatch):
+    monkeypatch.setenv("CRYPTOALPHA_LIVE", "1")
+    for name, text in KEYS.items():
+        monkeypatch.setenv(f"CRYPTOALPHA_CREDENTIALS__{name.upper()}", text)
+    code, error = told(capsys, "trade", "--set", "engine.mode=live", "--set", "execution.allow_live=true", "--simulated")
+    assert (code, error["message"]) == (2, "no real order may be sent: the flag --live is not given")
+
+
+@pytest.mark.parametrize("source", [("--simulated",), ("--since", "2024-01-01"), ("--data", "."), ("--feed", "okx"), ("--speed", "9")])
+def test_real_orders_are_sent_on_the_bars_of_their_own_venue_only(clean, capsys, monkeypatch, source):
+    monkeypatch.setenv("CRYPTOALPHA_LIVE", "1")
+    for name, text in KEYS.items():
+        monkeypatch.setenv(f"CRYPTOALPHA_CREDENTIALS__{name.upper()}", text)
+    code, error = told(capsys, "trade", "--live", "--set", "execution.allow_live=true", *source)
+    assert code == 2
+    assert source[0] in error["message"]
+    assert not any(text in str(error) for text in KEYS.values())

@@ -25,7 +25,7 @@ from cryptoalpha.app.sources import open_store
 from cryptoalpha.app.trade import TradeReport
 from cryptoalpha.app.venue_checks import check_venue, look_for
 from cryptoalpha.app.venues import Keys
-from cryptoalpha.core.errors import ConfigError, StoreError
+from cryptoalpha.core.errors import ConfigError, StoreError, VenueError
 from cryptoalpha.core.time import HOUR, MINUTE
 from cryptoalpha.core.values import Fill, InstrumentRules, Order, Refusal, Travelling
 from cryptoalpha.data.candles import Wait
@@ -153,7 +153,7 @@ class World:
         try:
             with History(Home(self.home)) as history:
                 self.report = trade_live(chosen, history, dataset, run, stop=self.stop, say=self.said.append, wall=self.clock)
-        except (ConfigError, StoreError) as error:
+        except (ConfigError, StoreError, VenueError) as error:
             self.error = error
 
     def bar(self, *, late: int = 0) -> None:
@@ -315,6 +315,45 @@ def test_how_the_run_stands_is_told_from_the_store_and_by_the_venue(world: World
     assert beat["ended"] is True
     for text in [*world.said, *look.lines(), str(look.as_dict()), *story.lines(), *status.lines()]:
         assert KEYS.secret not in text.split()
+
+
+def test_a_venue_that_hangs_holds_the_end_of_a_session_no_longer_than_it_may(world: World):
+    """And what it was not asked then it is asked at the next start."""
+    world.start(timeout_seconds=1.0)
+    world.trade()
+    world.exchange.faults(script=[{"action": "timeout_before", "route": "* *", "times": 0, "seconds": 60}])
+    opened = FIRST + world.row * HOUR
+    world.clock.at = opened + HOUR
+    bars = {name: table.take(table.open_time == opened) for name, table in world.data.bars.items()}
+    world.batches.put(LiveBatch(opened, opened + HOUR, bars, ()))
+    time.sleep(0.3)
+    begun = time.monotonic()
+    world.end()
+    assert time.monotonic() - begun < 12.0
+    world.exchange.advance(1)
+    world.row += 1
+    world.exchange.faults(clear=True)
+    world.start()
+    world.bar()
+    assert not any("UNKNOWN" in line for each in live_statuses(world.home, now=world.clock.now()) for line in each.lines())
+
+
+def test_an_order_of_unknown_fate_is_told_and_proved_absent(world: World):
+    world.start(alert_after_seconds=0.0, timeout_seconds=0.5, longest_flight_seconds=0.5)
+    world.trade()
+    world.exchange.faults(script=[{"action": "timeout_before", "route": "POST */order", "times": 1, "seconds": 3}])
+    for _ in range(12):
+        world.bar()
+        if any("unknown_order" in text for text in world.said):
+            break
+    assert any("ALERT unknown_order" in text for text in world.said), world.said[-10:]
+    world.until(lambda: all(each.oldest_unknown_seconds is None for each in live_statuses(world.home, now=world.clock.now())))
+    sent = [order["client_id"] for order in world.account["orders"]]
+    assert len(sent) == len(set(sent)), "nothing is sent twice"
+    world.bar()
+    found = [refusal for refusal in world.values(Refusal) if refusal.rule == "absent"]
+    assert len(found) == 1, (world.said[-12:], [each.lines() for each in live_statuses(world.home, now=world.clock.now())])
+    assert found[0].client_id not in sent
 
 
 def test_a_key_that_may_withdraw_sends_nothing(tmp_path: Path):

@@ -47,7 +47,10 @@ def trade(
     keys = None
     if live or frame.settings.engine.mode == "live":
         keys = _may_send(
-            frame, live, sources={"--data": data, "--since": since, "--until": until, "--simulated": simulated or None}, feed=feed
+            frame,
+            live,
+            sources={"--data": data, "--since": since, "--until": until, "--simulated": simulated or None, "--speed": speed or None},
+            feed=feed,
         )
     if not frame.settings.engine.auto_trading:
         frame.out.warn("engine.auto_trading is off: decisions are journaled, nothing is sent; --set engine.auto_trading=true lets it trade")

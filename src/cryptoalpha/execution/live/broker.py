@@ -100,6 +100,12 @@ class LiveBroker:
         self._thread.call(lambda: self._at_venue.watch.compare(), timeout_seconds)
         return not self._at_venue.watch.is_in_doubt
 
+    def standing(self) -> Mapping[str, object]:
+        """How things stand at the venue, for people: why entries are halted (by what it is about), when the books were last compared (UTC
+        ns, 0: never), whether that is in doubt, whether the stream is up, the clocks' difference, how many orders of others and of ours
+        are open. Asks nobody; any thread may call it. Empty before the start."""
+        return {} if self._courier is None else self._courier.standing()
+
     def cancel_entries_now(self, *, wait_seconds: float = 0.0) -> None:
         """Take back every order that could enlarge a position, at once and whatever the engine knows. It is told with the next bar."""
         self._hand(lambda courier: courier.cancel_entries())

@@ -15,12 +15,15 @@ the journal without an end, and is asked for at the next start.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from decimal import Decimal
 
+import msgspec
+
 from cryptoalpha.core.clock import Clock, SystemClock
 from cryptoalpha.core.errors import ConfigError
-from cryptoalpha.core.time import HOUR
+from cryptoalpha.core.time import HOUR, SECOND
 from cryptoalpha.core.values import InstrumentRules, Order
 from cryptoalpha.execution.broker import REJECTED
 from cryptoalpha.execution.config import ExecutionConfig
@@ -73,7 +76,7 @@ class Courier:
         """Why no entries are sent, by what it is about. Empty while all is well."""
         self._gates: dict[str, asyncio.Lock] = {name: asyncio.Lock() for name in rules}
         self._exits: set[asyncio.Future[None]] = set()
-        self._compared_in = 0
+        self._compared_in = self._compared_at = self._foreign_orders = 0
         self._is_closing = False
 
     # ── from start to end ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -121,6 +124,7 @@ class Courier:
     async def _compare(self) -> None:
         """Compare the venue's books with ours. What does not add up stops entries until it does again."""
         findings = await self._reconciler.look()
+        self._compared_at, self._foreign_orders = self._wall.now(), len(findings.foreign_orders)
         for text in findings.alerts:
             self._alert("reconcile", text)
         if findings.stop_entries:
@@ -185,6 +189,7 @@ class Courier:
         self._reached(Point.BEFORE_SEND)
         working.tracked, working.sent_by = tracker.sent(working.tracked, self._wall.now()), self.inquiries.offset
         answer = await self._venue.submit(as_sent(working.order, working.tracked.record.quantity))
+        working.evidence = msgspec.structs.replace(working.evidence, sent_at=time.monotonic_ns())  # it was stamped before, not after
         self._reached(Point.AFTER_REPLY)
         if isinstance(answer, Accepted):
             try:
@@ -212,6 +217,18 @@ class Courier:
         if "key" not in self.halted:
             self.halted["key"] = f"the venue refuses the key: {why}"
             self._alert("key_refused", self.halted["key"])
+
+    def standing(self) -> dict[str, object]:
+        """How things stand, for people. Reads only: any thread may ask."""
+        return {
+            "halted": {**self.halted, **({"venue": self.intake.distrust} if self.intake.distrust else {})},
+            "compared_at": self._compared_at,
+            "is_in_doubt": self.watch.is_in_doubt,
+            "is_listening": self.watch.is_listening,
+            "clock_offset_seconds": self.inquiries.offset / SECOND,
+            "foreign_orders": self._foreign_orders,
+            "orders": len(self.intake.working),
+        }
 
     def _why_halted(self) -> str:
         """Why no entries are sent; empty where they are."""

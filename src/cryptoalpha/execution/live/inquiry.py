@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
@@ -125,9 +126,9 @@ class Inquiries:
         Args:
             is_reply: a cancel of it has been answered before.
         """
-        asked_at = self._wall.now()
-        if asked_at < self._quiet_until:
+        if self._wall.now() < self._quiet_until:
             return
+        asked_at = time.monotonic_ns()
         answer = await self._venue.query(working.order.instrument, working.order.client_id)
         self._reached(Point.IN_QUERY)
         await self._digest(working, answer, asked_at, is_reply=is_reply)
@@ -203,7 +204,7 @@ class Inquiries:
     async def _search(self, working: Working) -> bool:
         """Look for it in the account's books: open orders, and trades since the run began; and look at the venue's clock. Whether the venue
         answered."""
-        asked_at = self._wall.now()
+        asked_at = time.monotonic_ns()
         try:
             await self._measure()
             listed = await self._venue.open_orders(working.order.instrument)

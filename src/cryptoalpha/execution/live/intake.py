@@ -7,6 +7,7 @@ either has not ended, and is asked for again, or has ended with everything it di
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 
@@ -62,8 +63,8 @@ class Intake:
         now = self._wall.now()
         for event, order, record in self._ledger.unfinished():
             tracked = tracker.resume(order, event, record, self._ledger.fills(client_id=order.client_id), now)
-            sent_at = now if record is None else max(record.sent_at, record.changed_at)
-            working = Working(tracked, Evidence(sent_at=sent_at, is_seen=bool(tracked.record.venue_id)))
+            # by a clock that is never set; whenever it was sent, it was before this
+            working = Working(tracked, Evidence(sent_at=time.monotonic_ns(), is_seen=bool(tracked.record.venue_id)))
             working.must_end = tracked.state == "canceling"
             self.working[order.client_id] = working
             if record != tracked.record:
@@ -72,7 +73,7 @@ class Intake:
     def take(self, order: Order, event: int) -> Working:
         """An order of the engine that is about to be carried to the venue."""
         now = self._wall.now()
-        working = self.working[order.client_id] = Working(tracker.begin(order, event, now), Evidence(sent_at=now))
+        working = self.working[order.client_id] = Working(tracker.begin(order, event, now), Evidence(sent_at=time.monotonic_ns()))
         return working
 
     def of(self, instrument: str) -> list[Working]:

@@ -138,13 +138,20 @@ class VenueThread:
         """Whatever ends the inhabitant becomes `_error`, before it is closed: from then on nobody may hand over anything."""
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        inhabitant = self._make()
-        life = asyncio.create_task(self._inhabit(inhabitant, self._stop))
-        await asyncio.wait({life})
-        self._error = life.exception()
-        end = asyncio.create_task(inhabitant.close())
-        await asyncio.wait({end})
-        self._error = self._error or end.exception()
+        made = asyncio.create_task(self._made())
+        await asyncio.wait({made})
+        self._error = made.exception()
+        if self._error is None:
+            inhabitant = made.result()
+            life = asyncio.create_task(self._inhabit(inhabitant, self._stop))
+            await asyncio.wait({life})
+            self._error = life.exception()
+            end = asyncio.create_task(inhabitant.close())
+            await asyncio.wait({end})
+            self._error = self._error or end.exception()
+
+    async def _made(self) -> Inhabitant:
+        return self._make()
 
     async def _inhabit(self, inhabitant: Inhabitant, stop: asyncio.Event) -> None:
         """Start it, then wait until it fails or is told to stop."""

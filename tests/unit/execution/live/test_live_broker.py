@@ -262,3 +262,20 @@ def test_a_start_that_takes_too_long_is_given_up_and_leaves_no_thread():
     assert not thread.is_alive
     with pytest.raises(VenueError, match="not running"):
         thread.call(lambda: Sleeper().close(), 1.0)
+
+
+def test_what_cannot_be_made_is_said_in_full():
+    def make() -> Sleeper:
+        raise StoreError("no journal at all")
+
+    with pytest.raises(StoreError, match="no journal at all"):
+        VenueThread(make).start(5.0)
+
+
+def test_how_a_run_stands_can_be_asked_from_any_thread(run):
+    run.step(11)
+    assert run.broker.compare_now(5)
+    standing = run.broker.standing()
+    assert standing["halted"] == {}
+    assert standing["compared_at"] > 0
+    assert (standing["is_listening"], standing["is_in_doubt"], standing["foreign_orders"], standing["orders"]) == (False, False, 0, 0)

@@ -39,7 +39,7 @@ async def soon(future: Any) -> Any:
 async def watching(future: Any) -> asyncio.Task[Any]:
     """Start to watch, and wait until the subscription must have arrived."""
     task = asyncio.ensure_future(future)
-    await asyncio.sleep(0.15)
+    await asyncio.sleep(0.08)
     return task
 
 

@@ -212,6 +212,10 @@ class Account:
         self.wallet += amount
         self.wallet_deposits += amount
 
+    def enter(self, kind: str, symbol: str, amount: Decimal, asset: str, at_ms: int) -> None:
+        """Futures: one line of the history of the wallet."""
+        self.income.append(Income(9001 + len(self.income), kind, symbol, amount, asset, at_ms))
+
     # ── trades ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def book(self, trade: VenueTrade) -> dict[str, Decimal]:

@@ -24,7 +24,7 @@ from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.core.values import Order
 from cryptoalpha.execution.broker import BarStep
 from cryptoalpha.execution.config import ExecutionConfig
-from cryptoalpha.execution.fake_exchange.accounts import Account, AccountSettings, Income, VenueOrder, VenueTrade
+from cryptoalpha.execution.fake_exchange.accounts import Account, AccountSettings, VenueOrder, VenueTrade
 from cryptoalpha.execution.fake_exchange.intake import RefusedError, Wish, check
 from cryptoalpha.execution.fake_exchange.market import MILLISECOND, Market
 from cryptoalpha.execution.fake_exchange.settlement import covered, fee_of
@@ -75,7 +75,6 @@ class Exchange:
         self._working: dict[int, VenueOrder] = {}
         self._order_ids = 1000
         self._trade_ids: dict[tuple[bool, str], int] = {}
-        self._income_ids = 0
 
     def open_account(self, settings: AccountSettings) -> Account:
         """Take a new customer."""
@@ -100,34 +99,7 @@ class Exchange:
         self._order_ids += 1
         client_id = wish.client_id or f"web_{self._order_ids}"
         check(account, wish, client_id, self.market)
-        now, listing = self.market.now, wish.listing
-        order = VenueOrder(
-            order_id=self._order_ids,
-            client_id=client_id,
-            account=account,
-            listing=listing,
-            side=wish.side,
-            type=wish.type,
-            time_in_force=wish.time_in_force,
-            quantity=wish.quantity,
-            price=wish.price,
-            reduce_only=wish.reduce_only,
-            post_only=wish.post_only,
-            created_ms=now // MILLISECOND,
-            updated_ms=now // MILLISECOND,
-            terms=Order(
-                happened_at=now,
-                known_at=now,
-                client_id=client_id,
-                instrument=listing.name,
-                side=wish.side,
-                quantity=wish.quantity,
-                type="market" if wish.takes else "limit",
-                limit_price=None if wish.takes else wish.price,
-            ),
-            due=now,
-            foreign=wish.foreign,
-        )
+        order, listing = _opened(self._order_ids, client_id, account, wish, self.market.now), wish.listing
         account.add(order)
         self._working[order.order_id] = order
         if not listing.perpetual and not wish.takes and wish.price is not None:
@@ -235,18 +207,13 @@ class Exchange:
     def _fill(self, order: VenueOrder, quote: Quote, step: BarStep, marks: list[float]) -> None:
         """Trade what volume and cash allow."""
         listing, account, at_ms = order.listing, order.account, step.open_time // MILLISECOND
-        quantity = order.remaining
-        if order.reduce_only:
-            held = account.position(listing)
-            quantity = min(quantity, abs(held)) if (held > 0) == (order.side == "sell") else ZERO
-            if quantity == 0:
-                self._end(order, "EXPIRED")
-                return
-        volume, share = step.volume[listing.place], self.config.costs.max_participation
-        if share is not None and volume > 0.0:
-            quantity = min(quantity, whole_lots(exact(share * volume), listing.lot))
-            if quantity == 0:
-                return
+        volume = step.volume[listing.place]
+        if _reducible(order) == 0:
+            self._end(order, "EXPIRED")
+            return
+        quantity = _tradable(order, volume, self.config.costs.max_participation)
+        if quantity == 0:
+            return
         if order.time_in_force == "FOK" and quantity < order.remaining:
             return
         price = self._model.price(order.terms, quote, quantity, volume, listing.place)
@@ -280,8 +247,7 @@ class Exchange:
         if quantity <= 0:
             return False
         price = exact(self.market.last_price(order.listing))
-        rate = exact(self.config.costs.taker_fee)
-        self._trade(order, quantity, price, rate, takes=True, at_ms=self.market.now_ms)
+        self._trade(order, quantity, price, exact(self.config.costs.taker_fee), takes=True, at_ms=self.market.now_ms)
         return True
 
     def _trade(self, order: VenueOrder, quantity: Decimal, price: Decimal, rate: Decimal, *, takes: bool, at_ms: int) -> None:
@@ -297,8 +263,8 @@ class Exchange:
         changes = account.book(trade)
         if listing.perpetual:
             if trade.realized:
-                self._enter(account, "REALIZED_PNL", listing.symbol, trade.realized, listing.quote, at_ms)
-            self._enter(account, "COMMISSION", listing.symbol, -fee, fee_asset, at_ms)
+                account.enter("REALIZED_PNL", listing.symbol, trade.realized, listing.quote, at_ms)
+            account.enter("COMMISSION", listing.symbol, -fee, fee_asset, at_ms)
         if order.status == "FILLED" and self._working.pop(order.order_id, None) is not None:
             account.close(order, "FILLED", at_ms)
         self.emit(Event(kind="trade", at_ms=at_ms, account=account, order=order, trade=trade, perpetual=listing.perpetual))
@@ -318,18 +284,61 @@ class Exchange:
                     amount = settle(-held * exact(marks[place]) * exact(rate))
                     account.wallet += amount
                     at_ms = when // MILLISECOND
-                    self._enter(account, "FUNDING_FEE", listing.symbol, amount, listing.quote, at_ms)
+                    account.enter("FUNDING_FEE", listing.symbol, amount, listing.quote, at_ms)
                     self.emit(Event(kind="funding", at_ms=at_ms, account=account, balances={listing.quote: amount}, perpetual=True))
-
-    def _enter(self, account: Account, kind: str, symbol: str, amount: Decimal, asset: str, at_ms: int) -> None:
-        self._income_ids += 1
-        account.income.append(Income(9000 + self._income_ids, kind, symbol, amount, asset, at_ms))
 
     def transfer(self, account: Account, asset: str, amount: Decimal, *, futures: bool = False) -> None:
         """Money comes in, or goes out where negative."""
         if futures:
             account.transfer_wallet(amount)
-            self._enter(account, "TRANSFER", "", amount, asset, self.market.now_ms)
+            account.enter("TRANSFER", "", amount, asset, self.market.now_ms)
         else:
             account.transfer(asset, amount)
         self.emit(Event(kind="balance", at_ms=self.market.now_ms, account=account, balances={asset: amount}, perpetual=futures))
+
+
+def _opened(order_id: int, client_id: str, account: Account, wish: Wish, now: int) -> VenueOrder:
+    """The order that a wish becomes. One that never rests is priced as a market order, with its limit as the worst price."""
+    return VenueOrder(
+        order_id=order_id,
+        client_id=client_id,
+        account=account,
+        listing=wish.listing,
+        side=wish.side,
+        type=wish.type,
+        time_in_force=wish.time_in_force,
+        quantity=wish.quantity,
+        price=wish.price,
+        reduce_only=wish.reduce_only,
+        post_only=wish.post_only,
+        created_ms=now // MILLISECOND,
+        updated_ms=now // MILLISECOND,
+        terms=Order(
+            happened_at=now,
+            known_at=now,
+            client_id=client_id,
+            instrument=wish.listing.name,
+            side=wish.side,
+            quantity=wish.quantity,
+            type="market" if wish.takes else "limit",
+            limit_price=None if wish.takes else wish.price,
+        ),
+        due=now,
+        foreign=wish.foreign,
+    )
+
+
+def _reducible(order: VenueOrder) -> Decimal:
+    """How much an order may trade by what is held: its rest, and for a reduction no more than the position it closes."""
+    if not order.reduce_only:
+        return order.remaining
+    held = order.account.position(order.listing)
+    return min(order.remaining, abs(held)) if (held > 0) == (order.side == "sell") else ZERO
+
+
+def _tradable(order: VenueOrder, volume: float, share: float | None) -> Decimal:
+    """The same, within the share of a bar's volume that one order may take."""
+    quantity = _reducible(order)
+    if share is not None and volume > 0.0:
+        quantity = min(quantity, whole_lots(exact(share * volume), order.listing.lot))
+    return quantity

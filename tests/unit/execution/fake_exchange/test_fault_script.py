@@ -77,3 +77,13 @@ def test_impossible_weights_are_refused():
     for weights in ({"explode": 1.0}, {"hold": -1.0, "late": 2.0}, {"hold": 0.0}):
         with pytest.raises(ConfigError, match="no schedule"):
             schedule(1, weights=weights)
+
+
+def test_the_guide_lists_every_action_and_its_script_is_one():
+    import yaml
+
+    guide = (Path(__file__).resolve().parents[4] / "docs" / "fake_exchange.md").read_text(encoding="utf-8")
+    for name, action in ACTIONS.items():
+        assert f"| `{name}` | {action.text} |" in guide
+    example = guide.split("```yaml\n")[1].split("```")[0]
+    assert [fault.action for fault in parse(yaml.safe_load(example))] == ["timeout_after", "error_before", "lose", "skew", "outage"]

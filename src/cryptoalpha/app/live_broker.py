@@ -13,6 +13,7 @@ from cryptoalpha.app.venues import Keys, account_venue
 from cryptoalpha.core.clock import Clock, SystemClock
 from cryptoalpha.core.values import InstrumentRules
 from cryptoalpha.execution.live.broker import LiveBroker
+from cryptoalpha.execution.live.budget import Budget
 from cryptoalpha.execution.live.courier import Courier
 from cryptoalpha.execution.live.points import Reached, nobody
 from cryptoalpha.store.journal import Journal
@@ -31,6 +32,7 @@ def live_broker(
     *,
     alarm: Alarm,
     clock: Clock | None = None,
+    budget: Budget | None = None,
     reached: Reached = nobody,
 ) -> LiveBroker:
     """A broker that has not been started: nothing is asked of the venue yet.
@@ -38,11 +40,12 @@ def live_broker(
     Args:
         journal, path: of the run; the ledger lies in the same file.
         clock: by which an order comes too late; the machine's by default.
+        budget: of requests to the venue, where others ask it too.
         reached: told of the numbered points of an order's path.
     """
 
     def make() -> Courier:
-        venue = account_venue(settings.data.exchange, settings.execution.live, keys, seed=settings.engine.seed)
+        venue = account_venue(settings.data.exchange, settings.execution.live, keys, budget=budget, seed=settings.engine.seed)
         ledger = OrderLedger(path)
         return Courier(venue, ledger, rules, settings.execution, clock=clock or SystemClock(), alert=alarm, reached=reached)
 

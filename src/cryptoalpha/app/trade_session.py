@@ -186,10 +186,12 @@ def _real(
     """The one place from which real orders can come."""
     from cryptoalpha.app.live_broker import live_broker
     from cryptoalpha.app.live_session import LiveRun, trade_live
+    from cryptoalpha.app.venues import request_budget
 
     config, venue = settings.data.exchange, settings.execution.live.venue
+    budget = request_budget(settings.execution.live)  # the feed's thread and the venue's spend from one
     dataset = open_store(store.root, interval=request.interval, instruments=request.instruments)
-    client, gate = Venues(config).client(venue), BarGate(settings.store.bar_gate)
+    client, gate = Venues(config, budgets={venue: budget}).client(venue), BarGate(settings.store.bar_gate)
 
     def feed(wait: Wait) -> LiveBars:
         return LiveBars(
@@ -197,7 +199,7 @@ def _real(
         )
 
     def make(rules: Mapping[str, InstrumentRules], kept: Journal) -> LiveBroker:
-        return live_broker(settings, rules, kept, journal, keys, alarm=alarms)
+        return live_broker(settings, rules, kept, journal, keys, alarm=alarms, budget=budget)
 
     account = fingerprint(keys, settings.execution.live.account)
     live = LiveRun(request.run, venue, account, journal, make, feed, alarms)

@@ -91,6 +91,11 @@ def account_venue(
     return CcxtVenue(client, live, clock=clock, budget=budget, seed=seed)
 
 
+def request_budget(live: LiveConfig) -> Budget:
+    """What may be asked of the account's venue in a minute, by whoever asks it."""
+    return Budget(live.requests_per_minute, live.reserved_share)
+
+
 def ccxt_client(name: str, settings: dict[str, Any]) -> CandleClient:
     """A real ccxt client.
 

@@ -81,7 +81,8 @@ class LiveConfig(Section):
     """Bars of an instrument that may be missing in a row before it takes no new entries (> 0)."""
 
     requests_per_minute: Positive = 1200.0
-    """Weight of requests the venue allows in a minute; what is kept free of it is `reserved_share`."""
+    """Weight of requests the venue allows in a minute, counted as ccxt does (of Binance spot a fifth of the venue's own figures); what is
+    kept free of it is `reserved_share`."""
 
     reserved_share: PositiveFraction = 0.2
     """Share of that budget that only cancels and reductions may use, so that a way out is never refused for asking too much."""

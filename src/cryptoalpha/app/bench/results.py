@@ -62,6 +62,11 @@ TARGETS = {
         "noise_ic_low": "≤ 0",
         "noise_ic_high": "≥ 0",
     },
+    "execution": {
+        "decision_to_wire_p99_ms": "≤ 20",
+        "chaos_schedules": "≥ 300",
+        "chaos_violations": "0",
+    },
     "drift": {
         **{
             f"arl_measured_over_stated_{detector}_{world}": "≥ 1" if detector == "e_detector" else "0.8–1.2"

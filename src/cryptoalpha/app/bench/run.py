@@ -23,6 +23,7 @@ BENCHES = {
     "risk": ("cryptoalpha.app.bench.risk", "bench_risk"),
     "skill": ("cryptoalpha.app.bench.skill", "bench_skill"),
     "drift": ("cryptoalpha.app.bench.drift", "bench_drift"),
+    "execution": ("cryptoalpha.app.bench.execution", "bench_execution"),
 }
 """Where each benchmark is; imported only when it runs. Each takes `repeats` and `advance`, and returns figures and notes."""
 

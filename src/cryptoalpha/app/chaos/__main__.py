@@ -24,6 +24,7 @@ def main() -> int:
     parser.add_argument("--market", choices=("spot", "futures"), default=None, help="else both")
     parser.add_argument("--workers", type=int, default=2, help="schedules at a time")
     parser.add_argument("--keep", type=Path, default=Path(".chaos"), help="folder of verdicts and of what violations leave")
+    parser.add_argument("--label", default=None, help="name of the code that verdicts belong to [else its commit]")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--break", dest="mutant", default=None, help="break the order path like this, and see when it is caught")
     chosen = parser.parse_args()
@@ -45,7 +46,12 @@ def main() -> int:
         out.bare(found, json.dumps(found, indent=2))
         return 0 if caught else 6
     campaign = run_campaign(
-        chosen.keep, seeds, commit=f"{code_version()} {','.join(markets)}", workers=chosen.workers, say=out.note, markets=markets
+        chosen.keep,
+        seeds,
+        commit=f"{chosen.label or code_version()} {','.join(markets)}",
+        workers=chosen.workers,
+        say=out.note,
+        markets=markets,
     )
     out.bare(campaign.as_dict(), campaign.lines())
     return 6 if campaign.violations else 0

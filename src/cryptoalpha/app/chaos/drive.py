@@ -10,7 +10,6 @@ import os
 import select
 import signal
 import time
-from collections import Counter
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -39,14 +38,14 @@ class Outcome:
     market: str
     seconds: float = 0.0
     lives: int = 0
-    kills: Counter[str] = field(default_factory=Counter)
-    faults: Counter[str] = field(default_factory=Counter)
+    kills: dict[str, int] = field(default_factory=dict)
+    faults: dict[str, int] = field(default_factory=dict)
     orders: int = 0
     fills: int = 0
     violations: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, object]:
-        return {**vars(self), "kills": dict(self.kills), "faults": dict(self.faults)}
+        return dict(vars(self))
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ class Drive:
             found += self._lives(playground)
             if not found:
                 found += self._judge(playground)
-            self.outcome.faults = Counter(playground.faults_acted())
+            self.outcome.faults = playground.faults_acted()
         self.outcome.violations = [str(one) for one in found]
         self.outcome.seconds = round(time.monotonic() - began, 3)
         return self.outcome
@@ -102,7 +101,8 @@ class Drive:
             if not death.killed:
                 return [] if death.status == 0 else [Violation("crash", f"life {number} ended by itself: {self._last_words()}")]
             assert kill is not None
-            self.outcome.kills[Point(kill.point).name] += 1
+            name = Point(kill.point).name
+            self.outcome.kills[name] = self.outcome.kills.get(name, 0) + 1
             died += 1
             for _ in range(self.schedule.missed[died - 1]):
                 if self._row < self.schedule.quiet_from:

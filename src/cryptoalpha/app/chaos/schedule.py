@@ -19,8 +19,8 @@ from cryptoalpha.execution.live.points import Point
 
 QUIET = 5
 """Bars at the end in which nothing is decided: what is under way comes to its end."""
-MOST_BARS = 14
-"""Bars before those, at most; nine at least."""
+MOST_BARS = 11
+"""Bars before those, at most; seven at least."""
 
 MarketKind = Literal["spot", "futures"]
 HandKind = Literal["buy", "sell", "rest", "deposit", "withdraw"]
@@ -67,6 +67,8 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     thin: bool = False
     """Whether bars trade so little that orders fill in parts."""
     use_stream: bool = True
+    change: float = 2 / 3
+    """Share of bars at which an instrument's target changes."""
 
     @property
     def quiet_from(self) -> int:
@@ -94,12 +96,12 @@ def market_bars(schedule: Schedule) -> np.ndarray:
 
 
 def targets(schedule: Schedule) -> np.ndarray:
-    """`[bars, instruments]`: the fraction of equity wanted after each bar; it changes at two bars of three. NaN: nothing is decided."""
+    """`[bars, instruments]`: the fraction of equity wanted after each bar; it changes at `change` of the bars. NaN: nothing is decided."""
     draw = stream(schedule.seed, "chaos", "targets")
     shape = (schedule.bars, len(schedule.instruments))
     low = 0.0 if schedule.market == "spot" else -0.35
     wanted = np.round(np.where(draw.random(shape) < 0.25, 0.0, draw.uniform(low, 0.4, shape)), 3)
-    stays = draw.random(shape) < 1 / 3
+    stays = draw.random(shape) < 1.0 - schedule.change
     for row in range(1, shape[0]):
         wanted[row][stays[row]] = wanted[row - 1][stays[row]]
     wanted[schedule.quiet_from :] = np.nan
@@ -111,7 +113,7 @@ def draw_schedule(seed: int, *, markets: Sequence[MarketKind] = ("spot", "future
     draw = stream(seed, "chaos", "schedule")
     market = markets[int(draw.integers(len(markets)))]
     instruments = ("BTC/USDT", "ETH/USDT")
-    bars = int(draw.integers(9, MOST_BARS + 1)) + QUIET
+    bars = int(draw.integers(7, MOST_BARS + 1)) + QUIET
     points = [1 + seed % len(Point), *(int(draw.integers(1, len(Point) + 1)) for _ in range(int(draw.integers(0, 4))))]
     kills = tuple(_kill(draw, point) for point in points)
     fees: tuple[Literal["quote", "base", "third"], ...] = ("quote", "base", "third")

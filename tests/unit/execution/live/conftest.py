@@ -284,6 +284,14 @@ class Desk:
                 return
         raise AssertionError({name: one.tracked for name, one in self.courier.intake.working.items()})
 
+    async def until(self, condition, seconds: float = 5.0) -> None:
+        """Until it holds."""
+        for _ in range(int(seconds / 0.002)):
+            if condition():
+                return
+            await asyncio.sleep(0.002)
+        raise AssertionError("it never came")
+
     def told(self) -> list[object]:
         return [value for _, value in self.ledger.told()]
 

@@ -255,12 +255,12 @@ def test_stream_and_books_may_tell_the_same_in_any_order(at_desk):
         named = type(trade)(**{name: getattr(trade, name) for name in trade.__struct_fields__} | {"client_id": "ca1"})
         for event in (named, named, desk.venue.orders["ca1"], trade):
             await desk.venue.stream.put(event)
-        await asyncio.sleep(0.01)
+        await desk.until(lambda: desk.venue.stream.empty() and desk.fills())
         await courier.look(1)
         assert desk.fills() == [("ca1", Decimal("0.5"))]
         desk.venue.trade("ca1", "0.5")
         await desk.venue.stream.put(desk.venue.orders["ca1"])  # filled, before its trade was seen
-        await asyncio.sleep(0.02)
+        await desk.until(lambda: desk.ledger.record("ca1").ended)
         assert (desk.state("ca1"), sum(q for _, q in desk.fills())) == ("filled", 1)
 
     at_desk(scenario)
@@ -271,8 +271,7 @@ def test_when_the_stream_comes_up_what_happened_meanwhile_is_asked_for(at_desk):
         await desk.submit(desk.order("ca1"))
         desk.venue.trade("ca1", "1")
         await desk.venue.stream.put(Link(is_up=True))
-        await asyncio.sleep(0.02)
-        assert desk.state("ca1") == "filled"
+        await desk.until(lambda: desk.state("ca1") == "filled")
         assert courier.watch.is_listening
 
     at_desk(scenario)
@@ -294,8 +293,7 @@ def test_a_trade_after_the_end_is_booked_and_one_that_was_denied_stops_entries(a
         desk.venue._accept(order)
         denied = desk.venue.trade("ca2", "0.1")
         await desk.venue.stream.put(type(denied)(**{n: getattr(denied, n) for n in denied.__struct_fields__} | {"client_id": "ca2"}))
-        await asyncio.sleep(0.02)
-        assert desk.fills()[-1] == ("ca2", Decimal("0.1"))
+        await desk.until(lambda: desk.fills()[-1] == ("ca2", Decimal("0.1")))
         await desk.submit(desk.order("ca3"))
         assert desk.refusals()[-1] == ("ca3", "halted")
 

@@ -56,6 +56,8 @@ def routes(server: Server) -> dict[tuple[str, str], Route]:
         ("GET", "/fapi/v1/positionSide/dual"): Route(lambda call: {"dualSidePosition": False}, "signed", 30),
         ("POST", "/fapi/v1/positionSide/dual"): Route(desk.set_side, "signed"),
         ("GET", "/fapi/v1/multiAssetsMargin"): Route(lambda call: {"multiAssetsMargin": False}, "signed", 30),
+        ("GET", "/fapi/v1/accountConfig"): Route(desk.configuration, "signed", 5),
+        ("GET", "/fapi/v1/symbolConfig"): Route(desk.leverages, "signed", 5),
         ("GET", "/fapi/v1/commissionRate"): Route(desk.commission, "signed", 20),
     }
 
@@ -150,6 +152,16 @@ class FuturesDesk(Desk):
         if leverage is None or not 1 <= leverage <= 125:
             raise RefusedError(-4028, f"Leverage {leverage} is not valid")
         return {"leverage": leverage, "maxNotionalValue": "1000000000", "symbol": self.listing(call).symbol}
+
+    def configuration(self, call: Call) -> shapes.Json:
+        settings = customer(call).settings
+        rights = {"canTrade": settings.may_trade, "canDeposit": True, "canWithdraw": settings.may_withdraw}
+        return {"feeTier": 0, **rights, "dualSidePosition": False, "multiAssetsMargin": False, "updateTime": self.market.now_ms}
+
+    def leverages(self, call: Call) -> list[shapes.Json]:
+        listed = [self.listing(call)] if call.params.get("symbol") else self.listings()
+        same = {"marginType": "CROSSED", "isAutoAddMargin": False, "leverage": 1, "maxNotionalValue": "1000000000"}
+        return [{"symbol": listing.symbol, **same} for listing in listed]
 
     def set_side(self, call: Call) -> shapes.Json:
         if needed(call, "dualSidePosition").lower() == "false":

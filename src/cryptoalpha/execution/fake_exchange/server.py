@@ -94,7 +94,7 @@ class Server:
     """
 
     def __init__(self, exchange: Exchange, *, weight_limit: int | None = None) -> None:
-        from cryptoalpha.execution.fake_exchange import futures, spot
+        from cryptoalpha.execution.fake_exchange import futures, spot, surroundings
 
         self.exchange = exchange
         self.weight_limit = weight_limit
@@ -107,7 +107,11 @@ class Server:
         self.requests: Counter[str] = Counter()
         """By method and path."""
         self.private_requests = 0
-        self.routes: dict[tuple[str, str], Route] = {**spot.routes(self), **futures.routes(self)}
+        self.routes: dict[tuple[str, str], Route] = {
+            **spot.routes(self),
+            **futures.routes(self),
+            **surroundings.routes(self),
+        }
         self._weights: dict[str, tuple[int, int]] = {}
         self.is_timed = False
         """Whether the wall clock moves the market, from the start on."""

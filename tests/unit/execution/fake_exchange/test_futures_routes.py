@@ -175,6 +175,8 @@ def test_settings_of_the_account(client):
         client.fapiPrivatePostLeverage({"symbol": "BTCUSDT", "leverage": 500})
     assert client.fetch_leverage_tiers([BTC])[BTC][0]["maintenanceMarginRate"] == 0.004
     assert client.fetch_trading_fee(BTC)["taker"] == 0.0004
+    assert client.fetch_leverage(BTC)["longLeverage"] == 1
+    assert client.fetch_trading_fees()[BTC]["info"]["feeTier"] == 0
     assert client.fapiPrivateGetMultiAssetsMargin()["multiAssetsMargin"] is False
 
 

@@ -32,6 +32,19 @@ def test_markets_carry_lot_tick_and_smallest_order(client):
     assert set(client.markets) == {BTC, "ETH/USDT", "BNB/USDT"}
 
 
+def test_a_client_without_options_loads_everything_it_asks_for(spot):
+    client = ccxt.binance({"apiKey": "key", "secret": "secret"})
+    client.urls["api"] = {name: address.replace("https://", spot.url + "/") for name, address in client.urls["api"].items()}
+    assert set(client.load_markets()) == {BTC, "ETH/USDT", "BNB/USDT"}
+    assert {"BTC", "ETH", "BNB", "USDT"} <= set(client.currencies)
+    assert client.fetch_status()["status"] == "ok"
+    assert client.fetch_trading_fees()[BTC]["taker"] == client.fetch_trading_fee(BTC)["taker"] == 0.001
+    assert client.publicGetTime()["serverTime"]
+    assert client.privateGetAccountCommission({"symbol": "BTCUSDT"})["standardCommission"]["taker"] == "0.001"
+    assert client.eapiPublicGetExchangeInfo()["optionSymbols"] == []
+    client.close()
+
+
 def test_candles_end_with_the_last_known_bar_and_page_forwards(spot, client):
     state = spot.state()
     last = client.fetch_ohlcv(BTC, "1h", limit=3)

@@ -29,22 +29,26 @@ class Heartbeat:
         self._path = journal.with_name(FILE)
         self._next = 0
 
-    def beat(self, now: int, standing: Mapping[str, object] | None = None, *, is_last: bool = False) -> None:
+    def beat(self, now: int, standing: Mapping[str, object] | None = None, *, is_last: bool = False) -> bool:
         """Say that the process lives and how it stands. A disk that refuses is no reason to leave orders alone: the next row says so.
 
         Args:
             now: UTC ns, by the clock on the wall.
             standing: how it stands with the venue, for people.
             is_last: whether the session is over: written at once, and marked.
+
+        Returns:
+            Whether it was said.
         """
         if now < self._next and not is_last:
-            return
+            return False
         self._next = now + int(EVERY_SECONDS * SECOND)
         text = json.dumps({"at": now, "pid": os.getpid(), "ended": is_last, "standing": dict(standing or {})}, default=str)
         try:
             write_whole(self._path, text)
         except StoreError:
-            return
+            return False
+        return True
 
 
 def read_heartbeat(folder: Path) -> dict[str, object] | None:

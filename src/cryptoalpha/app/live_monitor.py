@@ -7,7 +7,7 @@ alerts are judged between steps. On a replay they are judged by the run's clock,
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic, perf_counter
 from types import TracebackType
 from typing import Self
@@ -20,12 +20,14 @@ from cryptoalpha.app.run_metrics import RunMeter
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.tail_meter import TailMeter
 from cryptoalpha.core.clock import Clock
-from cryptoalpha.core.time import iso
+from cryptoalpha.core.time import SECOND, iso
+from cryptoalpha.execution.orders.states import TRANSITIONS
 from cryptoalpha.monitoring.alerts import AlertBoard, alert_rules
 from cryptoalpha.monitoring.metrics import Metrics
 from cryptoalpha.monitoring.metrics_exposition import MetricsEndpoint
 from cryptoalpha.monitoring.process import memory_allowed, memory_used
 from cryptoalpha.risk.market_memory import MarketMemory
+from cryptoalpha.store.order_ledger import LedgerSummary
 
 _REMEMBERED_STEPS = 1000
 _MEASURE_SECONDS = 1.0
@@ -118,6 +120,23 @@ class LiveMonitor:
         """The loop is waiting for bars: silence ages what is known."""
         if self._meter is not None and self._wall is not None and self._stepped is not None:
             self._judge(self._meter, self._wall.now(), aloud=True)
+
+    def at_venue(self, now: int, ledger: LedgerSummary | None, standing: Mapping[str, object]) -> None:
+        """How a live run stands with its venue (`execution.live`): told now and then by the loop."""
+        if self._meter is None:
+            return
+        metrics = self._meter.metrics
+        counted = {} if ledger is None else ledger.states
+        for state in TRANSITIONS:
+            metrics.set("cryptoalpha_venue_orders", float(counted.get(state, 0)), state)
+        oldest = ledger.unknown[0].since if ledger is not None and ledger.unknown else now
+        metrics.set("cryptoalpha_venue_unknown_seconds", max(now - oldest, 0) / SECOND)
+        metrics.set("cryptoalpha_venue_waiting_outcomes", float(ledger.waiting) if ledger is not None else 0.0)
+        metrics.set("cryptoalpha_venue_halted", float(bool(standing.get("halted"))))
+        metrics.set("cryptoalpha_venue_listening", float(bool(standing.get("is_listening"))))
+        compared = standing.get("compared_at")
+        if isinstance(compared, int) and compared:
+            metrics.set("cryptoalpha_venue_compared_seconds", max(now - compared, 0) / SECOND)
 
     def now(self) -> Metrics:
         """The metrics as they are, for a reader in another thread."""

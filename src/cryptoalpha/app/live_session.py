@@ -42,6 +42,7 @@ from cryptoalpha.execution.broker import Broker
 from cryptoalpha.signals.book import SignalBook
 from cryptoalpha.store.history import History
 from cryptoalpha.store.journal import Journal
+from cryptoalpha.store.order_ledger import read_summary
 from cryptoalpha.store.tables import Dataset
 
 POLL_SECONDS = 0.1
@@ -244,4 +245,6 @@ class _Loop:
             self._broker.cancel_entries_now()
         if batch is None and self._monitor is not None:
             self._monitor.idle()
-        self._heartbeat.beat(now, self._broker.standing())
+        standing = self._broker.standing()
+        if self._heartbeat.beat(now, standing) and self._monitor is not None:
+            self._monitor.at_venue(now, read_summary(self._live.journal), standing)

@@ -138,6 +138,14 @@ METRICS: Mapping[str, Metric] = _table(
         ("instrument",),
     ),
     Metric("cryptoalpha_journal_rows_total", "counter", "Rows of the journal, one for each step.", "total"),
+    Metric("cryptoalpha_venue_orders", "gauge", "Orders of a live run by what is known of them.", "orders", ("state",)),
+    Metric(
+        "cryptoalpha_venue_unknown_seconds", "gauge", "How long the fate of an order has been unknown; 0 where that of all is.", "seconds"
+    ),
+    Metric("cryptoalpha_venue_halted", "gauge", "1 while the live broker sends no entries, else 0.", "halted"),
+    Metric("cryptoalpha_venue_listening", "gauge", "1 while the account's stream is up, else 0.", "listening"),
+    Metric("cryptoalpha_venue_compared_seconds", "gauge", "Time since the venue's books were compared with ours.", "seconds"),
+    Metric("cryptoalpha_venue_waiting_outcomes", "gauge", "What the venue did that no step has taken yet.", "outcomes"),
     Metric("cryptoalpha_idle_seconds", "gauge", "Time since the last step, on the wall clock.", "seconds"),
     Metric("cryptoalpha_step_interval_seconds", "gauge", "Time meant between two steps, on the wall clock.", "seconds"),
     Metric("cryptoalpha_step_seconds", "histogram", "Time from one bar in hand to its row written and its orders sent.", "seconds"),

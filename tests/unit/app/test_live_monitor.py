@@ -33,8 +33,8 @@ PROCESS = {
     "cryptoalpha_step_seconds", "cryptoalpha_step_p99_seconds", "cryptoalpha_idle_seconds", "cryptoalpha_memory_bytes",
     "cryptoalpha_memory_ratio", "cryptoalpha_alerts", "cryptoalpha_alerts_fired_total", "cryptoalpha_step_interval_seconds",
 }  # fmt: skip
-MARKET = {name for name in METRICS if name.startswith("cryptoalpha_instrument_")}
-"""Of the market's own days, which no journal holds."""
+MARKET = {name for name in METRICS if name.startswith(("cryptoalpha_instrument_", "cryptoalpha_venue_"))}
+"""Of the market's own days, and of a venue's books, which no journal holds."""
 MARKED = {"cryptoalpha_equity_quote", "cryptoalpha_cash_quote", "cryptoalpha_drawdown_ratio"}
 """Known at every step; the journal holds the book only when it changed."""
 

@@ -7,12 +7,16 @@ cut; otherwise `NORMAL`: the file stays sound and only the newest commits may be
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryptoalpha.core.errors import StoreError
+
+_BIRTH_SECONDS = 1.0
+"""How long a reader waits for a file to become what it will be, which takes its maker one commit."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +84,11 @@ def _connect(path: Path | None, *, read_only: bool) -> sqlite3.Connection:
 
 def _agree(connection: sqlite3.Connection, path: Path | None, schema: Schema, *, read_only: bool) -> None:
     """Create the schema in an empty file, refuse a foreign or differently versioned one."""
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    application, version, tables = _marks(connection)
+    deadline = time.monotonic() + _BIRTH_SECONDS
+    while read_only and tables == 0 and application == 0 and time.monotonic() < deadline:  # its maker has not committed its first page yet
+        time.sleep(0.01)
+        application, version, tables = _marks(connection)
     if tables == 0 and application == 0 and not read_only:
         connection.execute("BEGIN IMMEDIATE")
         for statement in schema.statements:
@@ -97,3 +103,15 @@ def _agree(connection: sqlite3.Connection, path: Path | None, schema: Schema, *,
             f"{schema.name} {path} has schema {version}, this version of cryptoalpha reads schema {schema.version}",
             hint="open it with the version that wrote it, or start a new one",
         )
+
+
+def _marks(connection: sqlite3.Connection) -> tuple[int, int, int]:
+    """Application, version and number of tables, all of one moment."""
+    connection.execute("BEGIN")
+    try:
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    finally:
+        connection.execute("ROLLBACK")
+    return application, version, tables

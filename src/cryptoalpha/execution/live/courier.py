@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
 import msgspec
@@ -165,8 +165,7 @@ class Courier:
             self._give_up(working, "stale_order", "it was decided too long ago to be sent")
             return
         older = [one for one in self.intake.of(order.instrument) if one is not working]
-        if older:
-            await asyncio.gather(*(self.inquiries.end(one, self._config.settle_seconds) for one in older))
+        await self._end(older)
         others = [one for one in older if not one.tracked.ended]
         position = self.intake.position(order.instrument)
         refusal = why_not(order, others, position=position, told=told, halted=self._why_halted())
@@ -240,7 +239,13 @@ class Courier:
         """End what is left of an instrument's orders; those who want to know are told when they have ended."""
         async with self._gates[instrument]:
             wanted = [one for one in self.intake.of(instrument) if not (entries_only and one.order.reduce_only)]
-            await asyncio.gather(*(self.inquiries.end(one, self._config.settle_seconds) for one in wanted))
+            await self._end(wanted)
+
+    async def _end(self, orders: Sequence[Working]) -> None:
+        """Cancel orders and wait for their end, though not for longer than a way out may be kept waiting; the rest goes on beside."""
+        seconds = self._config.settle_seconds
+        if orders:
+            await asyncio.wait([self.errands.spawn(self.inquiries.end(one, seconds)) for one in orders], timeout=seconds)
 
     async def cancel_entries(self) -> None:
         """End every order that could enlarge a position, at once."""

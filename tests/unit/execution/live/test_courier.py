@@ -216,6 +216,21 @@ def test_while_an_order_is_unknown_entries_are_refused_and_exits_cannot_flip(at_
     at_desk(scenario)
 
 
+def test_an_exit_is_not_kept_waiting_by_a_venue_that_does_not_answer_a_cancel(at_desk):
+    async def scenario(desk, courier):
+        await desk.submit(desk.order("ca1", quantity="5"))
+        desk.venue.trade("ca1", "3")
+        await courier.look(1)
+        desk.venue.fail("cancel", "hold")
+        await asyncio.wait_for(desk.submit(desk.order("ca2", "sell", "3", reduce_only=True)), 1)
+        assert (desk.state("ca1"), desk.state("ca2")) == ("canceling", "open")
+        desk.venue.released.set()
+        await desk.settle()
+        assert desk.state("ca1") == "canceled"
+
+    at_desk(scenario)
+
+
 @pytest.mark.parametrize("fault", ["before", "after", "missing"])
 def test_a_cancel_without_an_answer_is_pursued_until_the_order_has_ended(at_desk, fault):
     async def scenario(desk, courier):

@@ -101,8 +101,7 @@ def _book(settings: Settings, home: Path, request: FakeRequest) -> Book:
         dataset = replace(dataset, bars={name: table for name, table in dataset.bars.items() if name in request.instruments})
         if not dataset.bars:
             raise ConfigError(f"{dataset.origin} has no bars of {', '.join(request.instruments)}", hint="leave --instruments away for all")
-    if request.futures:
-        dataset = replace(dataset, rules={name: structs.replace(rule, perpetual=True) for name, rule in dataset.rules.items()})
+    dataset = replace(dataset, rules={name: structs.replace(rule, perpetual=request.futures) for name, rule in dataset.rules.items()})
     period = period_of(dataset, request.since, request.until)
     return Book.of(dataset, since=period.since, until=period.until)
 

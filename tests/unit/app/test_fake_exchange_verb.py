@@ -162,3 +162,12 @@ def test_time_is_kept_to_the_end_of_the_bars(bars: Path, tmp_path: Path):
     assert server.exchange.market.left == 0
     assert 1.0 < time.time() - began < 3.5  # the rest of this second and one more
     assert notes == ["the bars are at their end: the market stands still from here on"]
+
+
+@pytest.mark.parametrize("futures", [False, True])
+def test_all_are_listed_where_they_were_asked_for(tmp_path: Path, futures: bool):
+    """Stored perpetuals and the simulated market may be traded as spot, and the other way round."""
+    server, _ = prepare(load_settings(None, overrides=()), tmp_path, FakeRequest(simulated=True, futures=futures, cash=7.0))
+    assert {listing.perpetual for listing in server.exchange.market.listings} == {futures}
+    (account,) = server.exchange.accounts.values()
+    assert (account.totals, account.wallet) == ({"USDT": 7}, 7)

@@ -25,6 +25,7 @@ import yaml
 from cryptoalpha.core.time import SECOND
 from cryptoalpha.core.values import Fill, InstrumentRules, Order
 from cryptoalpha.execution.config import ExecutionConfig
+from cryptoalpha.execution.fake_exchange.accounts import AccountSettings
 from cryptoalpha.execution.fake_exchange.market import Book
 from cryptoalpha.execution.fake_exchange.process import FakeExchange, Handle
 from cryptoalpha.store.controls import control_state
@@ -39,6 +40,7 @@ KNOWN = 400
 """Bars known when the exchange opens."""
 BARS = 1_000
 DAY_SECONDS = 86_400.0
+KEY, SECRET = "canary-key-8c2ad1", "canary-secret-5d1f07"
 COSTS = {"half_spread": 0.0, "impact": 0.0}
 MOOD_SECONDS = 3
 SETTINGS: dict[str, Any] = {
@@ -104,7 +106,13 @@ class World:
     def __init__(self, root: Path) -> None:
         self.root, self.began = root, time.time_ns() // SECOND * SECOND
         self.data = market(self.began - KNOWN * SECOND)
-        self.exchange = FakeExchange(Book.of(self.data), ExecutionConfig.model_validate({"costs": COSTS}), start=KNOWN, run_as="thread")
+        self.exchange = FakeExchange(
+            Book.of(self.data),
+            ExecutionConfig.model_validate({"costs": COSTS}),
+            start=KNOWN,
+            run_as="thread",
+            accounts=[AccountSettings(key=KEY, secret=SECRET)],
+        )
         self._stop = threading.Event()
         self._market = threading.Thread(target=self._go_on)
         self.started: list[subprocess.Popen[str]] = []
@@ -147,8 +155,8 @@ class World:
 
     def command(self, home: Path, *arguments: str) -> tuple[list[str], dict[str, str]]:
         environment = {
-            **os.environ, "CRYPTOALPHA_HOME": str(home), "CRYPTOALPHA_LIVE": "1", "CRYPTOALPHA_CREDENTIALS__API_KEY": "key",
-            "CRYPTOALPHA_CREDENTIALS__API_SECRET": "secret", "OMP_NUM_THREADS": "1",
+            **os.environ, "CRYPTOALPHA_HOME": str(home), "CRYPTOALPHA_LIVE": "1", "CRYPTOALPHA_CREDENTIALS__API_KEY": KEY,
+            "CRYPTOALPHA_CREDENTIALS__API_SECRET": SECRET, "OMP_NUM_THREADS": "1",
         }  # fmt: skip
         return [sys.executable, "-m", "cryptoalpha", *arguments, "--config", str(self.root / "chosen.yaml"), "--json"], environment
 
@@ -166,7 +174,7 @@ class World:
 
     @property
     def account(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.exchange.state()["accounts"]["key"]
+        found: dict[str, Any] = self.exchange.state()["accounts"][KEY]
         return found
 
     def held(self) -> Decimal:
@@ -240,8 +248,20 @@ def test_a_live_run_survives_whatever_ends_it(world: World):
     assert told["result"]["recovered"] > rows
 
     assert_books_agree(world, journal)
+    code, told = world.run(home, "status", "--venue")
+    assert code == 0
+    (live,) = told["result"]["live"]
+    assert (live["run"], live["ended"], live["oldest_unknown_seconds"]) == ("live", True, None)
+    assert told["result"]["venue"]["may_withdraw"] is False
+    told_all = json.dumps(told)
+    code, told = world.run(home, "explain", world.account["trades"][0]["client_id"], "--run", "live")
+    assert (code, told["result"]["venue"]["state"]) == (0, "filled")
     said = world.err.read_text()
     assert "Traceback" not in said
+    kept = b"".join(path.read_bytes() for path in home.rglob("*") if path.is_file())
+    for secret in (KEY, SECRET):
+        assert secret not in said + told_all + json.dumps(told)
+        assert secret.encode() not in kept
 
 
 def assert_books_agree(world: World, journal: Path) -> None:

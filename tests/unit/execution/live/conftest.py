@@ -37,7 +37,8 @@ class MemoryVenue:
     """Orders rest until a test trades them. `faults[method]` is a queue of what goes wrong next:
 
     `before`: the request is lost; `after`: it takes effect and the answer is lost; `refused`: a definite no; `missing`: "no such order";
-    `hold`: waits for `released`; `taken`: "duplicate order"; `doubted`: no, but only if it is not there; `key`: the key is refused.
+    `hold`: waits for `released`; `taken`: "duplicate order"; `busy`: come back later; `clock`: your clock is wrong; `doubted`: no, but only
+    if it is not there; `key`: the key is refused.
     """
 
     name, is_futures = "memory", False
@@ -126,6 +127,10 @@ class MemoryVenue:
             return Rejected(code="-2010", message="insufficient balance")
         if fault == "key":
             return Rejected(code="-2015", message="invalid key", is_key=True)
+        if fault == "busy":
+            return Ambiguous(reason="too many requests", retry_after_seconds=0.05)
+        if fault == "clock":
+            return Ambiguous(reason="timestamp", is_clock=True)
         if fault == "doubted":
             return Ambiguous(reason="invalid order", refusal=Rejected(code="-1013", message="filter"))
         if fault != "taken":

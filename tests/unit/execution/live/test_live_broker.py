@@ -264,6 +264,24 @@ def test_a_start_that_takes_too_long_is_given_up_and_leaves_no_thread():
         thread.call(lambda: Sleeper().close(), 1.0)
 
 
+def test_a_call_that_takes_too_long_is_said_and_one_into_a_dead_thread_too():
+    class Idle(Sleeper):
+        async def start(self) -> None: ...
+
+        async def failure(self) -> None:
+            await asyncio.sleep(60)
+
+    thread = VenueThread(Idle)
+    thread.start(5.0)
+    with pytest.raises(VenueError, match="did not answer within"):
+        thread.call(lambda: asyncio.sleep(60), 0.1)
+    thread._loop.call_soon_threadsafe(thread._stop.set)
+    thread._thread.join(5)
+    with pytest.raises(VenueError, match="not running"):
+        thread.post(lambda: None)
+    thread.close()
+
+
 def test_what_cannot_be_made_is_said_in_full():
     def make() -> Sleeper:
         raise StoreError("no journal at all")

@@ -21,6 +21,7 @@ def main() -> int:
     parser.add_argument("--schedules", type=int, default=320, help="how many, seeds 0 and up")
     parser.add_argument("--first", type=int, default=0, help="seed of the first")
     parser.add_argument("--seed", type=int, default=None, help="this one alone, and keep what it leaves")
+    parser.add_argument("--schedule", type=Path, default=None, help="a schedule written down as JSON (a violation keeps its own)")
     parser.add_argument("--market", choices=("spot", "futures"), default=None, help="else both")
     parser.add_argument("--workers", type=int, default=2, help="schedules at a time")
     parser.add_argument("--keep", type=Path, default=Path(".chaos"), help="folder of verdicts and of what violations leave")
@@ -29,14 +30,20 @@ def main() -> int:
     parser.add_argument("--break", dest="mutant", default=None, help="break the order path like this, and see when it is caught")
     chosen = parser.parse_args()
 
-    from cryptoalpha.app.chaos.campaign import MARKETS, hunt, run_campaign, run_seed
+    import msgspec
+
+    from cryptoalpha.app.chaos.campaign import MARKETS, hunt, run_campaign, run_schedule, run_seed
+    from cryptoalpha.app.chaos.schedule import Schedule
     from cryptoalpha.app.output import Output
     from cryptoalpha.app.summary import code_version
 
     out = Output("chaos", as_json=chosen.json)
     markets = MARKETS if chosen.market is None else (chosen.market,)
-    if chosen.seed is not None:
-        outcome = run_seed(chosen.seed, chosen.keep, markets=markets, keep=True)
+    if chosen.seed is not None or chosen.schedule is not None:
+        if chosen.schedule is not None:
+            outcome = run_schedule(msgspec.json.decode(chosen.schedule.read_bytes(), type=Schedule), chosen.keep, keep=True)
+        else:
+            outcome = run_seed(chosen.seed, chosen.keep, markets=markets, keep=True)
         print(json.dumps(outcome.as_dict(), indent=2))
         return 6 if outcome.violations else 0
     seeds = range(chosen.first, chosen.first + chosen.schedules)

@@ -19,7 +19,7 @@ import msgspec
 
 from cryptoalpha.app.chaos.drive import Drive, Outcome, keep_evidence
 from cryptoalpha.app.chaos.lives import Mutation
-from cryptoalpha.app.chaos.schedule import MarketKind, draw_schedule
+from cryptoalpha.app.chaos.schedule import MarketKind, Schedule, draw_schedule
 from cryptoalpha.app.output import Table
 from cryptoalpha.core.errors import WorkerDiedError
 from cryptoalpha.execution.live.points import Point
@@ -115,11 +115,15 @@ def run_campaign(
 def run_seed(
     seed: int, folder: Path, *, markets: Sequence[MarketKind] = MARKETS, mutate: Mutation | None = None, keep: bool = False
 ) -> Outcome:
+    """The schedule of a seed."""
+    return run_schedule(draw_schedule(seed, markets=markets), folder, mutate=mutate, keep=keep)
+
+
+def run_schedule(schedule: Schedule, folder: Path, *, mutate: Mutation | None = None, keep: bool = False) -> Outcome:
     """One schedule in a folder of its own, which stays if it was violated."""
-    place = folder / f"seed-{seed}"
+    place = folder / f"seed-{schedule.seed}"
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
-    schedule = draw_schedule(seed, markets=markets)
     outcome = Drive(schedule, place, mutate=mutate).run()
     if outcome.violations or keep:
         keep_evidence(place, schedule, outcome)

@@ -27,7 +27,7 @@ from cryptoalpha.execution.live.points import Point
 
 LIFE_SECONDS = 40.0
 """A life that takes longer hangs."""
-MOST_LIVES = 12
+MOST_LIVES = 24
 
 
 @dataclass

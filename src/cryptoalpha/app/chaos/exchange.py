@@ -22,7 +22,8 @@ from cryptoalpha.execution.fake_exchange.fault_script import Fault, as_entries
 from cryptoalpha.execution.fake_exchange.market import Book
 from cryptoalpha.execution.fake_exchange.process import Handle, build
 
-KEY, SECRET = "chaos-key", "chaos-secret"
+KEY, SECRET = "canary-key-7f3a91d0", "canary-secret-c41b8e62"
+"""Of the account; a test looks for them in everything a run leaves."""
 
 
 class Playground:

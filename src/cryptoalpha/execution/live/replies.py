@@ -115,8 +115,10 @@ def answer_trades(raw: Any, report: OrderReport, name: Naming) -> tuple[Trade, .
     if not isinstance(rows, list) or not rows:
         return ()
     try:
-        found = tuple(trade({**row, "order": report.venue_id}, name, client_id=report.client_id, at=report.at) for row in rows)
-    except (UnreadableReplyError, TypeError):
+        # The venue names neither order nor side again in the answer's own executions.
+        whole = [{**row, "order": report.venue_id, "side": row.get("side") or report.side} for row in rows]
+        found = tuple(trade(row, name, client_id=report.client_id, at=report.at) for row in whole)
+    except (UnreadableReplyError, TypeError, AttributeError):
         return ()
     matches = sum(one.quantity for one in found) == report.filled and len({one.trade_id for one in found}) == len(found)
     return found if matches and all(one.side == report.side and one.instrument == report.instrument for one in found) else ()

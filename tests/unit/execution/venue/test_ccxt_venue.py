@@ -372,3 +372,24 @@ def test_funding_is_read_over_many_pages_each_once(futures, on_venue, order, mon
     paid = on_venue(futures, use, venue="binanceusdm")
     assert len({one.record_id for one in paid}) == len(paid)
     assert [one.at for one in paid] == [START + 5 * MINUTE * n for n in range(1, 8)]
+
+
+KEY_QUESTIONS = [("GET */apiRestrictions", "exchange", "binance"), ("GET */dual", "futures", "binanceusdm")]
+
+
+@pytest.mark.parametrize(("route", "fixture", "venue_id"), KEY_QUESTIONS)
+def test_a_venue_that_does_not_answer_for_the_key_is_asked_again_later_not_refused(request, on_venue, route, fixture, venue_id):
+    fake = request.getfixturevalue(fixture)
+
+    async def begin(venue):
+        await venue.open()
+        return await venue.rights()
+
+    async def use(venue):
+        fake.faults(script=[{"action": "error_before", "route": route, "times": 0}])
+        with pytest.raises(UnclearError):
+            await begin(venue)
+        fake.faults(clear=True)
+        return await begin(venue)
+
+    assert on_venue(fake, use, venue=venue_id, opened=False).may_trade

@@ -84,3 +84,57 @@ async def record(venue, ask):
     assert answer
     assert not isinstance(answer, Ambiguous)
     return next(body for body in reversed(bodies) if body)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"clientOrderId": "another"},
+        {"clientOrderId": None},
+        {"side": "SELL"},
+        {"symbol": "ETHUSDT"},
+        {"status": "SOMETHING_NEW"},
+        {"orderId": None},
+        {"executedQty": None},
+        {"transactTime": 1_700_000_000},
+    ],
+)
+def test_an_answer_to_an_order_that_is_not_wholly_about_it_settles_nothing(exchange, on_venue, order, changes, monkeypatch):
+    sent = order("buy", "1", type="limit", limit_price=Decimal(50))
+    route = exchange.server.routes["POST", "/api/v3/order"]
+
+    def spoil(call):
+        answer = {**route.answer(call), **changes}
+        return {name: value for name, value in answer.items() if value is not None}
+
+    async def use(venue):
+        monkeypatch.setitem(exchange.server.routes, ("POST", "/api/v3/order"), Route(spoil, "signed"))
+        return await venue.submit(sent), await venue.query("BTC/USDT", sent.client_id)
+
+    answer, found = on_venue(exchange, use)
+    assert isinstance(answer, Ambiguous)
+    assert answer.refusal is None
+    assert found.state == "open"  # it lives, as the question shows
+
+
+def test_executions_in_the_answer_of_a_market_order_are_taken_where_they_add_up(exchange, on_venue, order, monkeypatch):
+    route = exchange.server.routes["POST", "/api/v3/order"]
+    fill = {"price": "101", "qty": "1.00000000", "commission": "0.101", "commissionAsset": "USDT", "tradeId": 7}
+
+    def filled(call):
+        return {**route.answer(call), "status": "FILLED", "executedQty": "1.00000000", "cummulativeQuoteQty": "101", "fills": [fill]}
+
+    async def use(venue):
+        monkeypatch.setitem(exchange.server.routes, ("POST", "/api/v3/order"), Route(filled, "signed"))
+        return await venue.submit(order("buy", "1")), await venue.submit(order("buy", "2"))
+
+    whole, half = on_venue(exchange, use)
+    (trade,) = whole.trades
+    assert (trade.trade_id, trade.venue_id, trade.quantity, trade.fee, trade.at) == (
+        "7",
+        whole.report.venue_id,
+        1,
+        Decimal("0.101"),
+        whole.report.at,
+    )
+    assert half.report.state == "expired"  # said to be filled, and one of two was

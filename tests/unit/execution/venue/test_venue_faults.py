@@ -6,6 +6,8 @@ from decimal import Decimal
 
 import pytest
 
+from cryptoalpha.execution.fake_exchange.intake import RefusedError
+from cryptoalpha.execution.fake_exchange.server import Route
 from cryptoalpha.execution.venue import Accepted, Ambiguous, NotFound, OrderReport, Rejected, UnclearError
 
 LOST = ["drop_before", "reset_before", "timeout_before", "error_before", "overloaded"]
@@ -291,3 +293,18 @@ def test_many_questions_at_once_each_get_their_own_answer(exchange, on_venue, or
     found = on_venue(exchange, use)
     assert [one.client_id for one in found[::2]] == [one.client_id for one in sent]
     assert all(isinstance(one, NotFound) for one in found[1::2])
+
+
+@pytest.mark.parametrize(("code", "words"), [(-2010, "Duplicate order sent."), (-1013, "Filter failure: LOT_SIZE")])
+def test_what_is_said_of_a_new_order_is_not_believed_of_a_question(exchange, on_venue, monkeypatch, code, words):
+    def refuse(call):
+        raise RefusedError(code, words)
+
+    monkeypatch.setitem(exchange.server.routes, ("GET", "/api/v3/order"), Route(refuse, "signed"))
+
+    async def use(venue):
+        return await venue.query("BTC/USDT", "ca1")
+
+    answer = on_venue(exchange, use)
+    assert isinstance(answer, Ambiguous)
+    assert (answer.refusal, answer.exists) == (None, False)

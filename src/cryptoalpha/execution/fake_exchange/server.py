@@ -107,6 +107,7 @@ class Server:
         self.requests: Counter[str] = Counter()
         """By method and path."""
         self.private_requests = 0
+        """How many carried a key or a signature, whatever became of them."""
         self.routes: dict[tuple[str, str], Route] = {
             **spot.routes(self),
             **futures.routes(self),
@@ -187,6 +188,7 @@ class Server:
         call = Call(method=request.method, path=path, host=host, params=params, headers=request.headers, http=request)
         call.account = self.exchange.accounts.get(request.headers.get("X-MBX-APIKEY", ""))
         self.requests[f"{call.method} {path}"] += 1
+        self.private_requests += "X-MBX-APIKEY" in request.headers or "signature" in params
         signed = signed_payload(request.query_string, body)
 
         async def handle(call: Call) -> Reply:
@@ -206,7 +208,6 @@ class Server:
         try:
             self._weigh(call, route, headers)
             if route.security != "none":
-                self.private_requests += 1
                 self._authorise(call, route.security, signed)
             return Reply(200, msgspec.json.encode(route.answer(call)), headers)
         except RefusedError as problem:

@@ -110,11 +110,14 @@ def test_weights_run_out_and_say_when_to_come_back(spot):
 
 def test_requests_are_counted_private_ones_apart(spot):
     before = spot.state(brief=True)
-    ask(spot, "GET", "/api/v3/time", secret=None)
+    ask(spot, "GET", "/api/v3/time", secret=None, key=None)
+    ask(spot, "GET", "/nowhere", secret=None, key=None)
+    assert spot.state(brief=True)["private_requests"] == before["private_requests"]
     ask(spot, "GET", "/api/v3/openOrders", {})
-    ask(spot, "GET", "/nowhere", secret=None)
+    ask(spot, "POST", "/api/v3/unheard/of", {}, key=None)
+    ask(spot, "GET", "/api/v3/time", secret=None, key="stranger")
     after = spot.state(brief=True)
-    assert after["private_requests"] - before["private_requests"] == 1
+    assert after["private_requests"] - before["private_requests"] == 3
     assert after["requests"]["GET /api/v3/openOrders"] - before["requests"].get("GET /api/v3/openOrders", 0) == 1
     assert ask(spot, "GET", "/nowhere", secret=None)[0] == 404
 

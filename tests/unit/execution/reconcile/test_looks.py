@@ -122,6 +122,19 @@ def test_money_that_comes_is_others_and_money_that_goes_is_theirs_first(world):
     world.check()
 
 
+def test_what_was_settled_is_remembered_over_a_restart(world):
+    """The same withdrawal twice is two; what comes back is known to have been the run's."""
+    for left in (970, 940):
+        world.desk.move("USDT", D(-30))
+        world.settle()
+        world.start()
+        assert world.reconciler.book.cash == left
+    world.desk.move("USDT", D(60))
+    world.settle()
+    assert (world.reconciler.book.cash, world.reconciler.book.foreign["USDT"]) == (1000, 0)
+    world.check()
+
+
 def test_an_unclear_answer_concludes_nothing(world):
     world.desk.move("USDT", D(-30))
     world.look()
@@ -358,5 +371,6 @@ def test_a_position_that_went_without_a_trade_is_taken_from_the_book_at_the_pres
     world.settle()
     assert world.reconciler.book.position(BTC) == 1
     assert world.portfolio().cash == 1000 - 180 + 100
+    assert len(world.ledger.foreign()) == 1  # what the position was settled at is cash: nothing is left to settle in it
     world.check()
     world.close()

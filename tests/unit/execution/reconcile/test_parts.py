@@ -292,6 +292,7 @@ def test_reconciling_again_is_nothing_and_if_it_were_something_that_is_told():
         book.note(name, change)
         book.note(name, change)
     assert check_again(seen, book, found) == []
+    assert (book.expected("BTC"), book.expected("USDT"), book.expected("BNB")) == (1 + 2 - 3 + 1, 1000 - 200 + 300 - 100, -1)
 
 
 def test_funding_of_what_the_book_does_not_trade_is_others():

@@ -140,7 +140,7 @@ def slow_candles(market: Market, place: int, times: int) -> dict[int, list[float
 
 @pytest.mark.parametrize("times", [1, 2, 3, 24])
 def test_longer_candles_are_made_of_the_bars_in_them(book, times):
-    for start in (24, 30, 47, 48, 61):
+    for start in (47, 48):
         market = Market(book, start=start)
         for listing in market.listings[:2]:
             every = slow_candles(market, listing.place, times)

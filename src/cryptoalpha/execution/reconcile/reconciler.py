@@ -103,8 +103,8 @@ class Reconciler:
     async def look(self) -> Findings:
         """Read the venue's books, book what they show, compare, and write what follows."""
         async with self._looking:
-            is_suspicious = self._suspicions.any or any(amount < 0 for amount in self.book.foreign.values())
-            seen, pages = await self._reader.snapshot(self.book, self._wall.now(), prices=is_suspicious)
+            is_overdrawn = not self._is_futures and any(amount < 0 for amount in self.book.foreign.values())
+            seen, pages = await self._reader.snapshot(self.book, self._wall.now(), prices=self._suspicions.any or is_overdrawn)
             self._reached(Point.IN_RECONCILE)
             strangers, unclear = await self._reader.place(seen, pages, self.book)
             seen = msgspec.structs.replace(seen, trades=strangers)

@@ -55,6 +55,21 @@ def test_a_lost_answer_is_asked_for_by_id_and_never_sent_again(at_desk):
     at_desk(scenario)
 
 
+def test_a_trade_that_nobody_can_place_yet_is_not_passed_over(at_desk):
+    async def scenario(desk, courier):
+        desk.venue.fail("submit", "after")
+        desk.venue.fail("query", *["before"] * 10_000)
+        await desk.submit(desk.order("ca1"))
+        desk.venue.trade("ca1", "1")
+        await courier.look(1)  # its trade is listed under a venue id that nobody knows yet
+        assert desk.fills() == []
+        desk.venue.faults["query"].clear()
+        await desk.settle()
+        assert (desk.state("ca1"), desk.fills()) == ("filled", [("ca1", Decimal(1))])
+
+    at_desk(scenario)
+
+
 def test_an_order_that_never_arrived_is_absent_by_proof_and_not_before(at_desk):
     async def scenario(desk, courier):
         desk.venue.fail("submit", "before")

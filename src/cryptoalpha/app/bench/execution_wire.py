@@ -14,75 +14,34 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cryptoalpha.app.chaos.exchange import Playground
+    from cryptoalpha.app.chaos.world import World
 
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
 
 def measure(bars: int, warm_up: int = 20) -> dict[str, float]:
-    """Milliseconds of every order after the warm-up, as percentiles; milliseconds of one comparison with 1,000 orders in the books."""
+    """Milliseconds of every order after the warm-up, as percentiles; milliseconds of one comparison with all of them in the books."""
     import numpy as np
 
     from cryptoalpha.app.chaos.exchange import Playground
     from cryptoalpha.app.chaos.schedule import Schedule
-    from cryptoalpha.app.chaos.session import open_live
     from cryptoalpha.app.chaos.world import World
-    from cryptoalpha.core.clock import VirtualClock
-    from cryptoalpha.core.values import Order
-    from cryptoalpha.execution.fake_exchange.server import Server
-    from cryptoalpha.execution.live.points import Point
-    from cryptoalpha.store.journal import Journal
-
-    decided: list[int] = []
-
-    def reached(point: Point) -> None:
-        if point is Point.BEFORE_INTENT:
-            decided.append(time.monotonic_ns())
 
     world = World(Schedule(seed=1, market="spot", instruments=("BTC/USDT", "ETH/USDT"), bars=bars, change=1.0))
     with tempfile.TemporaryDirectory(prefix="wire-") as folder:
         arrivals = Path(folder) / "arrivals.log"
-        answer = Server.answer
-
-        def stamped(server: Server, call: Any, signed: str) -> Any:
-            if call.method == "POST" and call.path == "/api/v3/order":
-                with arrivals.open("a", encoding="ascii") as log:
-                    log.write(f"{time.monotonic_ns()} {call.params['newClientOrderId']}\n")
-            return answer(server, call, signed)
-
-        type.__setattr__(Server, "answer", stamped)  # in the exchange's process, which is forked next
-        delays: list[float] = []
-        with Playground(world, Path(folder)) as playground:
-            type.__setattr__(Server, "answer", answer)
-            known_at = world.panel.known_at.tolist()
-            sent: dict[str, int] = {}
-            with Journal(Path(folder) / "journal.sqlite", durable=True, header=world.header()) as journal:
-                parts = open_live(
-                    world, journal, Path(folder), playground.url, reached=reached, clock=VirtualClock(), known_at=known_at[0],
-                    wrap=lambda venue: venue,
-                )  # fmt: skip
-                for row, step in enumerate(world.steps()):
-                    if row:
-                        parts.drain()
-                        playground.advance()
-                        parts.market_clock.known(known_at[row])
-                    parts.clock.advance_to(step.bar.at)
-                    outcome = parts.engine.step(step)
-                    if row >= warm_up:
-                        sent |= {order.client_id: decided[-1] for order in outcome.review.verdicts if isinstance(order, Order)}
-                parts.settle(10.0)
-                compared = []
-                for _ in range(5):
-                    began = time.monotonic_ns()
-                    parts.compare()
-                    compared.append((time.monotonic_ns() - began) / 1e6)
-                parts.close()
-        for line in arrivals.read_text(encoding="ascii").splitlines():
-            stamp, client_id = line.split()
-            if client_id in sent:
-                delays.append((int(stamp) - sent[client_id]) / 1e6)
+        with _arrivals_noted(arrivals), Playground(world, Path(folder)) as playground:
+            decided, compared = _trade(world, Path(folder), playground, warm_up)
+        arrived = dict(line.split() for line in arrivals.read_text(encoding="ascii").splitlines())
+    delays = [(int(arrived[client_id]) - began) / 1e6 for client_id, began in decided.items() if client_id in arrived]
     p50, p99 = np.percentile(delays, [50, 99]).tolist()
     return {
         "decision_to_wire_p50_ms": p50,
@@ -90,6 +49,63 @@ def measure(bars: int, warm_up: int = 20) -> dict[str, float]:
         "orders": float(len(delays)),
         "reconcile_ms": float(np.median(compared)),
     }
+
+
+@contextmanager
+def _arrivals_noted(path: Path) -> Iterator[None]:
+    """Exchanges that are forked meanwhile write down when each order arrives."""
+    from cryptoalpha.execution.fake_exchange.server import Server
+
+    answer = Server.answer
+
+    def stamped(server: Server, call: Any, signed: str) -> Any:
+        if call.method == "POST" and call.path == "/api/v3/order":
+            with path.open("a", encoding="ascii") as log:
+                log.write(f"{call.params['newClientOrderId']} {time.monotonic_ns()}\n")
+        return answer(server, call, signed)
+
+    type.__setattr__(Server, "answer", stamped)
+    try:
+        yield
+    finally:
+        type.__setattr__(Server, "answer", answer)
+
+
+def _trade(world: World, folder: Path, playground: Playground, warm_up: int) -> tuple[dict[str, int], list[float]]:
+    """When each order was decided, `time.monotonic_ns` by client id; milliseconds of five comparisons at the end."""
+    from cryptoalpha.app.chaos.session import open_live
+    from cryptoalpha.core.clock import VirtualClock
+    from cryptoalpha.core.values import Order
+    from cryptoalpha.execution.live.points import Point
+    from cryptoalpha.store.journal import Journal
+
+    moments, decided, compared = [0], dict[str, int](), list[float]()
+
+    def reached(point: Point) -> None:
+        if point is Point.BEFORE_INTENT:
+            moments.append(time.monotonic_ns())
+
+    known_at = world.panel.known_at.tolist()
+    with Journal(folder / "journal.sqlite", durable=True, header=world.header()) as journal:
+        parts = open_live(
+            world, journal, folder, playground.url, reached=reached, clock=VirtualClock(), known_at=known_at[0], wrap=lambda venue: venue
+        )
+        for row, step in enumerate(world.steps()):
+            if row:
+                parts.drain()
+                playground.advance()
+                parts.market_clock.known(known_at[row])
+            parts.clock.advance_to(step.bar.at)
+            verdicts = parts.engine.step(step).review.verdicts
+            if row >= warm_up:
+                decided |= {order.client_id: moments[-1] for order in verdicts if isinstance(order, Order)}
+        parts.settle(10.0)
+        for _ in range(5):
+            began = time.monotonic_ns()
+            parts.compare()
+            compared.append((time.monotonic_ns() - began) / 1e6)
+        parts.close()
+    return decided, compared
 
 
 def main() -> int:

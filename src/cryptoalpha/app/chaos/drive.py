@@ -140,9 +140,11 @@ class Drive:
             self._happen(playground)
 
     def _happen(self, playground: Playground) -> None:
-        """What the schedule says of the bars up to now, each thing once; at the quiet end everything works again."""
-        if self._row == self.schedule.quiet_from and self._armed:
-            playground.heal()
+        """What the schedule says of the bars up to now, each thing once; at the quiet end everything works and nobody else trades."""
+        if self._row == self.schedule.quiet_from:
+            playground.end_strangers(self._strangers)
+            if self._armed:
+                playground.heal()
         while self._armed < len(self.schedule.strikes) and self.schedule.strikes[self._armed].bar <= self._row:
             playground.arm(self.schedule.strikes[self._armed].fault)
             self._armed += 1

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
@@ -112,6 +113,13 @@ class Playground:
         except VenueError:
             return []
         return [client_id]
+
+    def end_strangers(self, client_ids: Sequence[str]) -> None:
+        """The other hands take back what still works of their orders."""
+        if client_ids:
+            for order in self.account()["orders"]:
+                if order["client_id"] in client_ids and order["status"] in ("NEW", "PARTIALLY_FILLED"):
+                    self._handle.control("cancel", key=KEY, order_id=order["order_id"])
 
     def account(self) -> dict[str, Any]:
         """The account's books."""

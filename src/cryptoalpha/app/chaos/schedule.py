@@ -173,7 +173,7 @@ def _hands(draw: np.random.Generator, market: MarketKind, instruments: Sequence[
         quantity = str(round(float(draw.uniform(0.2, 1.0)) * 0.02 * 15**place, 3))
         moves.append(
             Hand(
-                bar=int(draw.integers(0, bars - QUIET)),
+                bar=int(draw.integers(1, bars - QUIET)),  # what they do before the run begins belongs to its opening
                 kind=kinds[int(draw.integers(len(kinds)))],
                 instrument=instruments[place],
                 quantity=quantity,

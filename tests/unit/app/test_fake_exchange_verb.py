@@ -165,9 +165,22 @@ def test_time_is_kept_to_the_end_of_the_bars(bars: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize("futures", [False, True])
-def test_all_are_listed_where_they_were_asked_for(tmp_path: Path, futures: bool):
-    """Stored perpetuals and the simulated market may be traded as spot, and the other way round."""
-    server, _ = prepare(load_settings(None, overrides=()), tmp_path, FakeRequest(simulated=True, futures=futures, cash=7.0))
+def test_all_are_listed_where_they_were_asked_for(bars: Path, tmp_path: Path, futures: bool):
+    """Stored spot bars may be traded as perpetuals (and perpetuals, such as the simulated market's, as spot: see below)."""
+    server, _ = prepare(load_settings(None, overrides=()), tmp_path, FakeRequest(data=bars, futures=futures, cash=7.0))
     assert {listing.perpetual for listing in server.exchange.market.listings} == {futures}
     (account,) = server.exchange.accounts.values()
     assert (account.totals, account.wallet) == ({"USDT": 7}, 7)
+
+
+def test_the_simulated_market_is_traded_as_spot():
+    with started("--simulated", "--clock", "step", "--instruments", "SIM1/USDT") as (_, said):
+        client = client_of(said["url"])
+        (market,) = client.load_markets()
+        order = client.create_order(market, "market", "buy", client.markets[market]["limits"]["amount"]["min"] * 1000)
+        handle = Handle(said["url"], said["control_url"])
+        assert handle.advance(1)["bars"] == 1
+        handle.disconnect()
+        (trade,) = client.fetch_my_trades(market)
+        assert (trade["order"], trade["amount"]) == (order["id"], order["amount"])
+        assert client.fetch_balance()["SIM1"]["total"] == order["amount"]

@@ -21,8 +21,10 @@ from decimal import Decimal
 
 import msgspec
 
+from cryptoalpha.core.backoff import Backoff
 from cryptoalpha.core.clock import Clock, SystemClock
 from cryptoalpha.core.errors import ConfigError
+from cryptoalpha.core.seeds import stream
 from cryptoalpha.core.time import HOUR, SECOND
 from cryptoalpha.core.values import InstrumentRules, Order
 from cryptoalpha.execution.broker import REJECTED
@@ -36,7 +38,7 @@ from cryptoalpha.execution.live.watch import Watch
 from cryptoalpha.execution.live.working import Working
 from cryptoalpha.execution.orders import tracker
 from cryptoalpha.execution.reconcile.reconciler import Reconciler
-from cryptoalpha.execution.venue import Accepted, Rejected, UnclearError, Venue
+from cryptoalpha.execution.venue import Accepted, Rejected, Rights, UnclearError, Venue
 from cryptoalpha.store.order_ledger import OrderLedger
 
 
@@ -86,19 +88,12 @@ class Courier:
 
         Raises:
             ConfigError: if the key may withdraw, or may not trade.
-            UnclearError: if the venue gives no answers.
+            UnclearError: if the venue gives no answers for `alert_after_seconds`.
         """
-        await self._venue.open()
-        rights = await self._venue.rights()
-        if rights.may_withdraw:
-            raise ConfigError("this key may withdraw money", hint="make a key without that right for trading, and delete this one")
-        if not rights.may_trade:
-            raise ConfigError("this key may not trade", hint="give it the right to trade at the venue")
         self.intake.resume()
         for working in self.intake.working.values():
             working.sent_by = self.inquiries.offset  # as the process that sent it had measured it
-        await self.inquiries.begin(self._rules.values())
-        await self._reconciler.begin()
+        await self._arrive()
         for name in self._rules:
             orders = self.intake.of(name)
             for older in orders[:-1]:  # an order replaces older ones: a process that died between the two left that to us
@@ -109,6 +104,30 @@ class Courier:
         self.errands.spawn(self.watch.keep_comparing())
         if self._config.use_stream:
             self.errands.spawn(self.watch.listen())
+
+    async def _arrive(self) -> None:
+        """What the venue must answer before anything is sent, asked again for a while: a restart in an outage should find its way back."""
+        config, now = self._config, asyncio.get_running_loop().time
+        backoff = Backoff(config.retry_seconds, max(config.retry_seconds, config.retry_limit_seconds), random=stream(0, "arrive"))
+        deadline = now() + config.alert_after_seconds
+        while True:
+            try:
+                await self._venue.open()
+                self._demand_rights(await self._venue.rights())
+                await self.inquiries.begin(self._rules.values())
+                return await self._reconciler.begin()
+            except UnclearError as error:
+                wait = backoff.wait(error.answer.retry_after_seconds)
+                if error.answer.is_key or now() + wait > deadline:
+                    raise
+            await asyncio.sleep(wait)
+
+    @staticmethod
+    def _demand_rights(rights: Rights) -> None:
+        if rights.may_withdraw:
+            raise ConfigError("this key may withdraw money", hint="make a key without that right for trading, and delete this one")
+        if not rights.may_trade:
+            raise ConfigError("this key may not trade", hint="give it the right to trade at the venue")
 
     async def failure(self) -> None:
         """Waits until something of the courier has failed, and raises that."""

@@ -234,9 +234,15 @@ def test_a_key_that_may_withdraw_stops_the_start(desk, rules):
 
 
 def test_a_venue_that_does_not_answer_stops_the_start(desk, rules):
-    desk.venue.fail("open", "before")
+    desk.venue.fail("open", *["before"] * 1000)
     with pytest.raises(VenueError, match="closed for now"):
         Run(desk, rules)
+
+
+def test_a_start_in_a_short_outage_finds_its_way(desk, rules):
+    desk.venue.fail("open", "before", "before")
+    Run(desk, rules).close()
+    assert desk.venue.opened == 3
 
 
 def test_an_instrument_without_rules_is_refused(run):

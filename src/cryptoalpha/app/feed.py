@@ -55,7 +55,7 @@ class Feed:
             CryptoAlphaError: what ended the feed.
         """
         try:
-            return self._queue.get(timeout=seconds)
+            return self._queue.get(timeout=0.0 if self._end.is_reached else seconds)
         except queue.Empty:
             pass
         error = self._end.error

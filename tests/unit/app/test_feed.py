@@ -71,7 +71,7 @@ def test_what_ends_the_feed_is_raised_where_bars_are_taken_after_those_that_came
         assert feed.next(5.0) is not None
         for _ in range(2):
             with pytest.raises(expected, match=words):
-                feed.next(1.0)
+                feed.next(0.3)
 
 
 def test_silence_is_told_once_per_instrument_and_so_is_its_end():

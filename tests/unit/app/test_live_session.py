@@ -229,7 +229,8 @@ def test_a_kill_reaches_the_venue_without_waiting_for_a_bar_and_is_replayed(worl
     orders = [value for value in closing if isinstance(value, Order)]
     assert orders
     assert all(order.reduce_only and order.known_at == moment for order in orders)
-    assert {order.client_id for order in orders} <= {order["client_id"] for order in world.account["orders"]}
+    closing_ids = {order.client_id for order in orders}
+    world.until(lambda: closing_ids <= {order["client_id"] for order in world.account["orders"]})
     world.bar()
     world.bar()
     world.until(lambda: control_state(world.journal).mode == "tripped")

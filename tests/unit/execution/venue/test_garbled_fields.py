@@ -138,3 +138,19 @@ def test_executions_in_the_answer_of_a_market_order_are_taken_where_they_add_up(
         whole.report.at,
     )
     assert half.report.state == "expired"  # said to be filled, and one of two was
+
+
+def test_no_digit_of_a_large_quantity_is_lost_on_the_way(exchange, on_venue, order, monkeypatch):
+    route = exchange.server.routes["GET", "/api/v3/myTrades"]
+
+    def large(call):
+        return [{**row, "qty": "1234567890123.12345678", "commission": "9007199254740993.00000001"} for row in route.answer(call)]
+
+    async def use(venue):
+        await venue.submit(order("buy", "1"))
+        exchange.advance()
+        monkeypatch.setitem(exchange.server.routes, ("GET", "/api/v3/myTrades"), Route(large, "signed"))
+        return await venue.trades("BTC/USDT", after=None, since=0)
+
+    (found,) = on_venue(exchange, use)
+    assert (found.quantity, found.fee) == (Decimal("1234567890123.12345678"), Decimal("9007199254740993.00000001"))

@@ -32,7 +32,7 @@ def test_a_slice_of_schedules_holds_every_promise_and_a_second_start_finds_it_do
     assert code == 0
     assert found["schedules"] == 2
     assert found["kills"] >= 1
-    assert found["fills"] > 10
+    assert found["fills"] >= 4
     verdicts = (tmp_path / "verdicts.jsonl").read_text(encoding="utf-8")
     assert chaos(*slice_)[1] == found
     assert (tmp_path / "verdicts.jsonl").read_text(encoding="utf-8") == verdicts

@@ -8,14 +8,14 @@ BIN := .venv/bin
 SOURCES := src tests benchmarks
 COVERED := core store risk execution
 LEAST_COVERAGE := 95
-BENCHES := engine planner evolution networks risk skill drift
+BENCHES := engine planner evolution networks risk skill drift execution
 
 export PYTHON TORCH_INDEX
 # One thread per process: two test processes on two cores, and timings that can be compared.
 export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: demo test test-all check bench venv lock format config clean
+.PHONY: demo test test-all chaos check bench venv lock format config clean
 .DEFAULT_GOAL := demo
 
 demo: venv  ## three acts: a planted edge, pure noise, real data, each judged against baselines
@@ -32,6 +32,9 @@ test: venv  ## everything but the slow tests, and coverage of the rooms that han
 
 test-all: venv  ## the slow tests too
 	@$(BIN)/python -m pytest -n 2 $(ARGS)
+
+chaos: venv  ## hundreds of seeded schedules of faults and kills on the path of real orders; goes on where it was stopped
+	@$(BIN)/python -m cryptoalpha.app.chaos $(ARGS)
 
 check: venv  ## style, types, who may import whom, sizes and names
 	@$(BIN)/ruff check $(SOURCES)

@@ -134,11 +134,13 @@ def run_schedule(schedule: Schedule, folder: Path, *, mutate: Mutation | None = 
 
 def hunt(name: str, seeds: Sequence[int], *, markets: Sequence[MarketKind] = MARKETS) -> tuple[int, Outcome | None]:
     """Run schedules with a broken order path until one is caught: how many it took, and what was found; None where none was."""
-    from cryptoalpha.app.chaos.mutants import MUTANTS
+    from cryptoalpha.app.chaos.mutants import BAIT, MUTANTS
 
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         for tried, seed in enumerate(seeds, start=1):
-            outcome = run_seed(seed, Path(folder), markets=markets, mutate=MUTANTS[name])
+            drawn = draw_schedule(seed, markets=markets)
+            baited = msgspec.structs.replace(drawn, strikes=tuple(sorted((*BAIT, *drawn.strikes), key=lambda strike: strike.bar)))
+            outcome = run_schedule(baited, Path(folder), mutate=MUTANTS[name])
             if outcome.violations:
                 return tried, outcome
     return len(seeds), None

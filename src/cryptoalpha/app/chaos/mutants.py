@@ -12,10 +12,11 @@ from typing import Any, cast
 import msgspec
 
 from cryptoalpha.app.chaos.lives import Mutation
+from cryptoalpha.app.chaos.schedule import Strike
 from cryptoalpha.core.values import Order
+from cryptoalpha.execution.fake_exchange.fault_script import Fault
 from cryptoalpha.execution.live import inquiry
-from cryptoalpha.execution.venue import Accepted, Ambiguous, Answer, Rejected, Venue
-from cryptoalpha.store.order_ledger import Booking, OrderLedger
+from cryptoalpha.execution.venue import Accepted, Ambiguous, Answer, Rejected, Trade, Venue
 from cryptoalpha.store.run_outcomes import RunOutcomes
 
 
@@ -50,24 +51,17 @@ class TakesSilenceForNo(Between):
         return Rejected(code="timeout", message=answer.reason) if isinstance(answer, Ambiguous) else answer
 
 
-def _books_twice(venue: Venue) -> Venue:
-    """A trade that is told twice is booked twice (freqtrade#3647's race, nautilus#3104)."""
-    book = OrderLedger._book
+class BooksTwice(Between):
+    """Tells every trade under a second id as well, as where stream and report number trades apart (nautilus#3104)."""
 
-    def twice(ledger: OrderLedger, booking: Booking) -> Booking | None:
-        fill, times = booking.fill, 0
-        while ledger.has_fill(fill.instrument, fill.trade_id):
-            times += 1
-            fill = msgspec.structs.replace(fill, trade_id=f"{booking.fill.trade_id}+{times}")
-        return book(ledger, msgspec.structs.replace(booking, fill=fill))
-
-    type.__setattr__(OrderLedger, "_book", twice)
-    return venue
+    async def trades(self, instrument: str, *, after: str | None, since: int) -> list[Trade]:
+        found = await self._venue.trades(instrument, after=after, since=since)
+        return [*found, *(msgspec.structs.replace(trade, trade_id=f"9{trade.trade_id}") for trade in found)]
 
 
 def _believes_not_found(venue: Venue) -> Venue:
     """One "no such order" and the order counts as never arrived (hummingbot#3374)."""
-    vars(inquiry)["is_absent"] = lambda *evidence, **more: True
+    vars(inquiry)["still_missing"] = lambda *evidence, **more: ""
     return venue
 
 
@@ -77,10 +71,16 @@ def _forgets_what_it_told(venue: Venue) -> Venue:
     return venue
 
 
+BAIT = (
+    Strike(bar=1, fault=Fault(action="drop_after", times=2)),
+    Strike(bar=1, fault=Fault(action="not_found", route="GET */order", times=6)),
+)
+"""Faults that every hunt adds: an order that was taken, not answered, and not found when asked for."""
+
 MUTANTS: Mapping[str, Mutation] = {
     "resends": lambda venue: cast(Venue, Resends(venue)),
     "silence_is_no": lambda venue: cast(Venue, TakesSilenceForNo(venue)),
-    "books_twice": _books_twice,
+    "books_twice": lambda venue: cast(Venue, BooksTwice(venue)),
     "believes_not_found": _believes_not_found,
     "forgets_told": _forgets_what_it_told,
 }

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -23,13 +22,11 @@ from cryptoalpha.app.sources import open_dataset
 from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.core.time import interval_name, parse_interval
 from cryptoalpha.execution.fake_exchange.accounts import AccountSettings
-from cryptoalpha.execution.fake_exchange.control import Controls
 from cryptoalpha.execution.fake_exchange.fault_script import as_entries, read_script
-from cryptoalpha.execution.fake_exchange.market import Book, Market
-from cryptoalpha.execution.fake_exchange.matching import Exchange
+from cryptoalpha.execution.fake_exchange.market import Book
+from cryptoalpha.execution.fake_exchange.process import build
 from cryptoalpha.execution.fake_exchange.recordings import RecordedFeed, merged, read_recording
-from cryptoalpha.execution.fake_exchange.server import Server
-from cryptoalpha.execution.fake_exchange.stream_wiring import Wiring, attach
+from cryptoalpha.execution.fake_exchange.stream_wiring import Wiring
 
 KEY, SECRET = "key", "secret"
 KNOWN_SHARE = 0.75
@@ -62,7 +59,7 @@ class FakeRequest:
     """How many times faster than recorded the recordings are sent; 0 does not wait."""
 
 
-def prepare(settings: Settings, home: Path, request: FakeRequest) -> tuple[Server, Wiring]:
+def prepare(settings: Settings, home: Path, request: FakeRequest) -> Wiring:
     """The exchange that was asked for, not yet listening.
 
     Raises:
@@ -74,23 +71,16 @@ def prepare(settings: Settings, home: Path, request: FakeRequest) -> tuple[Serve
     known = request.known if request.known is not None else max(1, min(bars - 1, int(KNOWN_SHARE * bars)))
     if request.clock == "step" and request.lasts is not None:
         raise ConfigError("--as has no meaning with --clock step", hint="leave it out: bars keep their own stamps, and you move them")
-    market = Market(book, start=known)
-    if request.clock == "timed":
-        length = parse_interval(request.lasts) if request.lasts is not None else book.panel.interval
-        market = Market(book.restamped(row=market.row, now=time.time_ns(), length=length), start=known)
+    length = parse_interval(request.lasts) if request.lasts is not None else book.panel.interval
     quotes = {rule.quote for rule in book.rules.values()}
     cash = Decimal(repr(settings.execution.initial_cash if request.cash is None else request.cash))
     account = AccountSettings(key=KEY, secret=SECRET, balances=dict.fromkeys(sorted(quotes), cash), wallet=cash)
-    server = Server(Exchange(market, settings.execution, [account]))
-    Controls(server)
-    wiring = attach(server)
-    if request.clock == "timed":
-        del server.control["advance"]  # the clock does it
+    wiring = build(book, settings.execution, [account], start=known, timed=length if request.clock == "timed" else None)
     if request.faults is not None:
         wiring.faults.load(as_entries(read_script(request.faults)))
     if request.chaos is not None:
         wiring.faults.load_seed(request.chaos, faults=40, reach=200)
-    return server, wiring
+    return wiring
 
 
 def _book(settings: Settings, home: Path, request: FakeRequest) -> Book:
@@ -118,20 +108,19 @@ def serve(
     Raises:
         VenueError: the port is taken. Else as `prepare`.
     """
-    server, wiring = prepare(settings, home, request)
+    wiring = prepare(settings, home, request)
     feed = _recorded(wiring, request)
-    asyncio.run(_run(server, wiring, feed, request, listening, note))
+    asyncio.run(_run(wiring, feed, request, listening, note))
 
 
 async def _run(
-    server: Server,
     wiring: Wiring,
     feed: RecordedFeed | None,
     request: FakeRequest,
     listening: Callable[[Mapping[str, object]], None],
     note: Callable[[str], None],
 ) -> None:
-    stop = asyncio.Event()
+    server, stop = wiring.server, asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     tasks: list[asyncio.Task[None]] = []
@@ -152,8 +141,8 @@ async def _run(
                 "bars_to_come": market.left,
             }
         )
-        if request.clock == "timed":
-            tasks.append(asyncio.create_task(keep_time(server.exchange, note)))
+        if server.clockwork is not None:
+            tasks.append(asyncio.create_task(tell_end(server.clockwork, note)))
         if feed is not None:
             tasks.append(asyncio.create_task(_replay(feed, note)))
         waiting = asyncio.create_task(stop.wait())
@@ -172,13 +161,9 @@ async def _run(
     note(f"stopped: {sum(server.requests.values())} requests, {orders} orders, {wiring.hub.sent} messages; faults: {happened}")
 
 
-async def keep_time(exchange: Exchange, note: Callable[[str], None]) -> None:
-    """Open and close the bars when the wall clock says so; ends with the bars."""
-    market = exchange.market
-    while exchange.open_bar():
-        closes = int(market.panel.known_at[market.row + 1])
-        await asyncio.sleep(max(0.0, (closes - time.time_ns()) / 1e9))
-        exchange.close_bar()
+async def tell_end(clockwork: asyncio.Task[None], note: Callable[[str], None]) -> None:
+    """Wait for the end of the bars, and say so."""
+    await clockwork
     note("the bars are at their end: the market stands still from here on")
 
 

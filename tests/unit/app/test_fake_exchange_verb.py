@@ -12,15 +12,17 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import ccxt
 import pytest
 
-from cryptoalpha.app.fake_session import FakeRequest, keep_time, prepare
+from cryptoalpha.app.fake_session import FakeRequest, prepare, tell_end
 from cryptoalpha.app.settings import load_settings
-from cryptoalpha.core.errors import ConfigError
+from cryptoalpha.core.errors import ConfigError, VenueError
+from cryptoalpha.execution.fake_exchange.intake import Wish
 from cryptoalpha.execution.fake_exchange.process import Handle
 
 COMMAND = [sys.executable, "-m", "cryptoalpha", "fake-exchange"]
@@ -152,22 +154,39 @@ def test_a_recording_of_what_is_not_listed_is_refused(bars: Path, tmp_path: Path
 
 
 def test_time_is_kept_to_the_end_of_the_bars(bars: Path, tmp_path: Path):
-    """Three bars of one second from a start inside a bar: at the end all are known, and the market stands still."""
-    server, wiring = prepare(load_settings(None, overrides=()), tmp_path, FakeRequest(data=bars, lasts="1s", known=78))
-    assert "advance" not in server.control
+    """Two bars of one second from a start inside a bar: at the end all are known, and the market stands still. Until then it is never
+    later at the market than on the wall, and what rests is not tried before the bar in which it may trade has passed."""
+    wiring = prepare(load_settings(None, overrides=()), tmp_path, FakeRequest(data=bars, lasts="1s", known=78))
+    server, exchange = wiring.server, wiring.exchange
+    with pytest.raises(VenueError, match="wall clock"):
+        server.control["advance"]({})
     assert wiring.faults.state()["rules"] == []
+    (listing,), (account,) = exchange.market.listings, exchange.accounts.values()
+    wish = Wish(listing=listing, side="BUY", type="LIMIT", quantity=Decimal(1), price=Decimal("1077.5"), time_in_force="GTC")
     notes: list[str] = []
+    traded: list[float] = []
+    exchange.listeners.append(lambda event: traded.append(time.time()) if event.kind == "trade" else None)
+
+    async def run() -> None:
+        exchange.place(account, wish)
+        await server.start()
+        assert server.clockwork is not None
+        await tell_end(server.clockwork, notes.append)
+        await server.stop()
+
     began = time.time()
-    asyncio.run(keep_time(server.exchange, notes.append))
-    assert server.exchange.market.left == 0
+    asyncio.run(run())
+    assert exchange.market.left == 0
     assert 1.0 < time.time() - began < 3.5  # the rest of this second and one more
+    assert abs(exchange.market.now / 1e9 - time.time()) < 1.0
+    assert [second >= int(began) + 1 for second in traded] == [True]  # bar 78 opens at 1078 and falls to 1077: known once it has closed
     assert notes == ["the bars are at their end: the market stands still from here on"]
 
 
 @pytest.mark.parametrize("futures", [False, True])
 def test_all_are_listed_where_they_were_asked_for(bars: Path, tmp_path: Path, futures: bool):
     """Stored spot bars may be traded as perpetuals (and perpetuals, such as the simulated market's, as spot: see below)."""
-    server, _ = prepare(load_settings(None, overrides=()), tmp_path, FakeRequest(data=bars, futures=futures, cash=7.0))
+    server = prepare(load_settings(None, overrides=()), tmp_path, FakeRequest(data=bars, futures=futures, cash=7.0)).server
     assert {listing.perpetual for listing in server.exchange.market.listings} == {futures}
     (account,) = server.exchange.accounts.values()
     assert (account.totals, account.wallet) == ({"USDT": 7}, 7)

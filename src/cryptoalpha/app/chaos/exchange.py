@@ -74,7 +74,7 @@ class Playground:
             os.close(pipe)
             held = self._world.funds
             account = AccountSettings(key=KEY, secret=SECRET, balances=held, wallet=held["USDT"], fees=self._world.schedule.fees)
-            asyncio.run(serve(build(Book.of(self._world.dataset), self._world.execution, [account])))
+            asyncio.run(serve(build(Book.of(self._world.dataset), self._world.execution, [account]).server))
             status = 0
         finally:  # a forked child must not unwind into its parent's frames
             if status:

@@ -41,7 +41,7 @@ def prepare(market: Path, settings: Path) -> Server:
     for account in kept["accounts"]:
         account["balances"] = {asset: Decimal(held) for asset, held in account["balances"].items()}
         accounts.append(AccountSettings(**{**account, "wallet": Decimal(account["wallet"])}))
-    return build(Book.load(market), ExecutionConfig.model_validate(kept["config"]), accounts, **kept["options"])
+    return build(Book.load(market), ExecutionConfig.model_validate(kept["config"]), accounts, **kept["options"]).server
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -31,7 +31,7 @@ from cryptoalpha.execution.fake_exchange.control import Controls
 from cryptoalpha.execution.fake_exchange.market import Book, Market
 from cryptoalpha.execution.fake_exchange.matching import Exchange
 from cryptoalpha.execution.fake_exchange.server import Server
-from cryptoalpha.execution.fake_exchange.stream_wiring import attach
+from cryptoalpha.execution.fake_exchange.stream_wiring import Wiring, attach
 
 START_SECONDS = 30.0
 
@@ -44,8 +44,8 @@ def build(
     start: int = 1,
     weight_limit: int | None = None,
     timed: int | None = None,
-) -> Server:
-    """A server with everything behind it, not yet listening.
+) -> Wiring:
+    """A server with everything behind it, faults and streams before it, not yet listening.
 
     Args:
         timed: nanoseconds each bar lasts from now on, by the wall clock; None: until it is told to go on.
@@ -54,9 +54,8 @@ def build(
         book = book.restamped(row=start - 1, now=time.time_ns(), length=timed)
     server = Server(Exchange(Market(book, start=start), config, accounts), weight_limit=weight_limit)
     Controls(server)
-    attach(server)
     server.is_timed = timed is not None
-    return server
+    return attach(server)
 
 
 class Handle:
@@ -182,7 +181,7 @@ class FakeExchange(Handle):
             self._child = None
 
     def _open_thread(self) -> None:
-        server = build(self._book, self._config, self._accounts, **self._options)
+        server = build(self._book, self._config, self._accounts, **self._options).server
         loop = asyncio.new_event_loop()
 
         def run() -> None:

@@ -116,7 +116,8 @@ class Server:
         self._weights: dict[str, tuple[int, int]] = {}
         self.is_timed = False
         """Whether the wall clock moves the market, from the start on."""
-        self._clockwork: asyncio.Task[None] | None = None
+        self.clockwork: asyncio.Task[None] | None = None
+        """Moves the market, where the wall clock does; ends with its bars."""
         self._doors: list[web.AppRunner] = []
         self.url = ""
         self.control_url = ""
@@ -135,7 +136,7 @@ class Server:
         """
         self._doors = [await self._listen(self._public, port), await self._listen(self._control_alone, 0)]
         if self.is_timed:
-            self._clockwork = asyncio.create_task(run_timed(self.exchange))
+            self.clockwork = asyncio.create_task(run_timed(self.exchange))
         self.url, self.control_url = (f"http://127.0.0.1:{door.addresses[0][1]}" for door in self._doors)
 
     async def _listen(self, handle: Callable[[web.Request], Awaitable[web.StreamResponse]], port: int) -> web.AppRunner:
@@ -164,10 +165,10 @@ class Server:
 
     async def stop(self) -> None:
         """Close both doors and every connection."""
-        if self._clockwork is not None:
-            self._clockwork.cancel()
+        if self.clockwork is not None:
+            self.clockwork.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._clockwork
+                await self.clockwork
         for door in self._doors:
             await door.cleanup()
         self._doors.clear()

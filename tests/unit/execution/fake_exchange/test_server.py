@@ -246,7 +246,7 @@ def test_a_taken_port_is_said_so(spot, fake_book):
     import asyncio
 
     async def start() -> None:
-        server: Server = build(fake_book(perpetual=False), ExecutionConfig(), [])
+        server: Server = build(fake_book(perpetual=False), ExecutionConfig(), []).server
         await server.start(port=urlsplit(spot.url).port)
 
     with pytest.raises(VenueError, match="cannot be listened on"):

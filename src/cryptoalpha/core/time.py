@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from cryptoalpha.core.errors import ConfigError
 
 SECOND = 1_000_000_000
+MILLISECOND = SECOND // 1000
 MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from cryptoalpha.core.errors import VenueError
-from cryptoalpha.core.time import SECOND, interval_name
+from cryptoalpha.core.time import MILLISECOND, interval_name
 from cryptoalpha.data.config import ExchangeConfig
 from cryptoalpha.store.tables import BarTable
 
@@ -23,7 +23,6 @@ Wait = Callable[[float], None]
 """Sleeps for a number of seconds; tests pass one that does not."""
 
 Answer = TypeVar("Answer")
-MILLISECOND = SECOND // 1000
 _BINANCE_COLUMNS = (0, 1, 2, 3, 4, 5, 9)  # open time, open, high, low, close, volume, volume bought by takers
 _NETWORK_HINT = "check the network, try again later (what was fetched is kept), or name other venues in data.exchange.venues"
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from cryptoalpha.core.clock import Clock, SystemClock
 from cryptoalpha.core.errors import VenueError
-from cryptoalpha.core.time import MINUTE
-from cryptoalpha.data.candles import MILLISECOND, CandleClient, GarbledReplyError, Wait, ask, markets_of, refuse_nonsense
+from cryptoalpha.core.time import MILLISECOND, MINUTE
+from cryptoalpha.data.candles import CandleClient, GarbledReplyError, Wait, ask, markets_of, refuse_nonsense
 from cryptoalpha.data.config import ExchangeConfig
 from cryptoalpha.data.rules import split_instrument
 from cryptoalpha.store.history import History

@@ -11,9 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from cryptoalpha.core.time import HOUR, SECOND, parse_time
-
-MILLISECOND = SECOND // 1000
+from cryptoalpha.core.time import HOUR, MILLISECOND, parse_time
 
 
 def candle(symbol: str, open_ms: int, step_ms: int) -> list[Any]:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cryptoalpha.core.time import grid_anchor
-from cryptoalpha.execution.fake_exchange.market import MILLISECOND, Listing, Market
+from cryptoalpha.core.time import MILLISECOND, grid_anchor
+from cryptoalpha.execution.fake_exchange.market import Listing, Market
 from cryptoalpha.execution.fake_exchange.shapes import price_text
 
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cryptoalpha.core.errors import ConfigError
-from cryptoalpha.core.time import DAY, parse_interval
+from cryptoalpha.core.time import DAY, MILLISECOND, parse_interval
 from cryptoalpha.execution.fake_exchange import shapes
 from cryptoalpha.execution.fake_exchange.accounts import Account, VenueOrder, VenueTrade
 from cryptoalpha.execution.fake_exchange.candles import candles
 from cryptoalpha.execution.fake_exchange.intake import RefusedError, Wish
-from cryptoalpha.execution.fake_exchange.market import MILLISECOND, Listing
+from cryptoalpha.execution.fake_exchange.market import Listing
 from cryptoalpha.execution.money import exact
 
 if TYPE_CHECKING:

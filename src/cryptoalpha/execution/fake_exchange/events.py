@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
-ZERO = Decimal(0)
+from cryptoalpha.execution.money import ZERO
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

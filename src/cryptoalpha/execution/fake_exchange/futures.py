@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cryptoalpha.core.time import MILLISECOND
 from cryptoalpha.execution.fake_exchange import futures_shapes as shapes
 from cryptoalpha.execution.fake_exchange.accounts import VenueOrder
 from cryptoalpha.execution.fake_exchange.desk import Desk, all_orders, customer, needed, own_trades, read_wish, whole
 from cryptoalpha.execution.fake_exchange.intake import RefusedError
-from cryptoalpha.execution.fake_exchange.market import MILLISECOND, Listing
+from cryptoalpha.execution.fake_exchange.market import Listing
 from cryptoalpha.execution.money import exact
 
 if TYPE_CHECKING:

@@ -15,17 +15,17 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from cryptoalpha.core.errors import ConfigError, DataError
-from cryptoalpha.core.time import iso
+from cryptoalpha.core.time import MILLISECOND, iso
 from cryptoalpha.core.values import InstrumentRules
 from cryptoalpha.execution.broker import BarStep, bar_steps, funding_by_bar
 from cryptoalpha.store.panel import Panel, build_panel
 from cryptoalpha.store.tables import Dataset, Floats
 
-MILLISECOND = 1_000_000
 _COLUMNS = ("open", "high", "low", "close", "volume", "taker_buy_volume")
 
 
@@ -75,7 +75,7 @@ class Book:
 
     def save(self, path: Path) -> None:
         """Write it as one `.npz`, to be read by another process."""
-        rules = {name: _plain(rule) for name, rule in self.rules.items()}
+        rules = {name: msgspec.to_builtins(rule) for name, rule in self.rules.items()}
         columns = {name: getattr(self.panel, name) for name in (*_COLUMNS, "open_time", "known_at", "present")}
         np.savez(
             path,
@@ -105,33 +105,13 @@ class Book:
             source_row=np.where(columns["present"], np.arange(len(columns["open_time"]))[:, None], -1),
             **columns,
         )
-        return cls(panel, {name: _rules(rule) for name, rule in header["rules"].items()}, at_open, inside)
+        return cls(panel, msgspec.convert(header["rules"], dict[str, InstrumentRules]), at_open, inside)
 
     def restamped(self, *, row: int, now: int, length: int) -> Book:
         """The same bars, `length` ns each, so that the bar of `row` closes at `now` (rounded down to the grid)."""
         closes = now - now % length
         open_time = closes + length * (np.arange(len(self.panel), dtype=np.int64) - row - 1)
         return replace(self, panel=replace(self.panel, open_time=open_time, known_at=open_time + length, interval=length))
-
-
-def _plain(rule: InstrumentRules) -> dict[str, str | bool | int]:
-    return {
-        "happened_at": rule.happened_at,
-        "known_at": rule.known_at,
-        "venue": rule.venue,
-        "base": rule.base,
-        "quote": rule.quote,
-        "lot": str(rule.lot),
-        "tick": str(rule.tick),
-        "min_notional": str(rule.min_notional),
-        "perpetual": rule.perpetual,
-        "instrument": rule.instrument,
-    }
-
-
-def _rules(plain: dict[str, str]) -> InstrumentRules:
-    money = {name: Decimal(plain.pop(name)) for name in ("lot", "tick", "min_notional")}
-    return InstrumentRules(**plain, **money)  # type: ignore[arg-type]
 
 
 class Market:

@@ -21,12 +21,13 @@ from decimal import Decimal
 from typing import Literal
 
 from cryptoalpha.core.errors import ConfigError
+from cryptoalpha.core.time import MILLISECOND
 from cryptoalpha.core.values import Order
 from cryptoalpha.execution.broker import BarStep
 from cryptoalpha.execution.config import ExecutionConfig
 from cryptoalpha.execution.fake_exchange.accounts import Account, AccountSettings, VenueOrder, VenueTrade
 from cryptoalpha.execution.fake_exchange.intake import RefusedError, Wish, check
-from cryptoalpha.execution.fake_exchange.market import MILLISECOND, Market
+from cryptoalpha.execution.fake_exchange.market import Market
 from cryptoalpha.execution.fake_exchange.settlement import covered, fee_of
 from cryptoalpha.execution.fill_model import FillModel, Quote
 from cryptoalpha.execution.money import ZERO, exact, settle, whole_lots

@@ -12,22 +12,21 @@ from decimal import Decimal
 from typing import Any, Final
 
 from cryptoalpha.core.errors import ConfigError
-from cryptoalpha.core.time import interval_name
+from cryptoalpha.core.time import MILLISECOND, interval_name
 from cryptoalpha.execution.fake_exchange.accounts import VenueOrder
 from cryptoalpha.execution.fake_exchange.desk import whole
 from cryptoalpha.execution.fake_exchange.events import AccountUpdate, BarUpdate, OrderUpdate
 from cryptoalpha.execution.fake_exchange.faults import Faults
 from cryptoalpha.execution.fake_exchange.intake import RefusedError
-from cryptoalpha.execution.fake_exchange.market import MILLISECOND
 from cryptoalpha.execution.fake_exchange.matching import Event
 from cryptoalpha.execution.fake_exchange.server import Call, Route, Server
 from cryptoalpha.execution.fake_exchange.streams import StreamHub
 from cryptoalpha.execution.fake_exchange.streams_market import DAY_MS
+from cryptoalpha.execution.money import ZERO
 
 LEAST_PAST: Final = 2
 MOST_PAST: Final = 1500
 """How many bars before now a newcomer's ticker looks back on, at least and at most; else one day."""
-ZERO: Final = Decimal(0)
 ENDLESS: Final = Decimal("Infinity")
 ROOM: Final = Decimal("0.99")
 """Share of the cash that an accident may spend: fees must be paid too."""

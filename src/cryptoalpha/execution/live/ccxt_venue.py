@@ -15,13 +15,13 @@ from decimal import Decimal
 from typing import Any
 
 from cryptoalpha.core.errors import ConfigError, VenueError
-from cryptoalpha.core.time import DAY
+from cryptoalpha.core.time import DAY, MILLISECOND
 from cryptoalpha.core.values import InstrumentRules, Order
 from cryptoalpha.execution.config import LiveConfig
 from cryptoalpha.execution.live import order_terms, replies
 from cryptoalpha.execution.live.asking import RequestFailedError, ask, prepare
 from cryptoalpha.execution.live.budget import Budget, BudgetSpentError
-from cryptoalpha.execution.live.clock import MILLISECOND, VenueClock
+from cryptoalpha.execution.live.clock import VenueClock
 from cryptoalpha.execution.live.questions import Questions, unclear
 from cryptoalpha.execution.live.replies import UnreadableReplyError
 from cryptoalpha.execution.live.rights import key_rights, refuse_hedging

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-MILLISECOND = 1_000_000
+from cryptoalpha.core.time import MILLISECOND
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from cryptoalpha.core.time import MINUTE
+from cryptoalpha.core.time import MILLISECOND, MINUTE
 from cryptoalpha.execution.config import LiveConfig
 from cryptoalpha.execution.live import replies
 from cryptoalpha.execution.live.asking import STUMBLES, Question, RequestFailedError, ask
 from cryptoalpha.execution.live.budget import BudgetSpentError
-from cryptoalpha.execution.live.clock import MILLISECOND, Reading, VenueClock
+from cryptoalpha.execution.live.clock import Reading, VenueClock
 from cryptoalpha.execution.live.replies import UnreadableReplyError
 from cryptoalpha.execution.orders.classify import classify
 from cryptoalpha.execution.venue import Ambiguous, Inquiry, NotFound, Rejected, UnclearError

@@ -13,10 +13,10 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, cast
 
 from cryptoalpha.core.errors import VenueError
+from cryptoalpha.core.time import MILLISECOND
 from cryptoalpha.core.values import InstrumentRules, Side
 from cryptoalpha.execution.venue import Balance, FundingRecord, OrderReport, Position, Trade, VenueState
 
-MILLISECOND = 1_000_000
 _EARLIEST = 1_000_000_000_000
 """Milliseconds of September 2001: a stamp before it is a stamp in seconds, or none."""
 _LATEST = 10_000_000_000_000

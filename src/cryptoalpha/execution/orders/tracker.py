@@ -22,11 +22,11 @@ import msgspec
 
 from cryptoalpha.core.errors import AccountingError
 from cryptoalpha.core.values import Order
+from cryptoalpha.execution.money import ZERO
 from cryptoalpha.execution.orders.states import FINAL, LIVE, UNTRADED, State, may_follow
 from cryptoalpha.execution.venue import Ambiguous, Answer, OrderReport, Rejected, Trade
 from cryptoalpha.store.order_ledger import Booking, OrderRecord
 
-ZERO = Decimal(0)
 LATE, OVER, MISMATCH = "late", "over", "mismatch"
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cryptoalpha.core.time import HOUR, SECOND
-from cryptoalpha.execution.live.clock import MILLISECOND, Reading, VenueClock
+from cryptoalpha.core.time import HOUR, MILLISECOND, SECOND
+from cryptoalpha.execution.live.clock import Reading, VenueClock
 
 WALL = 1_700_000_000 * SECOND
 

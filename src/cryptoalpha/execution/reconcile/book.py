@@ -94,6 +94,7 @@ class AccountBook:
         """Ids of what others did, as far as it is in here."""
         self._ids: set[tuple[str, str]] = set()
         self._rounds: dict[str, tuple[Step, ...]] = {}  # perpetuals: what built the present position, as it became known
+        self._moves: dict[str, list[tuple[int, Decimal, Decimal]]] = {}  # of perpetuals: when, by how much our position, and others'
 
     def copy(self) -> Self:
         """The same book, to try corrections on."""
@@ -101,11 +102,20 @@ class AccountBook:
         twin.__dict__ |= self.__dict__
         twin.held, twin.foreign, twin.twice, twin._ids = dict(self.held), dict(self.foreign), list(self.twice), set(self._ids)
         twin._rounds, twin.noted, twin.mixed = dict(self._rounds), set(self.noted), set(self.mixed)
+        twin._moves = {name: list(moves) for name, moves in self._moves.items()}
         return twin
 
     def position(self, instrument: str) -> Decimal:
         """Base units that the run holds."""
         return self.held.get(instrument, ZERO)
+
+    def held_before(self, instrument: str, at: int) -> tuple[Decimal, Decimal]:
+        """The run's position of a perpetual just before a moment, UTC ns, and others': by everything that is known now."""
+        held, others = self.held[instrument], self.foreign.get(instrument, ZERO)
+        for when, ours, theirs in self._moves.get(instrument, ()):
+            if when >= at:
+                held, others = held - ours, others - theirs
+        return held, others
 
     def base(self, instrument: str) -> str:
         """Where what others hold of an instrument is kept: under its asset, or under its own name where it is a perpetual."""
@@ -140,6 +150,8 @@ class AccountBook:
         self.mixed |= change.changes.keys() & self.rules.keys()
         for name, amount in change.changes.items():
             self.foreign[name] = self.foreign.get(name, ZERO) + amount
+            if self.is_futures and name in self.rules:
+                self._moves.setdefault(name, []).append((change.at, ZERO, amount))
         self.trades += change.kind == "trade"
 
     def entry_price(self, instrument: str) -> Decimal | None:
@@ -157,6 +169,7 @@ class AccountBook:
     def _move(self, instrument: str, signed: Decimal, price: Decimal, at: int, cause: str) -> None:
         self.held[instrument] += signed
         if self.is_futures and signed != 0:
+            self._moves.setdefault(instrument, []).append((at, signed, ZERO))
             steps = (*self._rounds.get(instrument, ()), (at, cause, signed, price))
             self._rounds[instrument] = steps if self.held[instrument] != 0 else ()
             if self.held[instrument] == self.foreign.get(instrument, ZERO) == 0:

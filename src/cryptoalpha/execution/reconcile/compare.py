@@ -121,15 +121,15 @@ def _take_trade(draft: _Draft, trade: Trade) -> None:
     changes = {base: change.quantity - mine.quantity, quote: change.cash - mine.cash}
     for asset, amount in paid.items():
         changes[asset] = changes.get(asset, ZERO) + amount
-    note = ForeignChange(kind="trade", instrument=trade.instrument, changes=_nonzero(changes), message=what)
+    note = ForeignChange(kind="trade", instrument=trade.instrument, changes=_nonzero(changes), at=trade.at, message=what)
     draft.note(trade_key(trade), note)
 
 
 def _take_funding(draft: _Draft, record: FundingRecord) -> None:
-    """Funding is settled on the account's position: the book has its share of it."""
+    """Funding is settled on the account's position at that moment: the book has its share of it, however late it is read."""
     book, name = draft.book, record.instrument
     if name in book.rules and record.asset == book.quote:
-        held, others = book.held[name], book.foreign.get(name, ZERO)
+        held, others = book.held_before(name, record.at)
         mine = record.amount if others == 0 else settle(record.amount * held / (held + others)) if held + others != 0 else ZERO
         payment = FundingPayment(
             happened_at=record.at,
@@ -259,7 +259,7 @@ def _settle(draft: _Draft, broken: Break, unclear: frozenset[str], owed: Mapping
     changes = {subject: theirs}
     if book.is_futures and subject != book.quote and theirs != 0:
         changes[book.quote] = -settle(theirs * price)
-    draft.note(source, ForeignChange(kind="transfer", changes=_nonzero(changes), message=message))
+    draft.note(source, ForeignChange(kind="transfer", changes=_nonzero(changes), at=draft.seen.at, message=message))
 
 
 def _give_back(draft: _Draft, owed: Mapping[str, Owed], surplus: Decimal) -> Decimal:

@@ -58,6 +58,8 @@ class ForeignChange(msgspec.Struct, frozen=True, kw_only=True):
     instrument: str = ""
     changes: Mapping[str, Decimal] = {}
     """Of the foreign holding, by asset; by instrument where it is a perpetual position."""
+    at: int = 0
+    """When it happened, UTC ns; 0 where nobody knows."""
     message: str = ""
 
 

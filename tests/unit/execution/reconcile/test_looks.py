@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from cryptoalpha.core.errors import ConfigError
+from cryptoalpha.core.time import SECOND
 from cryptoalpha.core.values import Adjustment, Fill, FundingPayment, Order
 from cryptoalpha.execution.venue import OrderReport, UnclearError
 
@@ -338,6 +339,30 @@ def test_a_margin_account_adds_up_with_funding_shared_by_whose_position_it_was(w
     found = world.look()
     assert found.breaks == ()
     assert [(one.quantity, one.cash) for one in world.told(Adjustment)] == [(-1, 130)]
+    world.check()
+    world.close()
+
+
+def test_funding_read_late_is_shared_by_the_positions_it_was_settled_on(worlds):
+    """As after an outage: by the time it is read the run has closed its position, and the stranger has enlarged his."""
+    world = worlds("3000", is_futures=True, before=lambda desk: desk.trade("buy", "1", "100"))
+    desk = world.desk
+    world.order("ca1", "buy", "3")
+    desk.fill("ca1", "3", "120")
+    desk.clock.advance_to(desk.clock.now() + SECOND)
+    desk.settle("-4")
+    world.order("ca2", "sell", "3")
+    desk.fill("ca2", "3", "125")
+    desk.trade("buy", "5", "126")
+    world.look()
+    (paid,) = world.told(FundingPayment)
+    assert (paid.amount, paid.position) == (-3, 3)
+    world.start()
+    world.check()
+    desk.clock.advance_to(desk.clock.now() + SECOND)
+    desk.settle("-6")  # the stranger's alone by now
+    world.look()
+    assert [one.amount for one in world.told(FundingPayment)] == [-3, 0]
     world.check()
     world.close()
 

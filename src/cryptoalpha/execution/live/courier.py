@@ -113,7 +113,7 @@ class Courier:
         while True:
             try:
                 await self._venue.open()
-                self._demand_rights(await self._venue.rights())
+                _demand_rights(await self._venue.rights())
                 await self.inquiries.begin(self._rules.values())
                 return await self._reconciler.begin()
             except UnclearError as error:
@@ -121,13 +121,6 @@ class Courier:
                 if error.answer.is_key or now() + wait > deadline:
                     raise
             await asyncio.sleep(wait)
-
-    @staticmethod
-    def _demand_rights(rights: Rights) -> None:
-        if rights.may_withdraw:
-            raise ConfigError("this key may withdraw money", hint="make a key without that right for trading, and delete this one")
-        if not rights.may_trade:
-            raise ConfigError("this key may not trade", hint="give it the right to trade at the venue")
 
     async def failure(self) -> None:
         """Waits until something of the courier has failed, and raises that."""
@@ -160,6 +153,7 @@ class Courier:
             told: position of the instrument by all that the engine had been told when it decided.
             expires: engine time after which it is history, no plan; None: never.
         """
+        self._withdraw(self.intake.of(order.instrument), f"{order.client_id} came before its turn")
         working = self.intake.take(order, event)
         working.under_way = True
         answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -178,13 +172,14 @@ class Courier:
         self.inquiries.pursue(working)
 
     async def _carry(self, working: Working, told: Decimal, expires: int | None) -> None:
-        """End what is older, see whether the order still makes sense, then send it."""
+        """End what is older, see whether the order still makes sense, then send it. While it waits it may be withdrawn, or grow old."""
         order = working.order
-        if expires is not None and self._clock.now() > expires:
-            self._give_up(working, "stale_order", "it was decided too long ago to be sent")
+        if self._is_over(working, expires):
             return
         older = [one for one in self.intake.of(order.instrument) if one is not working]
         await self._end(older)
+        if self._is_over(working, expires):
+            return
         others = [one for one in older if not one.tracked.ended]
         position = self.intake.position(order.instrument)
         refusal = why_not(order, others, position=position, told=told, halted=self._why_halted())
@@ -197,6 +192,18 @@ class Courier:
         if quantity != order.quantity:  # a restart must know what was sent
             self.intake.note(working, tracker.begin(order, working.tracked.event, self._wall.now(), quantity=quantity))
         await self._send(working)
+
+    def _is_over(self, working: Working, expires: int | None) -> bool:
+        """Whether it is not sent any more: it was withdrawn meanwhile, or it comes too late."""
+        if not working.tracked.ended and expires is not None and self._clock.now() > expires:
+            self._give_up(working, "stale_order", "it was decided too long ago to be sent")
+        return working.tracked.ended
+
+    def _withdraw(self, orders: Sequence[Working], why: str) -> None:
+        """End those that still wait for their turn: they are not sent any more."""
+        for one in orders:
+            if one.under_way and not one.tracked.record.sent_at:
+                self._give_up(one, "cancelled", why)
 
     def _give_up(self, working: Working, rule: str, why: str) -> None:
         step = tracker.refused(working.tracked, Rejected(code=rule, message=f"not sent: {why}"), self._wall.now())
@@ -255,10 +262,11 @@ class Courier:
         return "; ".join([*self.halted.values(), *([self.intake.distrust] if self.intake.distrust else [])])
 
     async def cancel(self, instrument: str, *, entries_only: bool = False) -> None:
-        """End what is left of an instrument's orders; those who want to know are told when they have ended."""
+        """End what is left of an instrument's orders, those not sent yet at once; who wants to know is told when they have ended."""
+        wanted = [one for one in self.intake.of(instrument) if not (entries_only and one.order.reduce_only)]
+        self._withdraw(wanted, "it was cancelled before its turn")
         async with self._gates[instrument]:
-            wanted = [one for one in self.intake.of(instrument) if not (entries_only and one.order.reduce_only)]
-            await self._end(wanted)
+            await self._end([one for one in wanted if not one.tracked.ended])
 
     async def _end(self, orders: Sequence[Working]) -> None:
         """Cancel orders and wait for their end, though not for longer than a way out may be kept waiting; the rest goes on beside."""
@@ -274,6 +282,7 @@ class Courier:
     async def look(self, seconds: float) -> None:
         """Ask for every order and its trades, and for funding that may have settled, for at most so long; what has not come by then comes
         later."""
+        deadline = asyncio.get_running_loop().time() + seconds
         await self.errands.idle(seconds)
         looks = [self.inquiries.look(name) for name in dict.fromkeys(one.order.instrument for one in self.intake.working.values())]
         hour = self._clock.now() // HOUR
@@ -281,5 +290,12 @@ class Courier:
             self._compared_in = hour
             looks.append(self.errands.spawn(self.watch.compare()))
         if looks:
-            await asyncio.wait(looks, timeout=seconds)
+            await asyncio.wait(looks, timeout=max(0.0, deadline - asyncio.get_running_loop().time()))
         self.errands.demand_well()
+
+
+def _demand_rights(rights: Rights) -> None:
+    if rights.may_withdraw:
+        raise ConfigError("this key may withdraw money", hint="make a key without that right for trading, and delete this one")
+    if not rights.may_trade:
+        raise ConfigError("this key may not trade", hint="give it the right to trade at the venue")

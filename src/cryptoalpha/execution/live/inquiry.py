@@ -69,7 +69,7 @@ class Inquiries:
         """The venue's clock less ours as last measured, ns; at first as an earlier process measured it."""
         self._pursuits: dict[str, asyncio.Task[None]] = {}
         self._looks: dict[str, asyncio.Task[None]] = {}
-        self._quiet_until = 0
+        self._quiet_until = 0.0  # by the loop's clock, which nobody sets
         self.on_key_refused: Callable[[str], None] = lambda why: None
         """Told that the venue refuses the key."""
 
@@ -91,7 +91,7 @@ class Inquiries:
 
     def heed(self, answer: Ambiguous) -> None:
         """What an unclear answer says beside that: leave the venue alone for a while, look at the clock, the key is refused."""
-        self._quiet_until = max(self._quiet_until, self._wall.now() + round(answer.retry_after_seconds * SECOND))
+        self._quiet_until = max(self._quiet_until, asyncio.get_running_loop().time() + answer.retry_after_seconds)
         if answer.is_clock:
             self._spawn(self._resync())
         if answer.is_key:
@@ -107,16 +107,16 @@ class Inquiries:
 
     async def _pursued(self, working: Working) -> None:
         name = working.order.client_id
-        config = self._config
+        config, began = self._config, asyncio.get_running_loop().time()
         backoff = Backoff(config.retry_seconds, max(config.retry_seconds, config.retry_limit_seconds), random=stream(0, "inquiry", name))
         try:
             while working.is_unsettled:
                 await (self.press(working) if working.must_end else self.ask(working))
                 if not working.is_unsettled:
                     break
-                self._tell_if_old(working)
-                quiet = (self._quiet_until - self._wall.now()) / SECOND
-                await asyncio.sleep(backoff.wait(max(0.0, quiet)))
+                now = asyncio.get_running_loop().time()
+                self._tell_if_old(working, asked_for=now - began)
+                await asyncio.sleep(backoff.wait(max(0.0, self._quiet_until - now)))
         finally:
             del self._pursuits[name]
 
@@ -126,7 +126,7 @@ class Inquiries:
         Args:
             is_reply: a cancel of it has been answered before.
         """
-        if self._wall.now() < self._quiet_until:
+        if asyncio.get_running_loop().time() < self._quiet_until:
             return
         asked_at = time.monotonic_ns()
         answer = await self._venue.query(working.order.instrument, working.order.client_id)
@@ -218,9 +218,10 @@ class Inquiries:
         working.evidence = working.evidence if working.evidence.is_seen else working.evidence.not_listed(asked_at)
         return True
 
-    def _tell_if_old(self, working: Working) -> None:
+    def _tell_if_old(self, working: Working, *, asked_for: float) -> None:
+        """Tell a person, once. `asked_for`: seconds since somebody began to ask for it; our own clock may have been set back."""
         record = working.tracked.record
-        age = (self._wall.now() - record.since) / SECOND
+        age = max((self._wall.now() - record.since) / SECOND, asked_for)
         if age >= self._config.alert_after_seconds and not working.is_alerted:
             working.is_alerted = True
             lacking = self._lacking(working)

@@ -6,20 +6,20 @@ a key that the venue refuses) or from the watch over silent feeds. Each is said 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from cryptoalpha.app.credentials import reveal
+from cryptoalpha.app.credentials import Hide, reveal
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.core.clock import SystemClock
 from cryptoalpha.core.time import iso
 from cryptoalpha.core.values import RiskEvent
+from cryptoalpha.monitoring.alerts import AlertChange
 
 if TYPE_CHECKING:
     from cryptoalpha.monitoring.notify import Notifier
 
-Hide = Callable[[Iterable[str]], None]
 CALM = frozenset({"closed", "half_open", "normal", "armed", "0"})
 """States of a breaker, of the day's loss, of the kill switch and of the drawdown ladder that are no news to be woken for."""
 
@@ -52,19 +52,25 @@ class Alarms:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._notifier is not None:
             self._notifier.close()
+            if lost := self._notifier.undelivered:
+                self._say(f"{lost} alerts could not be sent on: they were only said here")
 
     def __call__(self, name: str, text: str) -> None:
         """Say it and send it."""
         self._say(f"{iso(self._clock.now())}  ALERT {name}: {text}")
-        self.send(name, text)
+        self._send(name, text)
 
     def of_risk(self, event: RiskEvent) -> None:
         """Send on that a breaker opened, a limit stands or the run was killed."""
         if event.state not in CALM:
             about = f" of {event.instrument}" if event.instrument else ""
-            self.send(f"{event.rule}{about} is {event.state}", event.message)
+            self._send(f"{event.rule}{about} is {event.state}", event.message)
 
-    def send(self, name: str, text: str) -> None:
-        """Send what was said already."""
+    def of_rule(self, change: AlertChange) -> None:
+        """Send on that an alert rule fires, or that this is over."""
+        if self._notifier is not None:
+            self._notifier.tell_change(change)
+
+    def _send(self, name: str, text: str) -> None:
         if self._notifier is not None:
             self._notifier.tell(f"cryptoalpha: {name}", text)

@@ -9,13 +9,13 @@ import importlib.util
 import shutil
 import stat
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-from cryptoalpha.app.credentials import reveal
+from cryptoalpha.app.credentials import Hide, reveal
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.core.errors import ConfigError, CryptoAlphaError, StoreError, StoreLockedError
 from cryptoalpha.core.time import day_of, interval_name, iso
@@ -48,9 +48,7 @@ class Check:
     error: type[CryptoAlphaError] = StoreError
 
 
-def check_machine(
-    home: Path, settings: Callable[[], Settings], hide: Callable[[Iterable[str]], None], *, now: int, directory: Path
-) -> list[Check]:
+def check_machine(home: Path, settings: Callable[[], Settings], hide: Hide, *, now: int, directory: Path) -> list[Check]:
     """All checks, in the order in which their faults should be mended."""
     read, configuration = _configuration(settings)
     checks = [_python(), _packages(), _extras(), configuration]
@@ -90,7 +88,7 @@ def _configuration(settings: Callable[[], Settings]) -> tuple[Settings | None, C
     return read, Check("configuration", "ok", f"valid; {read.engine.mode}, {sending}")
 
 
-def _credentials(settings: Settings, hide: Callable[[Iterable[str]], None]) -> Check:
+def _credentials(settings: Settings, hide: Hide) -> Check:
     found = []
     for name in type(settings.credentials).model_fields:
         secret = getattr(settings.credentials, name)

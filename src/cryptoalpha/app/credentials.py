@@ -15,6 +15,9 @@ from cryptoalpha.app.origins import REFERENCES
 from cryptoalpha.core.config import Section
 from cryptoalpha.core.errors import ConfigError
 
+Hide = Callable[[Iterable[str]], None]
+"""Is told every secret before anybody sees it, so that no output shows one."""
+
 
 class CredentialsConfig(Section):
     """[credentials] Keys of the exchange account, and where alerts go. Set them in the environment (CRYPTOALPHA_CREDENTIALS__API_KEY), in
@@ -35,7 +38,7 @@ class CredentialsConfig(Section):
     kept like keys."""
 
 
-def reveal(secret: SecretStr, name: str, hide: Callable[[Iterable[str]], None]) -> str:
+def reveal(secret: SecretStr, name: str, hide: Hide) -> str:
     """The secret itself, looked up where a reference points; `hide` is told it before anyone sees it.
 
     Raises:

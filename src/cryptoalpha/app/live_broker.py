@@ -5,7 +5,7 @@ Only a live run comes here; nothing else builds a client that can send.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from cryptoalpha.app.settings import Settings
@@ -15,12 +15,10 @@ from cryptoalpha.core.values import InstrumentRules
 from cryptoalpha.execution.live.broker import LiveBroker
 from cryptoalpha.execution.live.budget import Budget
 from cryptoalpha.execution.live.courier import Courier
+from cryptoalpha.execution.live.intake import Alert
 from cryptoalpha.execution.live.points import Reached, nobody
 from cryptoalpha.store.journal import Journal
 from cryptoalpha.store.order_ledger import OrderLedger
-
-Alarm = Callable[[str, str], None]
-"""Tells a person: what, and in words. Called from any thread; never waits."""
 
 
 def live_broker(
@@ -30,7 +28,7 @@ def live_broker(
     path: Path,
     keys: Keys,
     *,
-    alarm: Alarm,
+    alert: Alert,
     clock: Clock | None = None,
     budget: Budget | None = None,
     reached: Reached = nobody,
@@ -47,6 +45,6 @@ def live_broker(
     def make() -> Courier:
         venue = account_venue(settings.data.exchange, settings.execution.live, keys, budget=budget, seed=settings.engine.seed)
         ledger = OrderLedger(path)
-        return Courier(venue, ledger, rules, settings.execution, clock=clock or SystemClock(), alert=alarm, reached=reached)
+        return Courier(venue, ledger, rules, settings.execution, clock=clock or SystemClock(), alert=alert, reached=reached)
 
     return LiveBroker(make, journal, rules, settings.execution, reached=reached)

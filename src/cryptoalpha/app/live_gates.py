@@ -15,8 +15,9 @@ send is built before they hold, and a run on paper never gets here.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 
+from cryptoalpha.app.credentials import Hide
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.venues import Keys, account_keys
 from cryptoalpha.core.errors import ConfigError
@@ -44,7 +45,7 @@ def missing_for_live(settings: Settings, *, flag: bool, environment: Mapping[str
     return missing
 
 
-def keys_for_live(settings: Settings, *, flag: bool, environment: Mapping[str, str], hide: Callable[[Iterable[str]], None]) -> Keys:
+def keys_for_live(settings: Settings, *, flag: bool, environment: Mapping[str, str], hide: Hide) -> Keys:
     """The account's keys, if real orders may be sent.
 
     Args:
@@ -66,8 +67,3 @@ def keys_for_live(settings: Settings, *, flag: bool, environment: Mapping[str, s
         if not part.strip():
             raise ConfigError(f"credentials.{name} is empty", hint="correct the file or the variable that it is read from")
     return keys
-
-
-def has_keys(settings: Settings) -> bool:
-    """Whether an account is configured at all."""
-    return all(getattr(settings.credentials, name) is not None for name in NEEDED_KEYS)

@@ -160,7 +160,7 @@ class LiveMonitor:
             if aloud:
                 self._say(f"{iso(change.at)}  {change.text}")
                 if self._alarms is not None:
-                    self._alarms.send(change.rule.name, change.text)
+                    self._alarms.of_rule(change)
         standing = list(self._board.standing.items())
         for rule in self._board.rules:
             firing = [each.is_firing for (name, _), each in standing if name == rule.name]

@@ -14,7 +14,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from cryptoalpha.app.alarms import Alarms, Hide
+from cryptoalpha.app.alarms import Alarms
+from cryptoalpha.app.credentials import Hide
 from cryptoalpha.app.live_gates import fingerprint
 from cryptoalpha.app.live_monitor import LiveMonitor
 from cryptoalpha.app.output import plain
@@ -199,7 +200,7 @@ def _real(
         )
 
     def make(rules: Mapping[str, InstrumentRules], kept: Journal) -> LiveBroker:
-        return live_broker(settings, rules, kept, journal, keys, alarm=alarms, budget=budget)
+        return live_broker(settings, rules, kept, journal, keys, alert=alarms, budget=budget)
 
     account = fingerprint(keys, settings.execution.live.account)
     live = LiveRun(request.run, venue, account, journal, make, feed, alarms)

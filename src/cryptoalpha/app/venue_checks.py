@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
 from cryptoalpha.app.checks import Check
+from cryptoalpha.app.credentials import Hide
 from cryptoalpha.app.live_gates import fingerprint
 from cryptoalpha.app.live_status import known_orders, live_statuses
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.venue_look import VenueLook, look_at_venue
 from cryptoalpha.app.venues import account_keys
 from cryptoalpha.core.errors import ConfigError, CryptoAlphaError, VenueError
-
-Hide = Callable[[Iterable[str]], None]
 
 
 def look_for(home: Path, settings: Settings, hide: Hide, *, now: int) -> VenueLook:

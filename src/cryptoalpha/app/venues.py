@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from cryptoalpha.app.credentials import CredentialsConfig, reveal
+from cryptoalpha.app.credentials import CredentialsConfig, Hide, reveal
 from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.data.candles import CandleClient
 from cryptoalpha.data.config import ExchangeConfig
 from cryptoalpha.execution.config import LiveConfig
 from cryptoalpha.execution.live.budget import WINDOW_SECONDS, Budget
 from cryptoalpha.execution.live.ccxt_venue import CcxtVenue
-from cryptoalpha.execution.live.clock import VenueClock
 
 Factory = Callable[[str, dict[str, Any]], CandleClient]
 """Builds a client from a ccxt id and ccxt settings."""
@@ -39,7 +38,7 @@ class Keys:
     passphrase: str = field(default="", repr=False)
 
 
-def account_keys(credentials: CredentialsConfig, hide: Callable[[Iterable[str]], None]) -> Keys:
+def account_keys(credentials: CredentialsConfig, hide: Hide) -> Keys:
     """The configured key; `hide` is told every part before anyone sees it.
 
     Raises:
@@ -63,7 +62,6 @@ def account_venue(
     live: LiveConfig,
     keys: Keys,
     *,
-    clock: VenueClock | None = None,
     budget: Budget | None = None,
     seed: int = 0,
 ) -> CcxtVenue:
@@ -88,7 +86,7 @@ def account_venue(
     client.options["watchPositions"] = {"fetchPositionsSnapshot": False, "awaitPositionsSnapshot": False}  # we ask for them ourselves
     client.streaming = {**client.streaming, "keepAlive": _PING_MILLISECONDS}
     redirect(client, exchange.endpoint)
-    return CcxtVenue(client, live, clock=clock, budget=budget, seed=seed)
+    return CcxtVenue(client, live, budget=budget, seed=seed)
 
 
 def request_budget(live: LiveConfig) -> Budget:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ import pytest
 from cryptoalpha.app.alarms import Alarms
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.core.values import RiskEvent
+from cryptoalpha.monitoring.alerts import AlertChange, alert_rules
+from cryptoalpha.monitoring.config import AlertsConfig
 
 pytest.importorskip("apprise", reason="alerts to people need the extra `alerts`")
 CANARY = "canary-password-77"
@@ -65,6 +68,29 @@ def test_alarms_are_said_and_sent_and_calm_is_not(inbox):
     assert line.endswith("ALERT unknown_order: nobody knows what became of it")
     assert all(CANARY in text for text in hidden)
     assert CANARY not in line
+
+
+def test_the_end_of_an_alert_is_sent_too_and_looks_better_than_its_beginning(inbox):
+    port, got = inbox
+    said: list[str] = []
+    (rule,) = [each for each in alert_rules(AlertsConfig()) if each.name == "kill_switch"]
+    chosen = Settings.model_validate({"credentials": {"alert_urls": f"json://127.0.0.1:{port}/"}})
+    with Alarms(chosen, said.append, lambda found: None) as alarms:
+        alarms.of_rule(AlertChange(rule, (), "firing", 1, 0.9))
+        alarms.of_rule(AlertChange(rule, (), "resolved", 2, 0.9))  # so soon: of the same subject, and told when the session ends
+    assert [(each["title"], each["type"]) for each in got] == [(f"cryptoalpha: {rule.name}", kind) for kind in ("failure", "success")]
+    assert said == [], "the monitor says them"
+
+
+def test_what_could_not_be_sent_is_said_at_the_end():
+    with socket.socket() as taken:  # bound, and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        said: list[str] = []
+        chosen = Settings.model_validate({"credentials": {"alert_urls": f"json://127.0.0.1:{taken.getsockname()[1]}/"}})
+        with Alarms(chosen, said.append, lambda found: None) as alarms:
+            alarms("unknown_order", "nobody knows what became of it")
+    assert len(said) == 2
+    assert said[1].startswith("1 alerts could not be sent on")
 
 
 def test_without_an_address_an_alarm_is_only_said():

@@ -148,7 +148,7 @@ class World:
 
         run = LiveRun(
             "live", "binance", fingerprint(keys), self.journal,
-            lambda rules, journal: live_broker(chosen, rules, journal, self.journal, keys, alarm=alarms, clock=self.clock), feed, alarms,
+            lambda rules, journal: live_broker(chosen, rules, journal, self.journal, keys, alert=alarms, clock=self.clock), feed, alarms,
         )  # fmt: skip
         try:
             with History(Home(self.home)) as history:

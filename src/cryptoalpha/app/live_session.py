@@ -65,6 +65,10 @@ class VenueBroker(Broker, Protocol):
         """Take back at the venue what could still enter; what comes of it is told like everything else."""
         ...
 
+    def demand_well(self) -> None:
+        """Raises what ended it, if nobody looks after orders any more. Waits for nothing."""
+        ...
+
     def standing(self) -> Mapping[str, object]:
         """How it stands with the venue, for people; without waiting."""
         ...
@@ -232,7 +236,8 @@ class _Loop:
         return newest + 2 * self._interval
 
     def _look_around(self, batch: LiveBatch | None) -> None:
-        """Between two steps: the sign of life, the metrics, and who has fallen silent."""
+        """Between two steps: the sign of life, the metrics, who has fallen silent, and whether anybody looks after the orders."""
+        self._broker.demand_well()
         now = self._wall.now()
         changes = [] if batch is None else self._silence.hear(batch, now)
         changes += self._silence.look(now)

@@ -173,10 +173,17 @@ def test_a_moment_lies_between_the_bars_whatever_the_wall_says(path):
     run.wall.time = 9 * HOUR  # the feed is seven bars behind
     step = run.interims.due(run.next_known_at)
     assert step is not None
-    assert step.bar.at == 3 * HOUR - 1
+    assert 2 * HOUR < step.bar.at < 2 * HOUR + 4 * SECOND, "the bar is late: there must be room for more steps before it"
     run.take(step)
-    run.kill(flatten=True)
-    assert run.interims.due(run.next_known_at) is None, "no moment is left before the bar: it takes the second kill"
+    moments = [step.bar.at]
+    for _ in range(200):  # whatever the venue tells is taken, although the feed may never speak again
+        run.kill(flatten=True)
+        step = run.interims.due(run.next_known_at)
+        assert step is not None
+        moments.append(step.bar.at)
+        run.take(step)
+    assert moments == sorted(set(moments))
+    assert moments[-1] < 3 * HOUR
     run.take(run.bar())
     assert control_state(path).taken_row is not None
 

@@ -34,6 +34,7 @@ from cryptoalpha.execution.config import ExecutionConfig
 from cryptoalpha.execution.fake_exchange.accounts import AccountSettings
 from cryptoalpha.execution.fake_exchange.market import Book
 from cryptoalpha.execution.fake_exchange.process import FakeExchange
+from cryptoalpha.execution.live.broker import LiveBroker
 from cryptoalpha.store.controls import control_state, request_control
 from cryptoalpha.store.history import History
 from cryptoalpha.store.home import Home
@@ -148,13 +149,18 @@ class World:
 
         run = LiveRun(
             "live", "binance", fingerprint(keys), self.journal,
-            lambda rules, journal: live_broker(chosen, rules, journal, self.journal, keys, alert=alarms, clock=self.clock), feed, alarms,
+            lambda rules, journal: self._made(live_broker(chosen, rules, journal, self.journal, keys, alert=alarms, clock=self.clock)),
+            feed, alarms,
         )  # fmt: skip
         try:
             with History(Home(self.home)) as history:
                 self.report = trade_live(chosen, history, dataset, run, stop=self.stop, say=self.said.append, wall=self.clock)
         except (ConfigError, StoreError, VenueError) as error:
             self.error = error
+
+    def _made(self, broker: LiveBroker) -> LiveBroker:
+        self.broker = broker
+        return broker
 
     def bar(self, *, late: int = 0) -> None:
         """The market goes on by a bar, and the session takes it."""
@@ -244,6 +250,31 @@ def test_a_kill_reaches_the_venue_without_waiting_for_a_bar_and_is_replayed(worl
     assert read(world)[: len(stored)] == stored, "interim rows, and what the venue told between bars, are taken again as they were"
     assert world.report is not None
     assert world.report.recovered == len(stored)
+
+
+def test_a_kill_comes_to_its_end_although_the_feed_never_speaks_again(world: World):
+    world.start()
+    world.trade()
+    sent = len(world.account["orders"])
+    world.clock.at += 20 * HOUR
+    request_control(world.journal, "kill", by="ann", reason="blind", at=1, flatten=True)
+    world.until(lambda: len(world.account["orders"]) > sent)
+    for _ in range(2):
+        world.exchange.advance(1)  # the market goes on, unseen
+    world.until(lambda: control_state(world.journal).mode == "tripped")
+    assert not any(Decimal(world.account["balances"].get(name[:3], "0")) for name in NAMES)
+
+
+def test_a_session_does_not_wait_for_a_bar_to_see_that_nobody_looks_after_its_orders(world: World):
+    async def broken() -> None:
+        raise StoreError("the disk is gone")
+
+    world.start()
+    world.trade()
+    world.broker._hand(lambda courier: broken())
+    world.thread.join(10)
+    assert not world.thread.is_alive()
+    assert isinstance(world.error, StoreError)
 
 
 def test_what_is_decided_on_a_bar_that_was_missed_is_not_sent(world: World):

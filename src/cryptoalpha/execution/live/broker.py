@@ -100,6 +100,10 @@ class LiveBroker:
         self._thread.call(lambda: self._at_venue.watch.compare(), timeout_seconds)
         return not self._at_venue.watch.is_in_doubt
 
+    def demand_well(self) -> None:
+        """Raises what ended the venue's thread, if anything did: nobody looks after orders any more. Waits for nothing."""
+        self._thread.demand_alive()
+
     def standing(self) -> Mapping[str, object]:
         """How things stand at the venue, for people: why entries are halted (by what it is about), when the books were last compared (UTC
         ns, 0: never), whether that is in doubt, whether the stream is up, the clocks' difference, how many orders of others and of ours

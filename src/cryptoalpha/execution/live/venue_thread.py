@@ -58,16 +58,16 @@ class VenueThread:
         if not self._ready.wait(timeout_seconds):
             self.close(timeout_seconds=1.0)
             raise VenueError(f"the venue did not answer within {timeout_seconds:g} s", hint="check the network, then start again")
-        self._demand_alive()
+        self.demand_alive()
 
     def post(self, action: Callable[[], None]) -> None:
         """Have something done in the thread, in the order of these calls, without waiting for it. It must not wait either."""
-        loop = self._demand_alive()
+        loop = self.demand_alive()
         try:
             loop.call_soon_threadsafe(action)
         except RuntimeError:  # its loop closed meanwhile
             self._thread.join()
-            self._demand_alive()
+            self.demand_alive()
 
     def call(self, work: Callable[[], Awaitable[T]], timeout_seconds: float) -> T:
         """Do something in the thread and wait for it.
@@ -75,7 +75,7 @@ class VenueThread:
         Raises:
             VenueError: if the thread has ended, ends meanwhile, or does not answer in time.
         """
-        loop = self._demand_alive()
+        loop = self.demand_alive()
 
         async def awaited() -> T:
             return await work()
@@ -88,7 +88,7 @@ class VenueThread:
             except NotYetError:
                 if future.done():
                     raise
-            self._demand_alive()
+            self.demand_alive()
             waited += _SLICE_SECONDS
             if waited >= timeout_seconds:
                 future.cancel()
@@ -116,7 +116,12 @@ class VenueThread:
     def is_alive(self) -> bool:
         return self._thread.is_alive() and self._error is None
 
-    def _demand_alive(self) -> asyncio.AbstractEventLoop:
+    def demand_alive(self) -> asyncio.AbstractEventLoop:
+        """The thread's loop, while it runs.
+
+        Raises:
+            CryptoAlphaError: what ended it; `VenueError` where that was none of ours, or where it was never started.
+        """
         if self._error is not None:
             if isinstance(self._error, CryptoAlphaError):
                 raise self._error

@@ -16,6 +16,7 @@ from cryptoalpha.app.chaos.world import CASH, ScheduledAgent, World
 from cryptoalpha.app.engine import Engine
 from cryptoalpha.app.venues import Keys, account_venue
 from cryptoalpha.core.clock import VirtualClock
+from cryptoalpha.core.errors import VenueError
 from cryptoalpha.core.values import Decision, FusedSignal, PortfolioState
 from cryptoalpha.data.config import ExchangeConfig
 from cryptoalpha.decisions.fusion import EqualWeights
@@ -74,8 +75,20 @@ class LiveParts:
         self.compare()
 
     def compare(self) -> None:
-        """Compare the venue's books with ours, now."""
-        self.broker.compare_now(START_SECONDS)
+        """Compare the venue's books with ours, now; again while the venue gives no answer that can be believed (a ban takes its time)."""
+        deadline = time.monotonic() + START_SECONDS
+        while not self.broker.compare_now(START_SECONDS) and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    def demand_agreement(self) -> None:
+        """At the quiet end the venue's books and ours agree, for the reconciler too.
+
+        Raises:
+            VenueError: if entries would still be stopped because they do not.
+        """
+        halted = self.broker.standing()["halted"]
+        if isinstance(halted, dict) and "books" in halted:
+            raise VenueError(f"entries are still stopped at the quiet end: {halted['books']}", hint="see what the run said")
 
     def close(self) -> None:
         """End the venue's thread."""

@@ -14,7 +14,7 @@ from cryptoalpha.app.live_monitor import LiveMonitor
 from cryptoalpha.app.period import Period
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.sources import open_store
-from cryptoalpha.app.trade import SessionStoppedError, TradeReport, live, replay
+from cryptoalpha.app.trade import SessionStoppedError, TradeReport, paper, replay
 from cryptoalpha.core.time import DAY, HOUR
 from cryptoalpha.core.values import Fill, ObservationRef, Order, Signal
 from cryptoalpha.data.live import LiveBatch
@@ -67,7 +67,7 @@ class Venue:
         journal = self.home.root / "runs" / "paper" / "journal.sqlite"
         journal.parent.mkdir(parents=True, exist_ok=True)
         with History(self.home) as history:
-            return live(
+            return paper(
                 SETTINGS, history, dataset, self.batches(newest, count), journal, run="paper", venue="simulated",
                 stop=threading.Event(), say=lambda text: None, monitor=monitor,
             )  # fmt: skip

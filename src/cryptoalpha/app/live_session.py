@@ -28,16 +28,16 @@ from cryptoalpha.app.feed import Feed, SilenceWatch
 from cryptoalpha.app.heartbeat import Heartbeat
 from cryptoalpha.app.interim import Interims
 from cryptoalpha.app.live_monitor import LiveMonitor
-from cryptoalpha.app.live_status import ACCOUNT_MARK, MODE_MARK, VENUE_MARK
+from cryptoalpha.app.live_status import ACCOUNT_MARK, LIVE, MODE_MARK, VENUE_MARK
 from cryptoalpha.app.period import Period
 from cryptoalpha.app.safety import LIVE_MARK, TRADE_MARK
 from cryptoalpha.app.settings import Settings
-from cryptoalpha.app.trade import LIVE, Say, Session, TradeReport, begun_at, cite_live, tell_recovery
+from cryptoalpha.app.trade import Say, Session, TradeReport, begun_at, cite_live, feed_fingerprint, kept, tell_recovery
 from cryptoalpha.core.clock import Clock, SystemClock, VirtualClock
 from cryptoalpha.core.time import SECOND
 from cryptoalpha.core.values import InstrumentRules
 from cryptoalpha.data.candles import Wait
-from cryptoalpha.data.live import LiveBatch, extended
+from cryptoalpha.data.live import LiveBatch
 from cryptoalpha.execution.broker import Broker
 from cryptoalpha.signals.book import SignalBook
 from cryptoalpha.store.history import History
@@ -147,7 +147,7 @@ def trade_live(
 
 def _header(settings: Settings, dataset: Dataset, live: LiveRun, first: Period, names: Sequence[str]) -> dict[str, str]:
     return {
-        **run_identity(settings, replace(dataset, fingerprint=f"{LIVE} {live.venue}"), first, names),
+        **run_identity(settings, replace(dataset, fingerprint=feed_fingerprint(live.venue)), first, names),
         TRADE_MARK: str(settings.engine.auto_trading),
         LIVE_MARK: str(first.since),
         MODE_MARK: LIVE,
@@ -219,10 +219,7 @@ class _Loop:
                 yield from self._taken(batch)
 
     def _taken(self, batch: LiveBatch) -> Iterator[Step]:
-        """Bars go into the store before they are traded, so that a restart finds them."""
-        for table in batch.bars.values():
-            self._history.write_bars(self._live.venue, table, origin=f"{self._live.venue} live")
-        self._dataset = extended(self._dataset, batch)
+        self._dataset = kept(batch, self._history, self._live.venue, self._dataset)
         tape = self._book.prepare(self._dataset, since=batch.open_time, until=batch.known_at, instruments=self._names)
         yield from map(self._at_its_time, tape_rows(tape, self._dataset))
 

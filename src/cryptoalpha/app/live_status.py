@@ -17,6 +17,7 @@ from cryptoalpha.store.order_ledger import LedgerSummary, read_summary
 MODE_MARK, VENUE_MARK, ACCOUNT_MARK = "mode", "venue", "account"
 """Header keys that only journals of live runs have."""
 LIVE = "live"
+"""Its value under `MODE_MARK`."""
 
 
 @dataclass(frozen=True)

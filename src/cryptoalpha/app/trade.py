@@ -21,6 +21,7 @@ from cryptoalpha.app.book import build_engine, tape_steps
 from cryptoalpha.app.engine import Engine, Step, StepOutcome
 from cryptoalpha.app.live_monitor import LiveMonitor
 from cryptoalpha.app.period import Period
+from cryptoalpha.app.safety import LIVE_MARK, TRADE_MARK
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.core.clock import SystemClock, VirtualClock
 from cryptoalpha.core.time import SECOND, iso
@@ -33,7 +34,7 @@ from cryptoalpha.store.journal import Journal
 from cryptoalpha.store.journal_reader import JournalReader
 from cryptoalpha.store.tables import Dataset
 
-LIVE = "live"
+LIVE_PARTITION = "live"
 """Partition named in the journal for bars that came from a live feed: their month's file is still growing, so its hash cannot be cited."""
 
 Say = Callable[[str], None]
@@ -169,7 +170,7 @@ def replay(
     """
     tape = SignalBook(settings.signals).prepare(dataset, since=period.since, until=period.until, instruments=instruments)
     names = tape.panel.instruments
-    header = {**run_identity(settings, dataset, period, names), "auto_trading": str(settings.engine.auto_trading)}
+    header = {**run_identity(settings, dataset, period, names), TRADE_MARK: str(settings.engine.auto_trading)}
     with Journal(journal_path, durable=True, header=header) as journal:
         clock = VirtualClock()
         engine = _engine(settings, dataset, names, clock, journal, run)
@@ -183,7 +184,7 @@ def replay(
         return TradeReport(run, recovered, len(journal), session.fills, journal.digest(), steps == len(tape.panel), session.portfolio)
 
 
-def live(
+def paper(
     settings: Settings,
     history: History,
     dataset: Dataset,
@@ -209,9 +210,9 @@ def live(
     begun = begun_at(journal_path, newest + interval)
     period = Period(begun, newest + interval) if newest >= begun else None
     header = {
-        **run_identity(settings, replace(dataset, fingerprint=f"{LIVE} {venue}"), Period(begun, begun + interval), names),
-        "auto_trading": str(settings.engine.auto_trading),
-        "begun": str(begun),
+        **run_identity(settings, replace(dataset, fingerprint=feed_fingerprint(venue)), Period(begun, begun + interval), names),
+        TRADE_MARK: str(settings.engine.auto_trading),
+        LIVE_MARK: str(begun),
     }
     with Journal(journal_path, durable=True, header=header) as journal:
         clock = VirtualClock()
@@ -221,7 +222,7 @@ def live(
             monitor.follow(names, interval, step_seconds=interval / SECOND, wall=SystemClock(), market=engine.gate.memory)
         session = Session(journal, 0.0, stop, say, monitor, alarms)
         recovered = tell_recovery(journal, say)
-        steps = _live_steps(settings, history, dataset, bars, names, venue, period, clock, stop)
+        steps = _feed_steps(settings, history, dataset, bars, names, venue, period, clock, stop)
         engine.run(session.paced(steps), session.watch)
         return TradeReport(run, recovered, len(journal), session.fills, journal.digest(), False, session.portfolio)
 
@@ -230,15 +231,20 @@ def _engine(settings: Settings, dataset: Dataset, names: Sequence[str], clock: V
     return build_engine(settings, dataset, names, clock=clock, journal=journal, auto_trading=settings.engine.auto_trading, account=run)
 
 
+def feed_fingerprint(venue: str) -> str:
+    """Stands for the bars of a feed in a run's identity: they are not there yet when it begins."""
+    return f"live {venue}"
+
+
 def begun_at(journal_path: Path, fresh: int) -> int:
     """Open of the run's first bar: remembered by its journal, else the bar that comes next."""
     if not journal_path.is_file():
         return fresh
     with JournalReader(journal_path) as journal:
-        return int(journal.header.get("begun", fresh))
+        return int(journal.header.get(LIVE_MARK, fresh))
 
 
-def _live_steps(
+def _feed_steps(
     settings: Settings,
     history: History,
     dataset: Dataset,
@@ -257,11 +263,16 @@ def _live_steps(
     for batch in _until_stopped(bars, stop):
         if not batch.bars:
             continue
-        for table in batch.bars.values():
-            history.write_bars(venue, table, origin=f"{venue} live")
-        dataset = extended(dataset, batch)
+        dataset = kept(batch, history, venue, dataset)
         tape = book.prepare(dataset, since=batch.open_time, until=batch.known_at, instruments=names)
         yield from map(cite_live, tape_steps(tape, dataset, clock))
+
+
+def kept(batch: LiveBatch, history: History, venue: str, dataset: Dataset) -> Dataset:
+    """The data set with a batch of live bars, which go into the store before they are traded, so that a restart finds them."""
+    for table in batch.bars.values():
+        history.write_bars(venue, table, origin=f"{venue} live")
+    return extended(dataset, batch)
 
 
 def _until_stopped(bars: Iterable[LiveBatch], stop: threading.Event) -> Iterator[LiveBatch]:
@@ -278,7 +289,7 @@ def cite_live(step: Step) -> Step:
     """Name bars by their place in time: the file they lie in is still growing."""
     place = step.bar.open_time // step.bar.interval
     step.references = [
-        ObservationRef(happened_at=one.happened_at, known_at=one.known_at, subject=one.subject, partition=LIVE, row=place)
+        ObservationRef(happened_at=one.happened_at, known_at=one.known_at, subject=one.subject, partition=LIVE_PARTITION, row=place)
         for one in step.references
     ]
     return step

@@ -24,7 +24,7 @@ from cryptoalpha.app.run_settings import differing_settings, keep_settings
 from cryptoalpha.app.runs import CONFIG, JOURNAL, METRICS, run_directory
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.sources import open_dataset, open_store
-from cryptoalpha.app.trade import SessionStoppedError, TradeReport, live, replay
+from cryptoalpha.app.trade import SessionStoppedError, TradeReport, paper, replay
 from cryptoalpha.app.venues import Keys, Venues
 from cryptoalpha.core.backoff import Backoff
 from cryptoalpha.core.errors import StoreError
@@ -84,7 +84,7 @@ def run_session(
         if request.keys is not None:
             report = _real(settings, store, lock, request, request.keys, journal, stop, say, monitor, alarms)
         elif request.feed is not None:
-            report = _live(settings, store, lock, request, journal, stop, say, monitor, alarms)
+            report = _paper(settings, store, lock, request, journal, stop, say, monitor, alarms)
         else:
             report = _replay(settings, home, request, journal, stop, say, monitor)
         report = dataclasses.replace(report, control=control_state(journal), interrupted=stop.by_keyboard)
@@ -149,7 +149,7 @@ def _is_blank(journal: Path) -> bool:
         return len(reader) == 0 and not control_state(journal).stands
 
 
-def _live(
+def _paper(
     settings: Settings,
     store: Home,
     lock: StoreLock,
@@ -166,7 +166,7 @@ def _live(
     gate = BarGate(settings.store.bar_gate)
     with History(store, lock=lock) as history, _room_for(journal, settings):
         bars = LiveBars(client, dataset.bars, gate=gate, config=settings.data.exchange, wait=_wait(stop.event, monitor.idle), notice=say)
-        return live(
+        return paper(
             settings, history, dataset, bars, journal, run=request.run, venue=request.feed, stop=stop.event, say=say, monitor=monitor,
             alarms=alarms,
         )  # fmt: skip

@@ -8,6 +8,8 @@ from collections.abc import Coroutine
 from typing import Any
 
 Work = Coroutine[Any, Any, None]
+_PATIENCE_SECONDS = 0.5
+"""After which an errand that was cancelled and goes on is cancelled again: libraries swallow a cancel now and then."""
 
 
 class Errands:
@@ -52,11 +54,11 @@ class Errands:
         await self.close()
 
     async def close(self) -> None:
-        """Cancel whatever still runs, and wait for its end."""
+        """Cancel whatever still runs, again and again, and wait for its end."""
         while tasks := [task for task in self._tasks if not task.done()]:
             for task in tasks:
                 task.cancel()
-            await asyncio.wait(tasks)
+            await asyncio.wait(tasks, timeout=_PATIENCE_SECONDS)
         if not self._failed.done():
             self._failed.cancel()
 

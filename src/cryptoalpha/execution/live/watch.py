@@ -41,7 +41,8 @@ class Watch:
         """For ever: when asked, and on a timer."""
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._due.wait(), self._every)
+                async with asyncio.timeout(self._every):  # `wait_for` of Python 3.11 may swallow a cancel
+                    await self._due.wait()
             self._due.clear()
             await self.compare()
 

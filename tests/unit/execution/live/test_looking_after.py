@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from decimal import Decimal
 
 import msgspec
+import pytest
 
 from cryptoalpha.core.time import HOUR, SECOND
 from cryptoalpha.core.values import Adjustment
+from cryptoalpha.execution.live.errands import Errands
 from cryptoalpha.execution.live.points import Point
 from cryptoalpha.execution.reconcile.synthetic import owed_key
 from cryptoalpha.execution.reconcile.values import Break, Findings, Owed
@@ -136,3 +139,33 @@ def test_orders_and_trades_of_others_are_left_to_the_comparison(at_desk):
         assert [one.order.client_id for one in courier.intake.working.values()] == ["ca1"]
 
     at_desk(scenario)
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_a_comparison_that_falls_due_as_it_is_told_to_end_does_not_keep_the_thread(desk, turns):
+    async def body() -> None:
+        courier = await desk.open()
+        await asyncio.sleep(0.01)
+        courier.watch.compare_soon()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await asyncio.wait_for(courier.errands.close(), 0.4)
+        desk.ledger.close()
+
+    asyncio.run(body())
+
+
+def test_an_errand_that_swallows_a_cancel_is_cancelled_again():
+    async def stubborn() -> None:
+        for _ in range(2):
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+
+    async def body() -> None:
+        errands = Errands()
+        task = errands.spawn(stubborn())
+        await asyncio.sleep(0)
+        await asyncio.wait_for(errands.close(), 5)
+        assert task.done()
+
+    asyncio.run(body())

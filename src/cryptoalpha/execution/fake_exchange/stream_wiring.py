@@ -112,7 +112,8 @@ class Wiring:
 
     def state(self) -> dict[str, Any]:
         """Faults and streams, for `/control/state`."""
-        return {"faults": self.faults.state(), "streams": {"listeners": self.hub.listeners, "sent": self.hub.sent}}
+        streams = {"listeners": self.hub.listeners, "subscriptions": self.hub.subscriptions, "sent": self.hub.sent}
+        return {"faults": self.faults.state(), "streams": streams}
 
     # ── what faults do to the exchange ────────────────────────────────────────────────────────────────────────────────────────
 

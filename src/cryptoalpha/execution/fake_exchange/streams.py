@@ -161,6 +161,11 @@ class StreamHub:
     def listeners(self) -> int:
         return len(self._sessions)
 
+    @property
+    def subscriptions(self) -> int:
+        """Streams and accounts that are listened to, counted once for each listener."""
+        return sum(len(one.streams) + len(one.accounts) for one in self._sessions)
+
     def cut_all(self) -> None:
         """End every connection at once."""
         for session in list(self._sessions):

@@ -106,7 +106,8 @@ def test_ccxt_follows_a_recorded_market(request: pytest.FixtureRequest, private_
             watched = [client.watch_order_book(symbol), client.watch_trades(symbol), client.watch_bids_asks([symbol])]
             tasks = [asyncio.ensure_future(each) for each in watched]
             await asyncio.wait_for(tasks[0], 3)
-            await asyncio.sleep(0.2)
+            while fake.state()["streams"]["subscriptions"] < len(watched):
+                await asyncio.sleep(0.01)
             rest = feed_into(fake, tail, futures=is_futures)
             await play(fake, rest)
             last, bids, asks = slow_book(lines)

@@ -16,7 +16,7 @@ from cryptoalpha.app.chaos.truth import RunRecord, VenueOrder, VenueTrade, Venue
 from cryptoalpha.app.chaos.world import CASH, ScheduledAgent, World
 from cryptoalpha.app.engine import Engine
 from cryptoalpha.core.clock import VirtualClock
-from cryptoalpha.core.values import Adjustment, Fill, Order, PortfolioState, Refusal, Travelling
+from cryptoalpha.core.values import Adjustment, Fill, FundingPayment, Order, PortfolioState, Refusal, Travelling
 from cryptoalpha.decisions.fusion import EqualWeights
 from cryptoalpha.execution.portfolio import Portfolio
 from cryptoalpha.execution.simulated import SimulatedBroker
@@ -24,7 +24,7 @@ from cryptoalpha.risk.gate import RiskGate
 from cryptoalpha.store.journal import Journal
 
 OPENING = Decimal("0.25")
-CLEAN = calm(draw_schedule(7, markets=("spot",)))
+CLEAN = msgspec.structs.replace(calm(draw_schedule(7, markets=("spot",))), thin=False)
 
 
 def simulated_books() -> tuple[Case, RunRecord, VenueTruth]:
@@ -60,6 +60,7 @@ def simulated_books() -> tuple[Case, RunRecord, VenueTruth]:
                 fill.price,
                 fill.fee,
                 "USDT",
+                fill.happened_at // 1_000_000,
             )
             trades.append(trade)
             totals[world.rules[fill.instrument].base] += trade.signed
@@ -150,6 +151,13 @@ def test_an_order_that_still_works_at_the_end_is_found():
     assert "unsettled" in found(venue=replace(BOOKS[2], orders=orders))
 
 
+def test_an_order_that_a_late_fill_made_whole_after_its_cancel_is_filled():
+    orders = [replace(BOOKS[2].orders[0], status="CANCELED"), *BOOKS[2].orders[1:]]
+    assert found(venue=replace(BOOKS[2], orders=orders)) == set()
+    orders[0] = replace(orders[0], filled=orders[0].filled / 2)
+    assert "ending" in found(venue=replace(BOOKS[2], orders=orders))
+
+
 def test_an_order_called_absent_that_the_venue_has_is_found():
     records = [{**row, "state": "absent"} if number == 0 else row for number, row in enumerate(BOOKS[1].tables["order_record"])]
     assert "ending" in found(replace(BOOKS[1], tables={**BOOKS[1].tables, "order_record": records}))
@@ -187,7 +195,7 @@ def test_an_adjustment_while_others_had_enough_is_found():
         at = BOOKS[1].values[-1].known_at
         taken = Adjustment(
             happened_at=at, known_at=at, instrument="BTC/USDT", quantity=Decimal("-0.01"), cash=Decimal(0), price=Decimal(30_000),
-            source="x", message="",
+            source="difference-1", message="",
         )  # fmt: skip
         values.append(taken)
 
@@ -198,6 +206,143 @@ def test_others_who_take_more_than_they_have_must_show_in_the_book():
     excess = OPENING + Decimal("0.05")
     totals = {**BOOKS[2].totals, "BTC": BOOKS[2].totals["BTC"] - excess}
     assert "adjustment" in found(venue=replace(BOOKS[2], totals=totals, flows=[("BTC", -excess)]))
+
+
+def stranger(side: str, quantity: str, trade_id: str = "77001") -> VenueTrade:
+    return VenueTrade(trade_id, "771", "web_1", "BTC/USDT", side, Decimal(quantity), Decimal(30_000), Decimal(3), "USDT")
+
+
+def adjusted(quantity: str, cash: str, source: str = "trade BTC/USDT 77001") -> RunRecord:
+    """The run with a correction of its book, which its last state shows: only the correction itself may be wrong."""
+    at, change_, money = BOOKS[1].values[-1].known_at, Decimal(quantity), Decimal(cash)
+
+    def change(values: list[Travelling]) -> None:
+        book = values[place_of(PortfolioState, -1)]
+        assert isinstance(book, PortfolioState)
+        held = dict(book.positions)
+        held["BTC/USDT"] = held.get("BTC/USDT", Decimal(0)) + change_
+        values[place_of(PortfolioState, -1)] = msgspec.structs.replace(book, cash=book.cash + money, positions=tuple(held.items()))
+        values.append(
+            Adjustment(
+                happened_at=at, known_at=at, instrument="BTC/USDT", quantity=change_, cash=money, price=Decimal(30_000), source=source,
+                message="",
+            )
+        )  # fmt: skip
+
+    return with_values(change)
+
+
+def sold_by_a_stranger(quantity: str) -> VenueTruth:
+    trade = stranger("sell", quantity)
+    totals = {
+        **BOOKS[2].totals,
+        "BTC": BOOKS[2].totals["BTC"] - trade.quantity,
+        "USDT": BOOKS[2].totals["USDT"] + trade.quantity * trade.price - trade.fee,
+    }
+    return replace(BOOKS[2], totals=totals, trades=[*BOOKS[2].trades, trade])
+
+
+@pytest.mark.parametrize(
+    ("quantity", "cash", "names"),
+    [
+        ("-0.1", "2999", set()),  # 0.35 sold for 10497: a quarter of a bitcoin was theirs
+        ("-0.1", "-2999", {"adjustment"}),
+        ("-0.1", "0", {"adjustment"}),
+        ("-0.1", "2999.2", {"adjustment"}),
+    ],
+)
+def test_what_the_book_gave_must_have_been_paid_for(quantity, cash, names):
+    truth = sold_by_a_stranger("0.35")
+    run = adjusted(quantity, str(Decimal(cash) + Decimal("0.14285714")) if cash == "2999" else cash)
+    assert found(run, truth) == names
+
+
+def test_corrections_that_nobody_caused_are_found():
+    truth = sold_by_a_stranger("0.35")
+    assert found(adjusted("-0.1", "2999.14285714", "trade BTC/USDT 77002"), truth) == {"adjustment"}
+    assert found(adjusted("0", "12", "difference-USDT")) == {"adjustment"}
+    moved = replace(BOOKS[2], totals={**BOOKS[2].totals, "USDT": BOOKS[2].totals["USDT"] - 12}, flows=[("USDT", Decimal(-12))])
+    assert "adjustment" not in found(adjusted("0", "-12", "difference-USDT"), moved)
+
+
+def test_what_covers_others_goes_at_a_price_of_the_market():
+    taken = replace(
+        BOOKS[2], totals={**BOOKS[2].totals, "BTC": BOOKS[2].totals["BTC"] - Decimal("0.35")}, flows=[("BTC", Decimal("-0.35"))]
+    )
+    case = replace(BOOKS[0], spread={"BTC/USDT": (Decimal(29_000), Decimal(31_000))})
+    assert found(adjusted("-0.1", "3000", "cover-1"), taken, case) == set()
+    assert found(adjusted("-0.1", "300", "cover-1"), taken, case) == {"adjustment"}
+    assert found(adjusted("-0.1", "3000", "cover-1"), taken, replace(case, spread={"BTC/USDT": (Decimal(1), Decimal(2))})) == {"adjustment"}
+
+
+def test_a_fee_that_is_booked_at_another_worth_is_found():
+    """Both the book and its cash believe the fill, so nothing else would show it."""
+    case = replace(BOOKS[0], worth={"BNB": Decimal(250)})
+    first = BOOKS[1].values[place_of(Fill)]
+    assert isinstance(first, Fill)
+    true, booked = first.fee / 250, first.fee
+
+    def paid(value: Decimal) -> RunRecord:
+        def change(values: list[Travelling]) -> None:
+            values[place_of(Fill)] = msgspec.structs.replace(first, fee=true, fee_asset="BNB", fee_value=value)
+
+        return with_values(change)
+
+    assert "fee" not in found(paid(booked), case=case)
+    assert "fee" in found(paid(booked * 2), case=case)
+    assert "fee" in found(paid(Decimal(0)), case=case)
+
+
+def test_an_order_that_ends_twice_is_found():
+    def change(values: list[Travelling]) -> None:
+        order = values[place_of(Order)]
+        assert isinstance(order, Order)
+        end = Refusal(happened_at=1, known_at=1, instrument=order.instrument, rule="expired", message="", client_id=order.client_id)
+        values += [end, end]
+
+    assert "ending" in found(with_values(change))
+
+
+def funded(position: str, amount: str, *, times: int = 1) -> set[str]:
+    """A book of perpetuals, long 3 beside a stranger's 1 when 4 were settled."""
+    rules = {name: msgspec.structs.replace(one, perpetual=True) for name, one in BOOKS[0].rules.items()}
+    ours = VenueTrade("1", "1", "ca1", "BTC/USDT", "buy", Decimal(3), Decimal(100), Decimal(0), "USDT", 1_000)
+    theirs = [
+        replace(ours, trade_id=str(n), client_id="web", quantity=Decimal(size), at_ms=at) for n, size, at in ((2, 1, 1_500), (3, 9, 2_000))
+    ]
+    order = Order(happened_at=1, known_at=1, client_id="ca1", instrument="BTC/USDT", side="buy", quantity=Decimal(3))
+    fill = Fill(
+        happened_at=10**9, known_at=10**9, trade_id="1", client_id="ca1", instrument="BTC/USDT", side="buy", quantity=Decimal(3),
+        price=Decimal(100), fee=Decimal(0), fee_asset="USDT", order=1,
+    )  # fmt: skip
+    paid = FundingPayment(
+        happened_at=2 * 10**9,
+        known_at=2 * 10**9,
+        instrument="BTC/USDT",
+        position=Decimal(position),
+        rate=float("nan"),
+        amount=Decimal(amount),
+    )
+    book = PortfolioState(
+        happened_at=3 * 10**9, known_at=3 * 10**9, cash=Decimal(repr(CASH)) - 300 + paid.amount * times, equity=Decimal(repr(CASH)),
+        positions=(("BTC/USDT", Decimal(3)),), peak_equity=Decimal(repr(CASH)),
+    )  # fmt: skip
+    tables = {"venue_fill": [{"instrument": "BTC/USDT", "trade_id": "1"}], "order_record": [{"client_id": "ca1", "state": "filled"}]}
+    record = RunRecord([order, fill, *[paid] * times, book], 1, "x", tables)
+    there = VenueOrder("1", "ca1", "BTC/USDT", "buy", Decimal(3), Decimal(3), "FILLED")
+    truth = VenueTruth(
+        {}, {}, [there], [ours, *theirs], positions={"BTC/USDT": Decimal(13)}, funding=[("BTC/USDT", 2_000, Decimal(-4))],
+    )  # fmt: skip
+    return found(record, truth, replace(BOOKS[0], rules=rules))
+
+
+def test_funding_is_the_books_in_the_measure_of_its_position_at_that_moment_and_once():
+    assert funded("3", "-3") == set()
+    assert funded("3", "-4") == {"cash"}
+    assert funded("3", "3") == {"cash"}
+    assert funded("0", "0") == {"cash"}
+    assert funded("3", "-3", times=2) == {"cash"}
+    assert funded("3", "-3", times=0) == {"cash"}
 
 
 def test_a_position_below_zero_is_found():

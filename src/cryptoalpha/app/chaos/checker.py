@@ -11,7 +11,8 @@ Each check has a name; what it finds is a sentence with the numbers in it. Money
     orphan         no order with our name at the venue without an intent before it
     ending         an order the run calls rejected, absent or stale is not at the venue; one it calls filled is filled
     flip           a spot position was never below zero, and a reduction never opened one
-    adjustment     nothing of ours was given away while others still had what they took
+    adjustment     nothing of ours was given away while others still had what they took, and what went was paid for
+    fee          a fee that was not paid in quote currency is booked at what it was worth then
     replay         taking every row again gives the same bytes, and asking the venue twice changes nothing
 """
 
@@ -19,15 +20,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 
 from cryptoalpha.app.chaos.truth import RunRecord, VenueTrade, VenueTruth
-from cryptoalpha.core.values import Fill, InstrumentRules, Order
+from cryptoalpha.core.values import Adjustment, Fill, InstrumentRules, Order
 
 ZERO = Decimal(0)
 NEVER_SENT = frozenset({"stale_order", "unknown_order", "raced", "insufficient_budget"})
 """Rules of refusals by which an order ends before it is sent."""
+DIGIT = Decimal("1e-8")
+"""To what amounts are rounded."""
+MILLISECOND = 1_000_000
 STATE_OF = {"FILLED": "filled", "CANCELED": "canceled", "EXPIRED": "expired", "EXPIRED_IN_MATCH": "expired", "REJECTED": "rejected"}
 
 
@@ -50,11 +54,15 @@ class Case:
         rules: of each instrument.
         initial_cash: what the book began with.
         strangers: client ids that other hands used, whatever they look like.
+        worth: price of assets that fees are paid in beside those traded, in quote currency; it never changed.
+        spread: lowest and highest price of each instrument in the whole schedule.
     """
 
     rules: Mapping[str, InstrumentRules]
     initial_cash: Decimal
     strangers: Collection[str] = ()
+    worth: Mapping[str, Decimal] = field(default_factory=dict)
+    spread: Mapping[str, tuple[Decimal, Decimal]] = field(default_factory=dict)
     prefix: str = "ca"
 
 
@@ -71,6 +79,8 @@ def check(case: Case, run: RunRecord, venue: VenueTruth) -> list[Violation]:
         *_endings(case, run, venue, intents),
         *_flips(case, run, venue, intents),
         *_adjustments(case, run, venue, intents),
+        *_fees(case, run),
+        *_paid_for(case, run, venue, intents),
     ]
     return [Violation(name, message) for name, message in found]
 
@@ -198,25 +208,39 @@ def _cash(case: Case, run: RunRecord, venue: VenueTruth, ours: list[VenueTrade])
 
 
 def _funding(case: Case, run: RunRecord, venue: VenueTruth) -> Found:
-    """Perpetuals: every settlement of the venue is in the book, once (an account that others hold positions in pays their part, too)."""
+    """Perpetuals: every settlement of the venue is told once, and the book's part of it is that of its position just before."""
     intents = {order.client_id for order in run.orders}
-    if any(trade.client_id not in intents for trade in venue.trades):
+    told = {(one.instrument, one.happened_at // MILLISECOND): one for one in run.funding}
+    true = {(name, at): amount for name, at, amount in venue.funding}
+    if len(told) != len(run.funding) or told.keys() != true.keys():
+        yield "cash", f"funding: the venue settled {sorted(true)}, the book was told {sorted(told)}, {len(run.funding)} in number"
         return
-    told = Counter((one.instrument, one.amount) for one in run.funding)
-    true = Counter(venue.funding)
-    if told != true:
-        yield "cash", f"funding: the venue settled {dict(true - told)} that the book does not know, the book {dict(told - true)} in excess"
+    for (name, at), payment in told.items():
+        before = [trade for trade in venue.trades if trade.instrument == name and trade.at_ms < at]
+        account = sum((trade.signed for trade in before), ZERO)
+        held = sum((trade.signed for trade in before if trade.client_id in intents), ZERO)
+        held += sum((one.quantity for one in run.adjustments if one.instrument == name and one.happened_at < at * MILLISECOND), ZERO)
+        amount = true[name, at]
+        part = amount if held == account else (amount * held / account).quantize(DIGIT) if account else ZERO
+        if (payment.position, payment.amount) != (held, part):
+            told_of = f"{payment.amount} on {payment.position}"
+            yield "cash", f"funding of {name} at {at}: {part} of {amount} is the book's, on {held} of {account}; it has {told_of}"
 
 
 def _endings(case: Case, run: RunRecord, venue: VenueTruth, intents: Mapping[str, Order]) -> Found:
     there = {order.client_id: order for order in venue.orders if order.client_id in intents}
     ended = {refusal.client_id: refusal.rule for refusal in run.refusals if refusal.client_id}
+    for client_id, times in Counter(refusal.client_id for refusal in run.refusals if refusal.client_id in intents).items():
+        if times > 1:
+            yield "ending", f"the journal ends {client_id} {times} times"
     filled = Counter[str]()
     for fill in run.fills:
         filled[fill.client_id] += fill.quantity  # type: ignore[assignment]
     records = {row["client_id"]: row["state"] for row in run.tables.get("order_record", ())}
     for client_id, order in intents.items():
         at_venue, state, rule = there.get(client_id), records.get(client_id), ended.get(client_id)
+        # cancelled there, and a late fill made it whole: its trades prove that it is filled
+        is_whole = at_venue is not None and state == "filled" and at_venue.filled >= at_venue.quantity
         if at_venue is not None and at_venue.is_working:
             yield "unsettled", f"{client_id} still works at the venue ({at_venue.filled} of {at_venue.quantity} filled)"
         if rule is None and filled[client_id] < order.quantity:
@@ -226,7 +250,7 @@ def _endings(case: Case, run: RunRecord, venue: VenueTruth, intents: Mapping[str
             )
         if at_venue is not None and rule in NEVER_SENT:
             yield "ending", f"{client_id} ended as {rule} for us, and the venue has it: {at_venue.status}"
-        elif at_venue is not None and not at_venue.is_working and STATE_OF.get(at_venue.status) != state:
+        elif at_venue is not None and not at_venue.is_working and STATE_OF.get(at_venue.status) != state and not is_whole:
             yield "ending", f"{client_id} is {state} in the ledger and {at_venue.status} at the venue"
         if at_venue is None and (filled[client_id] or state in ("filled", "open", "partial", "canceled", "expired")):
             yield "ending", f"{client_id} is {state} for us with {filled[client_id]} filled, and the venue never had it"
@@ -248,8 +272,8 @@ def _flips(case: Case, run: RunRecord, venue: VenueTruth, intents: Mapping[str, 
             below = after < 0 and value.side == "sell" and not rules.perpetual
             if value.client_id not in excused and (below or (reduces and before * after < 0)):
                 yield "flip", f"{value.instrument} went from {before} to {after} by trade {value.trade_id} of {value.client_id}"
-        elif type(value).__name__ == "Adjustment":
-            held[value.instrument] += value.quantity  # type: ignore[union-attr]
+        elif isinstance(value, Adjustment):
+            held[value.instrument] += value.quantity
 
 
 def _adjustments(case: Case, run: RunRecord, venue: VenueTruth, intents: Mapping[str, Order]) -> Found:
@@ -267,3 +291,39 @@ def _adjustments(case: Case, run: RunRecord, venue: VenueTruth, intents: Mapping
             yield "adjustment", f"{name}: others took {-left} more than they had, and the book does not show it"
         if given < 0 and opening + sum((change for change in changes if change < 0), ZERO) >= 0:
             yield "adjustment", f"{name}: the book gave {given} although others had enough of their own"
+
+
+def _fees(case: Case, run: RunRecord) -> Found:
+    """The book says itself what a fee was worth, so it is counted again here."""
+    for fill in run.fills:
+        rules = case.rules[fill.instrument]
+        worth = fill.price if fill.fee_asset == rules.base else case.worth.get(fill.fee_asset)
+        if fill.fee_asset == rules.quote or worth is None:
+            continue
+        if fill.fee_value is None or abs(fill.fee_value - fill.fee * worth) > DIGIT:
+            yield "fee", f"fill {fill.trade_id} paid {fill.fee} {fill.fee_asset} at {worth}, booked as {fill.fee_value}"
+
+
+def _paid_for(case: Case, run: RunRecord, venue: VenueTruth, intents: Mapping[str, Order]) -> Found:
+    """Each correction of the book moves quantity and cash together, at the price of what caused it."""
+    theirs = {f"trade {one.instrument} {one.trade_id}": one for one in venue.trades if one.client_id not in intents}
+    unexplained = ZERO
+    for one in run.adjustments:
+        rules, trade = case.rules[one.instrument], theirs.get(one.source)
+        if one.source.startswith("difference"):
+            unexplained += one.cash
+        elif trade is not None:
+            quantity = trade.signed - (trade.fee if trade.fee_asset == rules.base and not rules.perpetual else ZERO)
+            cash = -trade.signed * trade.price - (trade.fee if trade.fee_asset == rules.quote else ZERO)
+            part = one.quantity / quantity
+            if not 0 <= part <= 1 or abs(one.cash - cash * part) > DIGIT * (1 + trade.price):
+                yield "adjustment", f"{one.source} moved {quantity} for {cash}, the book {one.quantity} for {one.cash}"
+        elif one.source.startswith("cover"):
+            low, high = case.spread.get(one.instrument, (one.price, one.price))
+            if not (low <= one.price <= high and abs(one.cash + one.quantity * one.price) <= DIGIT and one.quantity < 0):
+                yield "adjustment", f"{one.source}: {one.quantity} went for {one.cash} at {one.price}, the market was {low} to {high}"
+        else:
+            yield "adjustment", f"{one.source} is nothing that anybody did: {one.message}"
+    quotes = {rules.quote for rules in case.rules.values()}
+    if unexplained and not any(asset in quotes for asset, _ in venue.flows):
+        yield "adjustment", f"the book took {unexplained} of cash for differences, and nobody had moved any"

@@ -21,7 +21,7 @@ from cryptoalpha.app.chaos.exchange import Playground
 from cryptoalpha.app.chaos.lives import VENUE_SILENT, Mutation, fork_life
 from cryptoalpha.app.chaos.schedule import Hand, Schedule
 from cryptoalpha.app.chaos.truth import read_run, read_truth
-from cryptoalpha.app.chaos.world import CASH, World
+from cryptoalpha.app.chaos.world import CASH, WORTH, World
 from cryptoalpha.core.errors import CryptoAlphaError
 from cryptoalpha.execution.live.points import Point
 
@@ -174,8 +174,12 @@ class Drive:
         return found
 
     def case(self) -> Case:
-        rules = self.world.rules
-        return Case(rules, Decimal(repr(CASH)), tuple(self._strangers))
+        rules, panel = self.world.rules, self.world.panel
+        spread = {
+            name: (Decimal(repr(float(panel.low[:, place].min()))), Decimal(repr(float(panel.high[:, place].max()))))
+            for place, name in enumerate(panel.instruments)
+        }
+        return Case(rules, Decimal(repr(CASH)), tuple(self._strangers), worth=WORTH, spread=spread)
 
     def _last_words(self) -> str:
         try:

@@ -102,6 +102,8 @@ def trade(world: World, folder: Path, endpoint: str, bars: Bars, reached: Execut
                 parts.engine.step(step)
             if further:
                 parts.compare()
+            else:
+                parts.demand_agreement()
         finally:
             parts.close()
 

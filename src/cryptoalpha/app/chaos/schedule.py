@@ -14,13 +14,15 @@ import numpy as np
 
 from cryptoalpha.core.seeds import stream
 from cryptoalpha.execution.fake_exchange.fault_schedule import ANSWER_ROUTES, WEIGHTS
-from cryptoalpha.execution.fake_exchange.fault_script import ACTIONS, FILLS, ORDERS, Fault
+from cryptoalpha.execution.fake_exchange.fault_script import ACTIONS, CANCELS, FILLS, ORDERS, Fault
 from cryptoalpha.execution.live.points import Point
 
 QUIET = 5
 """Bars at the end in which nothing is decided: what is under way comes to its end."""
 MOST_BARS = 11
 """Bars before those, at most; seven at least."""
+
+CANCEL_POINTS = (Point.BEFORE_CANCEL, Point.AFTER_CANCEL)
 
 MarketKind = Literal["spot", "futures"]
 HandKind = Literal["buy", "sell", "rest", "deposit", "withdraw"]
@@ -69,6 +71,8 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     use_stream: bool = True
     change: float = 2 / 3
     """Share of bars at which an instrument's target changes."""
+    waits: bool = False
+    """Whether entries wait for what they lack: they have no worst price, so their rest is not given up at once."""
 
     @property
     def quiet_from(self) -> int:
@@ -92,6 +96,9 @@ def market_bars(schedule: Schedule) -> np.ndarray:
     low = np.round(np.minimum(open_, close) * (1.0 - np.abs(draw.normal(0.0, 0.002, shape))), 2)
     high, low = np.maximum(high, np.maximum(open_, close)), np.minimum(low, np.minimum(open_, close))
     volume = draw.uniform(5.0, 20.0, shape) if schedule.thin else draw.uniform(2_000.0, 8_000.0, shape)
+    if schedule.waits:
+        volume[: schedule.quiet_from] /= 5.0
+        volume[schedule.quiet_from :] *= 1_000.0  # what still waits at the quiet end gets all it wants
     return np.stack([open_, high, low, close, np.round(volume * 15.0 ** np.arange(shape[1]), 3)], axis=2)
 
 
@@ -117,7 +124,7 @@ def draw_schedule(seed: int, *, markets: Sequence[MarketKind] = ("spot", "future
     points = [1 + seed % len(Point), *(int(draw.integers(1, len(Point) + 1)) for _ in range(int(draw.integers(0, 4))))]
     kills = tuple(_kill(draw, point) for point in points)
     fees: tuple[Literal["quote", "base", "third"], ...] = ("quote", "base", "third")
-    return Schedule(
+    drawn = Schedule(
         seed=seed,
         market=market,
         instruments=instruments,
@@ -131,6 +138,20 @@ def draw_schedule(seed: int, *, markets: Sequence[MarketKind] = ("spot", "future
         thin=bool(draw.random() < 0.3),
         use_stream=bool(draw.random() < 0.8),
     )
+    return _with_cancels(drawn) if points[0] in CANCEL_POINTS or any(_is_of_cancels(strike) for strike in drawn.strikes) else drawn
+
+
+def _is_of_cancels(strike: Strike) -> bool:
+    return (strike.fault.route or ACTIONS[strike.fault.action].route) == CANCELS
+
+
+def _with_cancels(drawn: Schedule) -> Schedule:
+    """An order is cancelled only where it still works when another is wanted: the market is thin, entries wait, and something else
+    is wanted at every bar; what strikes cancels is armed from the start, and strikes the first."""
+    strikes = [
+        Strike(bar=0, fault=msgspec.structs.replace(strike.fault, nth=1)) if _is_of_cancels(strike) else strike for strike in drawn.strikes
+    ]
+    return msgspec.structs.replace(drawn, strikes=tuple(sorted(strikes, key=lambda strike: strike.bar)), thin=True, change=1.0, waits=True)
 
 
 def _kill(draw: np.random.Generator, point: int) -> Kill:

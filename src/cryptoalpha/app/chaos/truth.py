@@ -49,6 +49,7 @@ class VenueTrade:
     price: Decimal
     fee: Decimal
     fee_asset: str
+    at_ms: int = 0
 
     @property
     def signed(self) -> Decimal:
@@ -57,15 +58,15 @@ class VenueTrade:
 
 @dataclass(frozen=True)
 class VenueTruth:
-    """One account in the venue's books. `flows` are amounts by asset that nobody traded: what came in (+) less what went
-    out."""
+    """One account in the venue's books. `funding`: what was settled of an instrument, and when (ms). `flows` are amounts by asset that
+    nobody traded: what came in (+) less what went out."""
 
     opening: Mapping[str, Decimal]
     totals: Mapping[str, Decimal]
     orders: Sequence[VenueOrder]
     trades: Sequence[VenueTrade]
     positions: Mapping[str, Decimal] = field(default_factory=dict)
-    funding: Sequence[tuple[str, Decimal]] = ()
+    funding: Sequence[tuple[str, int, Decimal]] = ()
     flows: Sequence[tuple[str, Decimal]] = ()
 
 
@@ -86,7 +87,7 @@ def read_truth(account: Mapping[str, Any], opening: Mapping[str, Decimal], names
     trades = [
         VenueTrade(
             str(one["trade_id"]), str(one["order_id"]), one["client_id"], one["instrument"], one["side"], Decimal(one["quantity"]),
-            Decimal(one["price"]), Decimal(one["fee"]), one["fee_asset"],
+            Decimal(one["price"]), Decimal(one["fee"]), one["fee_asset"], one["at_ms"],
         )
         for one in account["trades"]
     ]  # fmt: skip
@@ -97,7 +98,11 @@ def read_truth(account: Mapping[str, Any], opening: Mapping[str, Decimal], names
         orders=orders,
         trades=trades,
         positions={names[symbol]: Decimal(quantity) for symbol, quantity in account["positions"].items()},
-        funding=[(names[line["symbol"]], Decimal(line["amount"])) for line in account["income"] if line["kind"] == "FUNDING_FEE"],
+        funding=[
+            (names[line["symbol"]], int(line["at_ms"]), Decimal(line["amount"]))
+            for line in account["income"]
+            if line["kind"] == "FUNDING_FEE"
+        ],
         flows=[(asset, amount - opening.get(asset, ZERO)) for asset, amount in deposits.items() if amount != opening.get(asset, ZERO)],
     )
 

@@ -28,6 +28,8 @@ START = 1_700_006_400_000_000_000
 """Open of the first bar, UTC ns: 2023-11-15 00:00."""
 CASH = 100_000.0
 BNB = "BNB/USDT"
+WORTH = {"BNB": Decimal(250)}
+"""What others may pay fees in, and its price: always the same."""
 STEPS = {"BTC": ("0.00001", "0.01"), "ETH": ("0.0001", "0.01"), "BNB": ("0.001", "0.01")}
 FUNDING_EVERY = 4
 """Bars, hours, between two settlements of funding."""
@@ -65,7 +67,7 @@ class World:
             for rule in rules.values():
                 readings[rule.base, "funding_rate"] = ReadingTable(rule.base, "funding_rate", "chaos", settled, settled, rates)
         else:
-            flat = np.full(len(times), 250.0)
+            flat = np.full(len(times), float(WORTH["BNB"]))
             tables[BNB] = BarTable(BNB, HOUR, times, flat, flat, flat, flat, np.full(len(times), 1e6))
             rules[BNB] = _rules(BNB, perpetual=False)
         return Dataset(origin=f"chaos schedule {self.schedule.seed}", bars=tables, rules=rules, readings=readings, simulated=True)
@@ -83,7 +85,7 @@ class World:
             volatility_target=None, max_position=1.0, max_drawdown=1.0, no_trade_band=0.005,
             allow_short=self.is_futures,
             tail=TailConfig(max_expected_shortfall=None),
-            orders=OrderLimitsConfig(max_entries_per_hour=None, max_liquidation_days=None),
+            orders=OrderLimitsConfig(max_entries_per_hour=None, max_liquidation_days=None, collar=None if self.schedule.waits else 0.1),
             breakers=BreakerConfig(
                 daily_loss_reduce=None, daily_loss_kill=None, bad_tick_score=1e9, bad_tick_jump=1e9,
                 slippage_run_length_days=None, rejects=10_000,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,13 @@ def test_two_sessions_leave_the_journal_of_one(tmp_path: Path, market: Dataset):
     assert (first.steps, second.recovered, second.steps) == (25, 25, BATCHES)
     assert second.digest == whole.digest
     assert second.portfolio == whole.portfolio
+    assert second.earned == whole.earned
+    earned = [one.realised_by_average - one.cost - one.fees + one.funding for one in second.earned.values()]
+    assert second.portfolio is not None
+    assert second.portfolio.cash == Decimal(repr(SETTINGS.execution.initial_cash)) + sum(earned), (
+        "what was paid for what is held, and earned"
+    )
+    assert len(second.lines()) == 2 + len(second.earned) > 2
 
 
 def test_one_bar_at_a_time_gives_the_orders_of_the_batch(tmp_path: Path, market: Dataset):

@@ -142,7 +142,7 @@ def trade_live(
         earlier = Period(begun, newest + interval) if newest >= begun else None
         with loop:
             engine.run(session.paced(loop.steps(earlier)), session.watch)
-        return TradeReport(live.run, recovered, len(journal), session.fills, journal.digest(), False, session.portfolio)
+        return session.report(live.run, recovered, is_complete=False)
 
 
 def _header(settings: Settings, dataset: Dataset, live: LiveRun, first: Period, names: Sequence[str]) -> dict[str, str]:

@@ -11,8 +11,8 @@ restart finds them.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cryptoalpha.app.alarms import Alarms
@@ -25,8 +25,9 @@ from cryptoalpha.app.safety import LIVE_MARK, TRADE_MARK
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.core.clock import SystemClock, VirtualClock
 from cryptoalpha.core.time import SECOND, iso
-from cryptoalpha.core.values import Adjustment, Fill, ObservationRef, PortfolioState, Refusal, RiskEvent
+from cryptoalpha.core.values import Adjustment, Fill, FundingPayment, ObservationRef, PortfolioState, Refusal, RiskEvent
 from cryptoalpha.data.live import LiveBars, LiveBatch, extended
+from cryptoalpha.execution.lots import LotBook, Standing
 from cryptoalpha.signals.book import SignalBook
 from cryptoalpha.store.controls import ARMED, ControlState
 from cryptoalpha.store.history import History
@@ -58,6 +59,8 @@ class TradeReport:
     """Whether a person stopped it at the keyboard."""
     control: ControlState = ARMED
     """Whether it is killed."""
+    earned: Mapping[str, Standing] = field(default_factory=dict)
+    """What was earned since the run began, by instrument."""
 
     def as_dict(self) -> dict[str, object]:
         last = self.portfolio
@@ -73,6 +76,18 @@ class TradeReport:
             "positions": dict(last.positions) if last else {},
             "at": iso(last.known_at) if last else None,
             "kill_switch": self.control.mode,
+            "instruments": {
+                name: {
+                    "quantity": one.quantity,
+                    "average_cost": one.average_cost,
+                    "realised_fifo": one.realised,
+                    "realised_average": one.realised_by_average,
+                    "fees": one.fees,
+                    "funding": one.funding,
+                    "transferred": one.transferred,
+                }
+                for name, one in self.earned.items()
+            },
         }
 
     def lines(self) -> list[str]:
@@ -80,7 +95,16 @@ class TradeReport:
         held = ", ".join(f"{quantity} {name}" for name, quantity in last.positions) if last and last.positions else "nothing"
         state = f"equity {last.equity:.2f}, holding {held}, at {iso(last.known_at)}" if last else "no bar yet"
         ended = "finished" if self.is_complete else "stopped; start it again to go on"
-        return [f"run {self.run} {ended}: {self.steps:,} steps ({self.recovered:,} recovered), {self.fills:,} fills in this session", state]
+        return [
+            f"run {self.run} {ended}: {self.steps:,} steps ({self.recovered:,} recovered), {self.fills:,} fills in this session",
+            state,
+            *(_earned_words(name, one) for name, one in self.earned.items()),
+        ]
+
+
+def _earned_words(name: str, one: Standing) -> str:
+    held = f"; {one.quantity} held, {one.average_cost:.8g} each on average" if one.average_cost is not None else ""
+    return f"  {name}: {one.realised:+.2f} realised (first in, first out), {one.fees:.2f} fees, {one.funding:+.2f} funding{held}"
 
 
 class SessionStoppedError(Exception):
@@ -103,6 +127,8 @@ class Session:
         self._stored = len(journal)
         self.fills = 0
         self.portfolio: PortfolioState | None = None
+        self.lots = LotBook(keep_closed=False)
+        """Of the whole run: rows of earlier sessions are taken again."""
 
     def paced(self, steps: Iterable[Step]) -> Iterator[Step]:
         """The same steps, each new one `bar length / speed` after the one before; those being recovered come at once."""
@@ -119,6 +145,9 @@ class Session:
 
     def watch(self, step: Step, outcome: StepOutcome) -> None:
         self.portfolio = outcome.portfolio
+        for event in outcome.happened:
+            if isinstance(event, Fill | FundingPayment | Adjustment):
+                self.lots.apply(event)
         recovering = outcome.row <= self._stored
         if self._monitor is not None:
             self._monitor.taken()
@@ -126,6 +155,13 @@ class Session:
             self._tell(outcome)
         if self._monitor is not None:  # after what happened in the bar: alerts speak of how it ended
             self._monitor.watch(step, outcome, recovering=recovering)
+
+    def report(self, run: str, recovered: int, *, is_complete: bool) -> TradeReport:
+        """How it ended."""
+        journal = self._journal
+        return TradeReport(
+            run, recovered, len(journal), self.fills, journal.digest(), is_complete, self.portfolio, earned=self.lots.standings()
+        )
 
     def _tell(self, outcome: StepOutcome) -> None:
         for event in outcome.happened:
@@ -181,7 +217,7 @@ def replay(
         session = Session(journal, speed, stop, say, monitor)
         recovered = tell_recovery(journal, say)
         steps = engine.run(session.paced(tape_steps(tape, dataset, clock)), session.watch)
-        return TradeReport(run, recovered, len(journal), session.fills, journal.digest(), steps == len(tape.panel), session.portfolio)
+        return session.report(run, recovered, is_complete=steps == len(tape.panel))
 
 
 def paper(
@@ -224,7 +260,7 @@ def paper(
         recovered = tell_recovery(journal, say)
         steps = _feed_steps(settings, history, dataset, bars, names, venue, period, clock, stop)
         engine.run(session.paced(steps), session.watch)
-        return TradeReport(run, recovered, len(journal), session.fills, journal.digest(), False, session.portfolio)
+        return session.report(run, recovered, is_complete=False)
 
 
 def _engine(settings: Settings, dataset: Dataset, names: Sequence[str], clock: VirtualClock, journal: Journal, run: str) -> Engine:

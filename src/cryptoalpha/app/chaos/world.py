@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
@@ -158,15 +157,6 @@ class ScheduledAgent:
             )
             for place, signal in enumerate(fused)
         ]  # fmt: skip
-
-
-def write_market(world: World, folder: Path) -> Path:
-    """The exchange's market as a file that another process reads."""
-    from cryptoalpha.execution.fake_exchange.market import Book
-
-    path = folder / "market.npz"
-    Book.of(world.dataset).save(path)
-    return path
 
 
 def _rules(name: str, *, perpetual: bool) -> InstrumentRules:

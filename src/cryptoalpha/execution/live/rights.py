@@ -7,7 +7,7 @@ one that may withdraw, unless `execution.live.vouched_key` says that a person ha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from cryptoalpha.core.errors import ConfigError
@@ -29,15 +29,7 @@ async def key_rights(client: Any, ask: Questions, *, is_futures: bool, is_vouche
             f"{client.id} does not say what a key may do, so this one may be able to withdraw",
             hint="make a key without that right at the venue, look at it there, then set execution.live.vouched_key",
         )
-    try:
-        found = await ask.read("what the key may do", client.sapi_get_account_apirestrictions)
-    except UnclearError as error:
-        if error.answer.is_key:
-            raise ConfigError(
-                f"{client.id} refuses the key: {error.answer.reason}",
-                hint="check credentials.api_key and credentials.api_secret, and the addresses the key is allowed from",
-            ) from None
-        raise
+    found = await _read_with_key(client, ask, "what the key may do", client.sapi_get_account_apirestrictions)
     said = found if isinstance(found, Mapping) else {}
     withdraws, trades = said.get("enableWithdrawals"), said.get("enableFutures" if is_futures else "enableSpotAndMarginTrading")
     if not isinstance(withdraws, bool) or not isinstance(trades, bool):
@@ -54,16 +46,27 @@ async def refuse_hedging(client: Any, ask: Questions) -> None:
     """
     if not client.has.get("fetchPositionMode"):
         return
-    try:
-        mode = await ask.read("its position mode", client.fetch_position_mode)
-    except UnclearError as error:
-        if error.answer.is_key:
-            raise ConfigError(
-                f"{client.id} refuses the key: {error.answer.reason}", hint="check credentials and the key's rights"
-            ) from None
-        raise
+    mode = await _read_with_key(client, ask, "its position mode", client.fetch_position_mode)
     hedged = mode.get("hedged") if isinstance(mode, Mapping) else None
     if not isinstance(hedged, bool):
         raise unclear(f"{client.id} does not say whether positions are kept apart", Ambiguous(reason="a position mode that cannot be read"))
     if hedged:
         raise ConfigError(f"the account at {client.id} keeps long and short positions apart", hint="switch it to one-way mode at the venue")
+
+
+async def _read_with_key(client: Any, ask: Questions, what: str, call: Callable[[], Awaitable[Any]]) -> Any:
+    """The answer to a signed question.
+
+    Raises:
+        ConfigError: if the venue refuses the key.
+        UnclearError: if it gives no answer.
+    """
+    try:
+        return await ask.read(what, call)
+    except UnclearError as error:
+        if not error.answer.is_key:
+            raise
+        raise ConfigError(
+            f"{client.id} refuses the key: {error.answer.reason}",
+            hint="check credentials.api_key and credentials.api_secret, the key's rights, and the addresses it is allowed from",
+        ) from None

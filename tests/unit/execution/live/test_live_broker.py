@@ -12,7 +12,7 @@ import pytest
 
 from cryptoalpha.core.errors import ConfigError, StoreError, VenueError
 from cryptoalpha.core.time import HOUR
-from cryptoalpha.core.values import Fill, FundingPayment, Order, Refusal, event_id
+from cryptoalpha.core.values import Adjustment, Fill, FundingPayment, Order, Refusal, event_id
 from cryptoalpha.execution.broker import BarStep
 from cryptoalpha.execution.live.broker import LiveBroker, in_order
 from cryptoalpha.execution.live.courier import Courier
@@ -165,6 +165,29 @@ def test_a_replay_is_told_the_same_and_sends_nothing(run):
     assert not run.journal.is_replaying
 
 
+def test_an_entry_decided_after_a_correction_was_told_is_sent(run):
+    """The correction is part of the position it was decided on; before it is told, the entry is given up."""
+    change = Adjustment(
+        happened_at=1,
+        known_at=1,
+        instrument="A/USDT",
+        quantity=Decimal("0.5"),
+        cash=Decimal(-50),
+        price=Decimal(100),
+        source="t",
+        message="",
+    )
+    with OrderLedger(run.path) as ledger:
+        ledger.write(at=1, outcomes=[change])
+    run.broker.submit(order(11, "ca0"), event_id(run.journal.append(11 * HOUR, [order(11, "ca0")]), 0))
+    run.settle()
+    assert run.desk.venue.sent == []
+    assert Adjustment in {type(one) for one in run.step(12)}
+    run.step(13, order(13, "ca1"))
+    run.settle()
+    assert run.desk.venue.sent == ["ca1"]
+
+
 def test_an_order_whose_bar_is_long_past_is_not_sent_but_a_person_may_always_close(run):
     run.desk.clock.advance_to(30 * HOUR)
     run.step(11, order(11, "ca1"))
@@ -303,3 +326,20 @@ def test_how_a_run_stands_can_be_asked_from_any_thread(run):
     assert standing["halted"] == {}
     assert standing["compared_at"] > 0
     assert (standing["is_listening"], standing["is_in_doubt"], standing["foreign_orders"], standing["orders"]) == (False, False, 0, 0)
+
+
+def test_what_another_hand_did_once_told_is_no_reason_to_give_an_entry_up(run):
+    run.step(11, order(11, "ca1"))
+    run.settle()
+    run.desk.venue.trade("ca1", "1")
+    run.step(12)
+    taken = Adjustment(
+        happened_at=12 * HOUR, known_at=12 * HOUR, instrument="A/USDT", quantity=Decimal("-0.4"), cash=Decimal(40), price=Decimal(100),
+        source="foreign 7", message="sold by hand",
+    )  # fmt: skip
+    with OrderLedger(run.path) as ledger:
+        ledger.write(at=1, outcomes=[taken])
+    run.desk.venue.held["A/USDT"] -= Decimal("0.4")
+    run.step(13, order(13, "ca2"))  # decided on what was told with this very bar
+    run.settle()
+    assert "ca2" in run.desk.venue.sent

@@ -139,3 +139,48 @@ def test_a_clock_that_is_set_back_does_not_lengthen_the_wait_that_a_venue_asked_
         assert ("query", "ca1") in desk.venue.asked
 
     at_desk(scenario)
+
+
+def test_an_older_order_that_a_dead_process_left_open_is_taken_back(desk):
+    async def body() -> None:
+        await desk.open()
+        await desk.submit(desk.order("ca1"))
+        desk.order("ca2", "sell", reduce_only=True)  # in the journal; the process died before it was handed over
+        await desk.die()
+        await desk.open()
+        await desk.settle()
+        assert desk.venue.orders["ca1"].state == "canceled"
+        await desk.close()
+
+    asyncio.run(body())
+
+
+def test_an_order_that_was_seen_is_not_rejected_by_a_doubtful_no_and_a_question_that_misses_it(at_desk):
+    async def scenario(desk, courier) -> None:
+        desk.venue.fail("submit", "doubted")
+        desk.venue.fail("query", "before", "missing")
+        await desk.submit(desk.order("ca1"))
+        desk.venue._accept(courier.intake.working["ca1"].order)  # it arrived after all
+        await courier.intake.report(desk.venue.orders["ca1"])
+        await courier.look(1)
+        assert desk.refusals() == []
+        desk.venue.trade("ca1", "1")
+        await courier.look(1)
+        assert desk.state("ca1") == "filled"
+
+    at_desk(scenario)
+
+
+def test_no_proof_of_absence_while_trades_are_not_shown(at_desk):
+    async def scenario(desk, courier) -> None:
+        desk.venue.fail("submit", "before")
+        desk.venue.fail("trades", *["before"] * 500)
+        await desk.submit(desk.order("ca1"))
+        await asyncio.sleep(0.4)
+        assert courier.intake.working["ca1"].evidence.answers > 5
+        assert desk.state("ca1") == "unknown"
+        desk.venue.faults.clear()
+        await desk.settle()
+        assert desk.state("ca1") == "absent"
+
+    at_desk(scenario)

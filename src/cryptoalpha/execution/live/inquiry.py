@@ -24,7 +24,7 @@ from cryptoalpha.execution.live.intake import Alert, Intake
 from cryptoalpha.execution.live.points import Point, Reached
 from cryptoalpha.execution.live.working import Working
 from cryptoalpha.execution.orders import tracker
-from cryptoalpha.execution.orders.absence import AbsenceRule, still_missing
+from cryptoalpha.execution.orders.absence import BOOKS_UNREAD, AbsenceRule, still_missing
 from cryptoalpha.execution.venue import Ambiguous, Inquiry, NotFound, OrderReport, UnclearError, Venue
 from cryptoalpha.store.order_ledger import OrderLedger
 
@@ -190,7 +190,7 @@ class Inquiries:
             self._intake.end(working, step, REJECTED, f"{working.refusal.code} {working.refusal.message}")
             return
         working.evidence = working.evidence.not_found(asked_at)
-        if still_missing(working.evidence, self._absence) in _PROVABLE and await self._search(working):
+        if still_missing(working.evidence, self._absence) in ("", BOOKS_UNREAD) and await self._search(working):
             lacking = self._lacking(working)
             if not lacking and not working.tracked.ended:
                 proof = f"{working.evidence.answers} times unknown to the venue, in no list of it, and its request has expired"
@@ -282,10 +282,6 @@ class Inquiries:
         self.offset = await self._venue.clock_offset()
         if abs(self.offset - int(self._ledger.cursor(OFFSET) or 0)) > _STEADY:
             self._ledger.write(at=self._wall.now(), cursors={OFFSET: str(self.offset)})
-
-
-_PROVABLE = ("", "open orders and trades were not read since the request ended")
-"""What is lacking when only the books remain to be looked at."""
 
 
 def _cursor(instrument: str) -> str:

@@ -16,7 +16,10 @@ from __future__ import annotations
 
 import msgspec
 
-NANOSECONDS = 1_000_000_000
+from cryptoalpha.core.time import SECOND
+
+BOOKS_UNREAD = "open orders and trades were not read since the request ended"
+"""What is missing when only the venue's books remain to be looked at."""
 
 
 class AbsenceRule(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,7 +37,7 @@ class AbsenceRule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
-    """What speaks for the absence of one order. Times are UTC ns by our clock."""
+    """What speaks for the absence of one order. Times are ns of one clock that is never set (`time.monotonic_ns`)."""
 
     sent_at: int
     """When the last request with its id left; where nobody knows (a restart), when this process began."""
@@ -73,19 +76,14 @@ def still_missing(evidence: Evidence, rule: AbsenceRule, *, clock_moved: int = 0
         return "requests to this venue stay valid for ever"
     if evidence.answers < rule.answers or evidence.first_at is None or evidence.last_at is None:
         return f"{evidence.answers} of {rule.answers} answers"
-    lasted = (evidence.last_at - evidence.first_at) / NANOSECONDS
+    lasted = (evidence.last_at - evidence.first_at) / SECOND
     if lasted < rule.seconds:
         return f"answers over {lasted:.1f} of {rule.seconds:g} s"
-    valid = round(rule.receive_window_seconds * NANOSECONDS)
-    flight = max(valid, round(rule.longest_flight_seconds * NANOSECONDS))
+    valid = round(rule.receive_window_seconds * SECOND)
+    flight = max(valid, round(rule.longest_flight_seconds * SECOND))
     expired_at = evidence.sent_at + min(valid + max(0, -clock_moved), flight)
     if evidence.last_at <= expired_at:
         return "the request may still arrive"
     if evidence.listed_at is None or evidence.listed_at <= expired_at:
-        return "open orders and trades were not read since the request ended"
+        return BOOKS_UNREAD
     return ""
-
-
-def is_absent(evidence: Evidence, rule: AbsenceRule, *, clock_moved: int = 0) -> bool:
-    """Whether the proof is complete."""
-    return not still_missing(evidence, rule, clock_moved=clock_moved)

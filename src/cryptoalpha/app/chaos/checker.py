@@ -56,6 +56,7 @@ class Case:
         strangers: client ids that other hands used, whatever they look like.
         worth: price of assets that fees are paid in beside those traded, in quote currency; it never changed.
         spread: lowest and highest price of each instrument in the whole schedule.
+        has_late_fills: whether trades of the venue came to light after it had called their orders cancelled.
     """
 
     rules: Mapping[str, InstrumentRules]
@@ -63,6 +64,7 @@ class Case:
     strangers: Collection[str] = ()
     worth: Mapping[str, Decimal] = field(default_factory=dict)
     spread: Mapping[str, tuple[Decimal, Decimal]] = field(default_factory=dict)
+    has_late_fills: bool = False
     prefix: str = "ca"
 
 
@@ -260,6 +262,9 @@ def _endings(case: Case, run: RunRecord, venue: VenueTruth, intents: Mapping[str
 
 def _flips(case: Case, run: RunRecord, venue: VenueTruth, intents: Mapping[str, Order]) -> Found:
     excused = {order.client_id for order in venue.orders if order.filled > order.quantity}  # the venue did more than it was told
+    if case.has_late_fills:  # it said that they were cancelled, another took their place, and then they traded after all
+        late = {order.instrument for order in venue.orders if order.client_id in intents and order.status == "CANCELED" and order.filled}
+        excused |= {order.client_id for order in venue.orders if order.instrument in late}
     held = dict.fromkeys(case.rules, ZERO)
     for value in run.values:
         if isinstance(value, Fill):

@@ -179,7 +179,8 @@ class Drive:
             name: (Decimal(repr(float(panel.low[:, place].min()))), Decimal(repr(float(panel.high[:, place].max()))))
             for place, name in enumerate(panel.instruments)
         }
-        return Case(rules, Decimal(repr(CASH)), tuple(self._strangers), worth=WORTH, spread=spread)
+        late = any(strike.fault.action == "late_fill" for strike in self.schedule.strikes)
+        return Case(rules, Decimal(repr(CASH)), tuple(self._strangers), worth=WORTH, spread=spread, has_late_fills=late)
 
     def _last_words(self) -> str:
         try:

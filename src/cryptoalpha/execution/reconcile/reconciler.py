@@ -107,7 +107,8 @@ class Reconciler:
             seen, pages = await self._reader.snapshot(self.book, self._wall.now(), prices=self._suspicions.any or is_overdrawn)
             self._reached(Point.IN_RECONCILE)
             strangers, unclear = await self._reader.place(seen, pages, self.book)
-            seen = msgspec.structs.replace(seen, trades=strangers)
+            # whose funding was can only be said once all trades are placed; it is read again by the next look
+            seen = msgspec.structs.replace(seen, trades=strangers, funding=() if unclear else seen.funding)
             cursors = self._reader.advanced({name: page for name, page in pages.items() if name not in unclear}, self._wall.now())
             findings, synthetic = self._conclude(seen, unclear, cursors)
             if synthetic:

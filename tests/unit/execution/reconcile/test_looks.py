@@ -225,6 +225,56 @@ def test_trades_wait_while_an_order_of_ours_has_no_venue_id(world):
     world.check()
 
 
+def test_a_strangers_trade_is_found_however_long_an_order_of_ours_stays_unknown(world):
+    """Longer than the lists of trades are read again by themselves."""
+    world.order("ca1", "buy", "1", is_known=False)
+    ours = world.desk.orders.pop("ca1")  # shown in no list yet
+    world.desk.trade("buy", "2", "100")
+    for _ in range(4):
+        assert world.look(900.0).outcomes == ()
+    world.desk.trade("buy", "1", "100")
+    world.look(900.0)
+    world.desk.orders["ca1"] = ours
+    world.desk.end("ca1")
+    asyncio.run(world.intake.report(world.desk.orders["ca1"]))
+    world.look()
+    assert [(one.quantity, one.cash) for one in world.told(Adjustment)] == [(2, -200), (1, -100)]
+    world.check()
+
+
+def test_a_mark_like_ours_on_an_order_of_another_run_makes_its_trades_no_fills(world):
+    world.desk.book.append(msgspec.structs.replace(world.desk.trade("buy", "1", "100"), client_id="ca" + "7" * 30))
+    del world.desk.book[0]
+    world.look()
+    assert world.told(Fill) == []
+    assert [one.quantity for one in world.told(Adjustment)] == [1]
+    world.check()
+
+
+def test_a_fee_in_a_third_asset_is_worth_what_it_is_at_each_trade(worlds, monkeypatch):
+    world = worlds("1500", before=lambda desk: desk.move("BNB", Decimal(5)))
+    for name, price in (("ca1", 50), ("ca2", 70)):
+        monkeypatch.setitem(type(world.desk).price.__globals__["PRICES"], "BNB/USDT", Decimal(price))
+        world.order(name, "buy", "1")
+        world.desk.fill(name, "1", "100", "0.01", "BNB")
+        world.look()
+    assert [one.fee_value for one in world.told(Fill)] == [Decimal("0.5"), Decimal("0.7")]
+    world.check()
+    world.close()
+
+
+def test_what_is_held_to_size_a_way_out_is_less_the_fees_in_coins_and_what_others_took(worlds):
+    world = worlds("1000")
+    world.order("ca1", "buy", "2")
+    world.desk.fill("ca1", "2", "100", "0.003", "BTC")
+    world.look()
+    assert world.intake.position("BTC/USDT") == Decimal("1.997")
+    world.desk.trade("sell", "0.5", "100")
+    world.look()
+    assert world.intake.position("BTC/USDT") == Decimal("1.497") == world.portfolio().position("BTC/USDT")
+    world.close()
+
+
 def test_a_fill_that_races_its_cancel_is_booked_before_the_end(world):
     """freqtrade#3647, OctoBot#3190: cancelled at the venue with a part filled that nobody had heard of; restarted in between."""
     world.order("ca1", "buy", "2")
@@ -363,6 +413,47 @@ def test_funding_read_late_is_shared_by_the_positions_it_was_settled_on(worlds):
     desk.settle("-6")  # the stranger's alone by now
     world.look()
     assert [one.amount for one in world.told(FundingPayment)] == [-3, 0]
+    world.check()
+    world.close()
+
+
+def test_funding_waits_until_it_can_be_said_whose_the_position_was(worlds):
+    """A stranger's trade that might be that of an order of ours without a venue id is placed later; so is what was settled on it."""
+    world = worlds("3000", is_futures=True)
+    desk = world.desk
+    world.order("ca1", "buy", "3")
+    desk.fill("ca1", "3", "120")
+    world.look()
+    world.order("ca2", "buy", "1", is_known=False)
+    ours = desk.orders.pop("ca2")
+    desk.trade("buy", "1", "120")
+    desk.clock.advance_to(desk.clock.now() + SECOND)
+    desk.settle("-4")
+    world.look()
+    assert world.told(FundingPayment) == []
+    desk.orders["ca2"] = ours
+    desk.end("ca2")
+    asyncio.run(world.intake.report(desk.orders["ca2"]))
+    world.look()
+    assert [(one.amount, one.position) for one in world.told(FundingPayment)] == [(-3, 3)]
+    world.check()
+    world.close()
+
+
+def test_a_settlement_shown_later_than_another_of_the_same_moment_is_not_passed_over(worlds):
+    world = worlds("3000", is_futures=True)
+    desk = world.desk
+    world.order("ca1", "buy", "3")
+    desk.fill("ca1", "3", "120")
+    desk.clock.advance_to(desk.clock.now() + SECOND)
+    desk.settle("-4")
+    desk.settle("-2")
+    late = desk.settlements.pop()
+    world.look()
+    desk.settlements.append(late)
+    world.look()
+    world.look()
+    assert [one.amount for one in world.told(FundingPayment)] == [-4, -2]
     world.check()
     world.close()
 

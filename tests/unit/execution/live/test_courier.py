@@ -85,14 +85,15 @@ def test_an_order_that_never_arrived_is_absent_by_proof_and_not_before(at_desk):
     at_desk(scenario)
 
 
-def test_no_proof_of_absence_while_the_venue_does_not_show_its_books(at_desk):
+@pytest.mark.parametrize("books", ["open_orders", "trades"])
+def test_no_proof_of_absence_while_the_venue_does_not_show_its_books(at_desk, books):
     async def scenario(desk, courier):
         desk.venue.fail("submit", "before")
-        desk.venue.fail("open_orders", *["before"] * 10_000)
+        desk.venue.fail(books, *["before"] * 10_000)
         await desk.submit(desk.order("ca1"))
         await asyncio.sleep(0.15)
         assert desk.state("ca1") == "unknown"
-        desk.venue.faults["open_orders"].clear()
+        desk.venue.faults[books].clear()
         await desk.settle()
         assert desk.state("ca1") == "absent"
 

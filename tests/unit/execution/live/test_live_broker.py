@@ -268,6 +268,24 @@ def test_a_start_in_a_short_outage_finds_its_way(desk, rules):
     assert desk.venue.opened == 3
 
 
+def test_the_books_are_compared_before_anything_else_is_done(run):
+    assert run.desk.courier.standing()["compared_at"] > 0
+
+
+def test_a_start_ends_the_older_of_two_orders_that_a_killed_process_left(run):
+    run.step(11, order(11, "ca1", quantity="2"))
+    run.settle()
+    run.journal.append(12 * HOUR, [order(12, "ca2", quantity="3")])  # written; killed before its predecessor was cancelled
+    run.close()
+    run.desk.venue._accept(order(12, "ca2", quantity="3"))
+    run.open()
+    deadline = time.monotonic() + 3
+    while "ca1" in run.desk.courier.intake.working:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    assert list(run.desk.courier.intake.working) == ["ca2"]
+
+
 def test_an_instrument_without_rules_is_refused(run):
     with pytest.raises(ConfigError, match="no rules"):
         run.broker.submit(order(11, "ca1", instrument="C/USDT"), event_id(1, 0))

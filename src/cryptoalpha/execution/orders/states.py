@@ -21,7 +21,8 @@ from typing import Final, Literal
 State = Literal["intent", "unknown", "open", "partial", "canceling", "filled", "canceled", "expired", "rejected", "absent"]
 
 FINAL: Final[frozenset[State]] = frozenset({"filled", "canceled", "expired", "rejected", "absent"})
-LIVE: Final[frozenset[State]] = frozenset({"intent", "unknown", "open", "partial", "canceling"})
+AT_VENUE: Final[frozenset[State]] = frozenset({"open", "partial", "canceling"})
+"""States in which the venue has said that it has the order, and not that it has ended. Of the rest, `intent` and `unknown` may live too."""
 UNTRADED: Final[frozenset[State]] = frozenset({"rejected", "absent"})
 """Final states in which nothing can have been traded: a trade after all means that what we believe of the venue is wrong."""
 

@@ -23,7 +23,7 @@ import msgspec
 from cryptoalpha.core.errors import AccountingError
 from cryptoalpha.core.values import Order
 from cryptoalpha.execution.money import ZERO
-from cryptoalpha.execution.orders.states import FINAL, LIVE, UNTRADED, State, may_follow
+from cryptoalpha.execution.orders.states import FINAL, UNTRADED, State, may_follow
 from cryptoalpha.execution.venue import Ambiguous, Answer, OrderReport, Rejected, Trade
 from cryptoalpha.store.order_ledger import Booking, OrderRecord
 
@@ -240,7 +240,7 @@ def _to(tracked: Tracked, state: State, now: int, detail: str) -> Tracked:
         return tracked
     if not may_follow(tracked.state, state):
         raise AccountingError(f"order {tracked.order.client_id} cannot go from {tracked.state} to {state}", hint="keep the journal")
-    return _with(tracked, state=state, ended=state not in LIVE, since=now, changed_at=now, detail=detail)
+    return _with(tracked, state=state, ended=state in FINAL, since=now, changed_at=now, detail=detail)
 
 
 def _with(tracked: Tracked, **changes: object) -> Tracked:

@@ -19,12 +19,12 @@ from decimal import Decimal
 import msgspec
 
 from cryptoalpha.execution.money import CENT, ZERO
+from cryptoalpha.execution.orders.states import AT_VENUE
 from cryptoalpha.execution.reconcile.book import AccountBook
 from cryptoalpha.execution.reconcile.values import OUR_PREFIX, Break, OrderState, Snapshot
 from cryptoalpha.execution.venue import NotFound, OrderReport, Position
 
 ENTRY_TOLERANCE = Decimal("1e-4")
-LIVE_STATES = frozenset({"open", "partial", "canceling"})
 
 
 def check_positions(seen: Snapshot, book: AccountBook) -> list[Break]:
@@ -101,7 +101,7 @@ def check_orders(seen: Snapshot, orders: Iterable[OrderState], ours: Mapping[str
             continue
         breaks.append(Break(invariant="I5", subject=name, message=message))
     for order in live.values():
-        if order.state in LIVE_STATES and isinstance(seen.answers.get(order.client_id), NotFound):
+        if order.state in AT_VENUE and isinstance(seen.answers.get(order.client_id), NotFound):
             message = f"order {order.client_id} was {order.state}, and the venue knows it no more"
             breaks.append(Break(invariant="I5", subject=order.client_id, message=message))
     return breaks

@@ -14,9 +14,9 @@ from cryptoalpha.core.clock import Clock
 from cryptoalpha.core.time import DAY, HOUR, MINUTE
 from cryptoalpha.execution.config import ExecutionConfig
 from cryptoalpha.execution.money import exact
+from cryptoalpha.execution.orders.states import AT_VENUE
 from cryptoalpha.execution.reconcile.book import AccountBook, Opening, opening_of
 from cryptoalpha.execution.reconcile.compare import funding_key, trade_key
-from cryptoalpha.execution.reconcile.invariants import LIVE_STATES
 from cryptoalpha.execution.reconcile.values import ForeignChange, Snapshot
 from cryptoalpha.execution.venue import FundingRecord, Inquiry, OrderReport, Position, Trade, Venue
 from cryptoalpha.store.order_ledger import ForeignItem, OrderLedger
@@ -84,7 +84,7 @@ class Reader:
         answers: dict[str, Inquiry] = {report.client_id: report for report in listed if report.client_id}
         orders = self._ledger.unfinished()
         for _, order, record in orders:
-            if order.client_id not in answers and record is not None and record.state in LIVE_STATES:
+            if order.client_id not in answers and record is not None and record.state in AT_VENUE:
                 answers[order.client_id] = await self._venue.query(order.instrument, order.client_id)
         seen = Snapshot(
             at=self._clock.now(),

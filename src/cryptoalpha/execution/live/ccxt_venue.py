@@ -41,6 +41,8 @@ from cryptoalpha.execution.venue import (
     Trade,
 )
 
+_ENTRY_PATIENCE_SECONDS = 1.0
+"""How long an entry waits for the request budget, at most: while it waits nobody can call it back, and what moved its decision moves on."""
 PAGE = 1000
 """Rows asked for at once; the most Binance gives."""
 _WEEK = 6 * DAY
@@ -105,6 +107,8 @@ class CcxtVenue:
             return refusal
         type_, price, params = order_terms.request(order, rules)
         asked = self._ask.question(urgent=order.reduce_only)
+        if not order.reduce_only:
+            asked.patience_seconds = min(asked.patience_seconds, _ENTRY_PATIENCE_SECONDS)
         await self._ask.settle_clock()
 
         async def send() -> Any:

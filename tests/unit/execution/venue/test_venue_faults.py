@@ -278,6 +278,25 @@ def test_a_way_out_is_open_when_asking_has_used_up_the_budget(exchange, on_venue
     assert (sent["POST /api/v3/order"], sent["DELETE /api/v3/order"]) == (2, 1)
 
 
+def test_an_entry_does_not_wait_until_the_venue_may_be_asked_again_and_an_exit_does(exchange, on_venue, order):
+    """It could not be called back meanwhile."""
+    import time
+
+    async def use(venue):
+        exchange.control("transfer", asset="BTC", amount="5")
+        venue.budget.close_for(1.5)
+        begun = time.monotonic()
+        entry = await venue.submit(order("buy", "1"))
+        waited = time.monotonic() - begun
+        return entry, waited, await venue.submit(order("sell", "1", reduce_only=True))
+
+    entry, waited, exit_ = on_venue(exchange, use, timeout_seconds=10.0)
+    assert (entry.code, type(entry)) == ("local:budget", Rejected)
+    assert waited < 1.0
+    assert isinstance(exit_, Accepted)
+    assert exchange.state()["requests"]["POST /api/v3/order"] == 1
+
+
 def test_many_questions_at_once_each_get_their_own_answer(exchange, on_venue, order):
     import asyncio
 

@@ -154,6 +154,8 @@ class Intake:
         """It ended by something other than a report: the venue refused it, it was never sent, it is proven absent."""
         if step.tracked.ended:
             self._write(step, [], [self._refusal(step.tracked, rule, why)])
+        elif step.flag:  # refused, though the venue has shown it: it goes on, and a person should know
+            self._warn(step)
 
     # ── within ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 

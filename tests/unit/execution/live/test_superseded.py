@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from decimal import Decimal
 
-from cryptoalpha.execution.venue import Ambiguous
+from cryptoalpha.execution.venue import Ambiguous, Rejected
 
 ZERO = Decimal(0)
 
@@ -182,5 +182,23 @@ def test_no_proof_of_absence_while_trades_are_not_shown(at_desk):
         desk.venue.faults.clear()
         await desk.settle()
         assert desk.state("ca1") == "absent"
+
+    at_desk(scenario)
+
+
+def test_a_refusal_of_an_order_that_the_venue_has_shown_ends_nothing_and_is_told(at_desk):
+    async def scenario(desk, courier) -> None:
+        async def contradicts(order):
+            desk.venue._accept(order)
+            await courier.intake.report(desk.venue.orders[order.client_id])
+            return Rejected(code="-2010", message="no")
+
+        desk.venue.submit = contradicts
+        await desk.submit(desk.order("ca1"))
+        assert (desk.state("ca1"), desk.refusals()) == ("open", [])
+        assert [name for name, _ in desk.alerts] == ["order_mismatch"]
+        desk.venue.trade("ca1", "1")
+        await courier.look(1)
+        assert desk.state("ca1") == "filled"
 
     at_desk(scenario)

@@ -19,6 +19,9 @@ MODE_MARK, VENUE_MARK, ACCOUNT_MARK = "mode", "venue", "account"
 LIVE = "live"
 """Its value under `MODE_MARK`."""
 
+SILENT_SECONDS = 30.0
+"""Age of the last sign of life from which a process no longer counts as running; it gives one every five seconds."""
+
 
 @dataclass(frozen=True)
 class LiveStatus:
@@ -42,11 +45,18 @@ class LiveStatus:
             return None
         return max(self.now - self.ledger.unknown[0].since, 0) / SECOND
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether its process said lately that it lives, and did not close its session."""
+        return not self.has_ended and self.beat_seconds is not None and self.beat_seconds <= SILENT_SECONDS
+
     def _comparison(self) -> str:
         """What the last comparison with the venue's books came to."""
         at = self.standing.get("compared_at")
         when = f"{max(self.now - at, 0) / SECOND:.0f} s ago" if isinstance(at, int) and at else "never yet"
         doubt = "; the venue gave no answer since" if self.standing.get("is_in_doubt") else ""
+        if not self.is_alive:  # nobody listens any more, and who trades beside it is not looked at
+            return f"books compared {when}{doubt}; what the venue holds now: `cryptoalpha status --venue`"
         stream = "listening to the account's stream" if self.standing.get("is_listening") else "asking by REST alone"
         return f"books compared {when}{doubt}; {stream}; {self.standing.get('foreign_orders', 0)} open orders of others"
 
@@ -58,6 +68,7 @@ class LiveStatus:
             "account": self.account,
             "heartbeat_seconds": self.beat_seconds,
             "ended": self.has_ended,
+            "alive": self.is_alive,
             "standing": self.standing,
             "orders": dict(ledger.states) if ledger else {},
             "unknown": [{"client_id": each.client_id, "instrument": each.instrument, "since": each.since} for each in ledger.unknown]
@@ -74,6 +85,8 @@ class LiveStatus:
         life = "it never said that it lives" if self.beat_seconds is None else f"last sign of life {self.beat_seconds:.0f} s ago"
         if self.has_ended:
             life = "its session was closed"
+        elif self.beat_seconds is not None and not self.is_alive:
+            life += ", every few seconds while it runs: it hangs, or was killed"
         found = [f"run {self.run} sends real orders to {self.venue}, account {self.account}; {life}"]
         if self.ledger is not None:
             counted = ", ".join(f"{count} {state}" for state, count in sorted(self.ledger.states.items()) if count) or "none"

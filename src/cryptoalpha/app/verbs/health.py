@@ -12,6 +12,7 @@ from cryptoalpha.app.output import Table
 
 if TYPE_CHECKING:
     from cryptoalpha.app.run_status import RunStatus
+    from cryptoalpha.core.errors import CryptoAlphaError
 
 _MARKS = {"ok": "✓", "note": "•", "fault": "✗"}
 
@@ -86,8 +87,10 @@ def status(
     named = next((each for each in runs if run == each.run), None)
     chosen = named or chief(runs)
     found: dict[str, object] = {"home": str(frame.home), "in_use_by": holder, "runs": [each.as_dict() for each in runs]}
-    real, said = _at_venue(frame, venue)
+    real, said, failed = _at_venue(frame, venue)
     frame.out.result({**found, **real}, [who, *([table] if runs else ["no runs yet"]), *(_standing(chosen) if chosen else []), *said])
+    if failed is not None:  # after what is known here, which is wanted most when the venue is away
+        raise failed
     damaged = [each for each in runs if each.state == "damaged"]
     if damaged:
         raise DataError(f"run {damaged[0].run} cannot be read: {damaged[0].problem}", hint="move its folder away")
@@ -99,8 +102,8 @@ def status(
     return None
 
 
-def _at_venue(frame: Frame, ask: bool) -> tuple[dict[str, object], list[str | Table]]:
-    """The live runs of the store, and, where asked for, what the venue says of the account."""
+def _at_venue(frame: Frame, ask: bool) -> tuple[dict[str, object], list[str | Table], CryptoAlphaError | None]:
+    """The live runs of the store, and, where asked for, what the venue says of the account, or why it says nothing."""
     from cryptoalpha.app.live_status import live_statuses
     from cryptoalpha.core.clock import SystemClock
 
@@ -109,11 +112,15 @@ def _at_venue(frame: Frame, ask: bool) -> tuple[dict[str, object], list[str | Ta
     found: dict[str, object] = {"live": [each.as_dict() for each in runs]}
     if ask:
         from cryptoalpha.app.venue_checks import look_for
+        from cryptoalpha.core.errors import ConfigError, VenueError
 
-        look = look_for(frame.home, frame.settings, frame.out.hide, now=SystemClock().now())
+        try:
+            look = look_for(frame.home, frame.settings, frame.out.hide, now=SystemClock().now())
+        except (VenueError, ConfigError) as error:
+            return found, lines, error
         found["venue"] = look.as_dict()
         lines += look.lines()
-    return found, lines
+    return found, lines, None
 
 
 def _show_alert_rules(frame: Frame) -> None:

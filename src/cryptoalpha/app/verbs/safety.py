@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 
 def kill(
     frame: Frame,
-    run: Annotated[str | None, typer.Option("--run", help="The run to stop [else every paper run of the store].")] = None,
+    run: Annotated[str | None, typer.Option("--run", help="The run to stop [else every run of `trade`, on paper or real].")] = None,
     flatten: Annotated[bool, typer.Option("--flatten", help="Close everything it holds as well.")] = False,
     reason: Annotated[str, typer.Option("--reason", help="Why; kept in the journal.")] = "no reason given",
 ) -> None:

@@ -16,7 +16,7 @@ digit, no duplicate, no orphan, a replay equal to the byte, a second comparison 
 | R9 models that fail | – | tests/unit/signals, tests/golden (forecasts are held, never NaN) |
 | R10 disks, locks, SIGTERM | – | tests/chaos/test_order_ledger_kill.py, test_journal_kill.py, tests/end_to_end |
 | R11 kill switch | – | tests/chaos/test_kill_switch.py, tests/unit/risk, tests/end_to_end |
-| R12 paper cannot send | tests/chaos/test_execution_parity.py (0 requests that take a key) | tests/unit/app/test_live_gates.py |
+| R12 paper cannot send | tests/chaos/test_execution_parity.py (0 requests that take a key) | tests/unit/app/live/test_live_gates.py |
 | R13 parity | tests/chaos/test_execution_parity.py | tests/properties/test_fake_exchange_parity.py, tests/golden/test_oracles.py |
 | R14 prefixes and poison | – | tests/end_to_end/test_audit_*.py, tests/properties/test_*_causality.py |
 | R15 the dashboard's door | comes with the dashboard | tests/unit/app/test_secrets.py |

@@ -8,8 +8,9 @@ A durable journal also carries kill and resume from other processes. They are ta
 broker, so that what was pending is cancelled, and in one transaction with risk's review and the row, so that no entry is written after a
 kill. An entry sent earlier may be filled by the bar that was on its way when the kill came, as at any venue; by no later one.
 
-At a real venue a kill does not wait for the next bar: an *interim* step (`app.interim`) is taken at once. It has a moment, no bar; nothing
-is decided in it, but what the venue told is booked, a kill is obeyed, entries are taken back and, where that was asked for, closings sent.
+At a real venue a kill does not wait for the next bar: an *interim* step (`app.live.interim`) is taken at once. It has a moment, no bar;
+nothing is decided in it, but what the venue told is booked, a kill is obeyed, entries are taken back and, where that was asked for,
+closings sent.
 
 The loop is deterministic: the same steps give the same journal, byte for byte. That is how a killed run is recovered (`Journal` compares
 each replayed row with what is stored) and how backtests are compared (`Journal.digest`).

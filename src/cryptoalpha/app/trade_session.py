@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from cryptoalpha.app.alarms import Alarms
 from cryptoalpha.app.credentials import Hide
-from cryptoalpha.app.live_gates import fingerprint
+from cryptoalpha.app.live.gates import fingerprint
 from cryptoalpha.app.live_monitor import LiveMonitor
 from cryptoalpha.app.output import plain
 from cryptoalpha.app.period import period_of
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class TradeRequest:
     """What `trade` was asked for. `feed` is a ccxt id for live bars; without it stored history is replayed. With `keys` real orders are
-    sent to `execution.live.venue`, whose bars are the feed; `app.live_gates` gives them out."""
+    sent to `execution.live.venue`, whose bars are the feed; `app.live.gates` gives them out."""
 
     data: Path | None
     since: str | None
@@ -185,8 +185,8 @@ def _real(
     alarms: Alarms,
 ) -> TradeReport:
     """The one place from which real orders can come."""
-    from cryptoalpha.app.live_broker import live_broker
-    from cryptoalpha.app.live_session import LiveRun, trade_live
+    from cryptoalpha.app.live.broker import live_broker
+    from cryptoalpha.app.live.session import LiveRun, trade_live
     from cryptoalpha.app.venues import request_budget
 
     config, venue = settings.data.exchange, settings.execution.live.venue

@@ -34,7 +34,7 @@ def check(frame: Frame, venue: AskVenue = False) -> None:
 
     checks = check_machine(frame.home, lambda: frame.settings, frame.out.hide, now=SystemClock().now(), directory=Path())
     if venue:
-        from cryptoalpha.app.venue_checks import check_venue
+        from cryptoalpha.app.live.venue_checks import check_venue
 
         checks += check_venue(frame.home, lambda: frame.settings, frame.out.hide, now=SystemClock().now())
     lines = []
@@ -104,14 +104,14 @@ def status(
 
 def _at_venue(frame: Frame, ask: bool) -> tuple[dict[str, object], list[str | Table], CryptoAlphaError | None]:
     """The live runs of the store, and, where asked for, what the venue says of the account, or why it says nothing."""
-    from cryptoalpha.app.live_status import live_statuses
+    from cryptoalpha.app.live.status import live_statuses
     from cryptoalpha.core.clock import SystemClock
 
     runs = live_statuses(frame.home, now=SystemClock().now())
     lines: list[str | Table] = [line for each in runs for line in each.lines()]
     found: dict[str, object] = {"live": [each.as_dict() for each in runs]}
     if ask:
-        from cryptoalpha.app.venue_checks import look_for
+        from cryptoalpha.app.live.venue_checks import look_for
         from cryptoalpha.core.errors import ConfigError, VenueError
 
         try:

@@ -136,7 +136,7 @@ def explain(
     """Print why a trade was made, or refused: fill → order → what each limit allowed → decision → fused signal → signals → bars; of a
     real order also its life at the venue."""
     from cryptoalpha.app.explain import explain as explain_trade
-    from cryptoalpha.app.order_story import order_story
+    from cryptoalpha.app.live.order_story import order_story
     from cryptoalpha.app.runs import JOURNAL, find_run
     from cryptoalpha.store.journal_reader import JournalReader
 

@@ -78,7 +78,7 @@ def _may_send(frame: Frame, live: bool, *, sources: dict[str, object], feed: str
     """
     import os
 
-    from cryptoalpha.app.live_gates import keys_for_live
+    from cryptoalpha.app.live.gates import keys_for_live
     from cryptoalpha.core.errors import ConfigError
 
     keys = keys_for_live(frame.settings, flag=live, environment=os.environ, hide=frame.out.hide)

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from cryptoalpha.app.cli import main
-from cryptoalpha.app.live_status import SILENT_SECONDS, LiveStatus
+from cryptoalpha.app.live.status import SILENT_SECONDS, LiveStatus
 from cryptoalpha.core.time import SECOND
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from cryptoalpha.app.feed import Feed, SilenceWatch
+from cryptoalpha.app.live.feed import Feed, SilenceWatch
 from cryptoalpha.core.errors import BarGateError, VenueError
 from cryptoalpha.core.time import HOUR, SECOND
 from cryptoalpha.data.candles import Wait

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cryptoalpha.app.cli import main
-from cryptoalpha.app.live_gates import fingerprint, keys_for_live, missing_for_live
+from cryptoalpha.app.live.gates import fingerprint, keys_for_live, missing_for_live
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.venues import Keys
 from cryptoalpha.core.errors import ConfigError

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cryptoalpha.app.live_gates import fingerprint
+from cryptoalpha.app.live.gates import fingerprint
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.venues import Keys, account_venue
 from cryptoalpha.core.time import SECOND

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from cryptoalpha.app.checks import Check
 from cryptoalpha.app.credentials import Hide
-from cryptoalpha.app.live_gates import fingerprint
-from cryptoalpha.app.live_status import known_orders, live_statuses
+from cryptoalpha.app.live.gates import fingerprint
+from cryptoalpha.app.live.status import known_orders, live_statuses
+from cryptoalpha.app.live.venue_look import VenueLook, look_at_venue
 from cryptoalpha.app.settings import Settings
-from cryptoalpha.app.venue_look import VenueLook, look_at_venue
 from cryptoalpha.app.venues import account_keys
 from cryptoalpha.core.errors import ConfigError, CryptoAlphaError, VenueError
 

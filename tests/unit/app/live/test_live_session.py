@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 
 from cryptoalpha.app.alarms import Alarms
-from cryptoalpha.app.heartbeat import read_heartbeat
-from cryptoalpha.app.live_broker import live_broker
-from cryptoalpha.app.live_gates import fingerprint
-from cryptoalpha.app.live_session import LiveRun, trade_live
-from cryptoalpha.app.live_status import known_orders, live_statuses
-from cryptoalpha.app.order_story import order_story
+from cryptoalpha.app.live.broker import live_broker
+from cryptoalpha.app.live.gates import fingerprint
+from cryptoalpha.app.live.heartbeat import read_heartbeat
+from cryptoalpha.app.live.order_story import order_story
+from cryptoalpha.app.live.session import LiveRun, trade_live
+from cryptoalpha.app.live.status import known_orders, live_statuses
+from cryptoalpha.app.live.venue_checks import check_venue, look_for
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.sources import open_store
 from cryptoalpha.app.trade import TradeReport
-from cryptoalpha.app.venue_checks import check_venue, look_for
 from cryptoalpha.app.venues import Keys
 from cryptoalpha.core.errors import ConfigError, StoreError, VenueError
 from cryptoalpha.core.time import HOUR, MINUTE

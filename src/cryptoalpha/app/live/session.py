@@ -7,7 +7,7 @@ What a session promises:
   are stepped through; what is decided on them comes too late and is refused by the broker, not sent.
 * The feed runs in a thread of its own and does not end because a venue fails. An instrument without a bar for
   `execution.live.stale_intervals` bars takes no entries, what waits of them is taken back, and a person is told.
-* A kill is obeyed within a fraction of a second (`app.interim`).
+* A kill is obeyed within a fraction of a second (`app.live.interim`).
 * Told to end (SIGTERM, SIGINT), it sends nothing new, takes back entries (`execution.live.cancel_on_exit`), waits
   `execution.live.close_seconds` for what is under way and closes. What is unanswered then is asked for at the next start.
 """
@@ -24,11 +24,11 @@ from cryptoalpha.app.alarms import Alarms
 from cryptoalpha.app.backtest import learn_before, run_identity
 from cryptoalpha.app.book import build_engine, tape_rows
 from cryptoalpha.app.engine import Engine, Step
-from cryptoalpha.app.feed import Feed, SilenceWatch
-from cryptoalpha.app.heartbeat import Heartbeat
-from cryptoalpha.app.interim import Interims
+from cryptoalpha.app.live.feed import Feed, SilenceWatch
+from cryptoalpha.app.live.heartbeat import Heartbeat
+from cryptoalpha.app.live.interim import Interims
+from cryptoalpha.app.live.status import ACCOUNT_MARK, LIVE, MODE_MARK, VENUE_MARK
 from cryptoalpha.app.live_monitor import LiveMonitor
-from cryptoalpha.app.live_status import ACCOUNT_MARK, LIVE, MODE_MARK, VENUE_MARK
 from cryptoalpha.app.period import Period
 from cryptoalpha.app.safety import LIVE_MARK, TRADE_MARK
 from cryptoalpha.app.settings import Settings

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cryptoalpha.app.engine import Engine, Step
-from cryptoalpha.app.interim import Interims, interim_step, stored_moment
+from cryptoalpha.app.live.interim import Interims, interim_step, stored_moment
 from cryptoalpha.core.clock import VirtualClock
 from cryptoalpha.core.time import HOUR, MINUTE, SECOND
 from cryptoalpha.core.values import (

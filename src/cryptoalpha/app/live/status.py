@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptoalpha.app.heartbeat import read_heartbeat
+from cryptoalpha.app.live.heartbeat import read_heartbeat
 from cryptoalpha.app.runs import JOURNAL
 from cryptoalpha.core.errors import StoreError
 from cryptoalpha.core.time import SECOND

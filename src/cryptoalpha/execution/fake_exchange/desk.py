@@ -260,7 +260,11 @@ def all_orders(desk: Desk, call: Call) -> list[VenueOrder]:
 
 
 def own_trades(desk: Desk, call: Call) -> list[VenueTrade]:
-    """Trades of a symbol: of one order, from an id on, from a time on, else the last ones; at most `limit`, oldest first."""
+    """Trades of a symbol: of one order, from an id on, within a time, else the last ones; at most `limit`, oldest first.
+
+    Binance looks over 24 hours on spot and 7 days on futures: of a start alone those after it, of an end alone those before it. Without
+    either futures look over the last 7 days, spot over everything.
+    """
     listing, first = desk.listing(call), whole(call, "fromId")
     since, until, limit = whole(call, "startTime"), whole(call, "endTime"), min(whole(call, "limit") or 500, 1000)
     order_id = whole(call, "orderId")
@@ -268,9 +272,18 @@ def own_trades(desk: Desk, call: Call) -> list[VenueTrade]:
     if order_id is not None:
         mine = [trade for trade in mine if trade.order.order_id == order_id]
     if first is not None:
+        if since is not None or until is not None:
+            raise RefusedError(-1128, "Combination of optional parameters invalid.")
         at = bisect_left(mine, first, key=lambda trade: trade.trade_id)
         return mine[at : at + limit]
-    if since is None and until is None:
+    if since is None and until is None and not desk.perpetual:
         return mine[-limit:]
-    mine = [t for t in mine if (since is None or t.at_ms >= since) and (until is None or t.at_ms <= until)]
-    return mine[:limit] if since is not None else mine[-limit:]
+    span, is_from_start = (7 if desk.perpetual else 1) * DAY // MILLISECOND, since is not None
+    if since is not None and until is not None and until - since > span:
+        wide = (-4165, "Invalid time interval.") if desk.perpetual else (-1127, "More than 24 hours between startTime and endTime.")
+        raise RefusedError(*wide)
+    if since is None:
+        since = (desk.market.now_ms if until is None else until) - span
+    until = since + span if until is None else until
+    mine = [trade for trade in mine if since <= trade.at_ms <= until]
+    return mine[:limit] if is_from_start else mine[-limit:]

@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Any
 
 from cryptoalpha.core.errors import ConfigError, VenueError
-from cryptoalpha.core.time import DAY, MILLISECOND
+from cryptoalpha.core.time import MILLISECOND
 from cryptoalpha.core.values import InstrumentRules, Order
 from cryptoalpha.execution.config import LiveConfig
 from cryptoalpha.execution.live import order_terms, replies
@@ -26,6 +26,7 @@ from cryptoalpha.execution.live.questions import Questions, unclear
 from cryptoalpha.execution.live.replies import UnreadableReplyError
 from cryptoalpha.execution.live.rights import key_rights, refuse_hedging
 from cryptoalpha.execution.live.stream import AccountStream
+from cryptoalpha.execution.live.trade_lists import PAGE, TradeLists
 from cryptoalpha.execution.venue import (
     Accepted,
     Ambiguous,
@@ -43,10 +44,6 @@ from cryptoalpha.execution.venue import (
 
 _ENTRY_PATIENCE_SECONDS = 1.0
 """How long an entry waits for the request budget, at most: while it waits nobody can call it back, and what moved its decision moves on."""
-PAGE = 1000
-"""Rows asked for at once; the most Binance gives."""
-_WEEK = 6 * DAY
-"""Binance's futures name no trades later than a week after the time asked for; a day of it is kept for differences of clocks."""
 
 
 class CcxtVenue:
@@ -75,6 +72,7 @@ class CcxtVenue:
         client.number = str  # ccxt's floats would lose digits of large quantities
         prepare(client, self.budget)
         self._ask = Questions(client, config, self.clock, self._name)
+        self._trades = TradeLists(client, self._ask, self._symbol, self._name, is_futures=lambda: self.is_futures)
 
     @property
     def is_futures(self) -> bool:
@@ -146,32 +144,7 @@ class CcxtVenue:
         return self._ask.parsed("its open orders", lambda: [replies.order_report(raw, self._name) for raw in listed])
 
     async def trades(self, instrument: str, *, after: str | None, since: int) -> list[Trade]:
-        by_id = self.name.startswith("binance")
-        found: dict[str, Trade] = {}
-        start, last = since // MILLISECOND, after
-        if by_id and self.is_futures and after is None and self.clock.now() - since > _WEEK:
-            last = "0"  # Binance answers for one week after a time, but for every id after an id
-        while True:
-            rows, is_last = await self._trade_page(instrument, start, last if by_id else None)
-            fresh = [one for one in rows if one.trade_id not in found]
-            found.update((one.trade_id, one) for one in fresh)
-            if not fresh or is_last:
-                break
-            last = max((one.trade_id for one in rows), key=replies.id_order)
-            start = max(one.at for one in rows) // MILLISECOND
-        least = replies.id_order(after) if after is not None else None
-        kept = [one for one in found.values() if least is None or replies.id_order(one.trade_id) > least]
-        return replies.distinct(one for one in kept if least is not None or one.at >= since - since % MILLISECOND)
-
-    async def _trade_page(self, instrument: str, since_ms: int, after: str | None) -> tuple[list[Trade], bool]:
-        """Up to a page of trades, by id where one is known, and whether there are no more."""
-        what, symbol = f"the trades of {instrument}", self._symbol(instrument)
-        params = {"fromId": int(after) + 1} if after is not None else {}
-        listed = await self._ask.list(what, lambda: self._client.fetch_my_trades(symbol, None if params else since_ms, PAGE, dict(params)))
-        found = self._ask.parsed(what, lambda: replies.distinct(replies.trade(raw, self._name) for raw in listed))
-        if after is not None and not all(one.trade_id.isdecimal() for one in found):
-            raise unclear(f"{self.name}: {what} have ids that are no numbers", Ambiguous(reason="trade ids that cannot be ordered"))
-        return found, len(listed) < PAGE
+        return await self._trades.read(instrument, after=after, since=since)
 
     async def balances(self) -> Mapping[str, Balance]:
         raw = await self._ask.read("its balances", self._client.fetch_balance)

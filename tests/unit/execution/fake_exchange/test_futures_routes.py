@@ -224,3 +224,20 @@ def test_the_asynchronous_client_holds_the_same_position(funded, private_client)
     wallet = Decimal(funded.state()["accounts"]["key"]["wallet"])
     assert wallet < 100_000
     assert np.isfinite(float(wallet))
+
+
+def test_trades_are_looked_for_over_a_week_at_most(funded, client):
+    client.create_order(BTC, "market", "buy", 0.1)
+    funded.advance()
+    day, stamp = 86_400_000, client.fetch_my_trades(BTC)[-1]["timestamp"]
+
+    def shown(**span):
+        return [int(one["time"]) for one in client.fapiPrivateGetUserTrades({"symbol": "BTCUSDT", **span})]
+
+    assert [stamp in shown(startTime=stamp - days * day) for days in (7, 8)] == [True, False]
+    assert [stamp in shown(endTime=stamp + days * day) for days in (7, 8)] == [True, False]
+    with pytest.raises(ccxt.BaseError, match="-4165"):
+        shown(startTime=stamp - 8 * day, endTime=stamp)
+    with pytest.raises(ccxt.BaseError, match="-1128"):
+        shown(startTime=stamp, fromId=0)
+    assert stamp in shown(fromId=0)

@@ -155,6 +155,19 @@ def test_trades_page_by_id_and_time_and_orders_are_listed(spot, client):
     assert [o["id"] for o in client.fetch_orders("ETH/USDT", params={"orderId": newest["id"]})] == [newest["id"]]
 
 
+def test_trades_are_looked_for_over_a_day_at_most(spot, client):
+    client.create_order("ETH/USDT", "market", "buy", 0.1)
+    spot.advance()
+    stamp = client.fetch_my_trades("ETH/USDT")[-1]["timestamp"]
+    hour = 3_600_000
+    asked = {"since": stamp - 25 * hour}, {"since": stamp - 24 * hour}, {"params": {"endTime": stamp + 24 * hour}}
+    assert [stamp in [one["timestamp"] for one in client.fetch_my_trades("ETH/USDT", **how)] for how in asked] == [False, True, True]
+    with pytest.raises(ccxt.BadRequest, match="-1127"):
+        client.fetch_my_trades("ETH/USDT", since=stamp - 25 * hour, params={"endTime": stamp})
+    with pytest.raises(ccxt.BadRequest, match="-1128"):
+        client.fetch_my_trades("ETH/USDT", since=stamp, params={"fromId": 1})
+
+
 def test_all_open_orders_of_a_symbol_go_at_once(client):
     made = [client.create_order(BTC, "limit", "buy", 0.01, price)["id"] for price in (9_000.0, 9_100.0)]
     client.create_order("ETH/USDT", "limit", "buy", 0.1, 500.0)

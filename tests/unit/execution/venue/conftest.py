@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cryptoalpha.app.venues import Keys, account_venue
-from cryptoalpha.core.time import MINUTE, parse_time
+from cryptoalpha.core.time import HOUR, MINUTE, parse_time
 from cryptoalpha.core.values import InstrumentRules, Order
 from cryptoalpha.data.config import ExchangeConfig
 from cryptoalpha.execution.config import CostConfig, ExecutionConfig, LiveConfig
@@ -25,11 +25,11 @@ START = parse_time("2024-03-01")
 BARS = 40
 
 
-def book(instruments: tuple[str, ...]) -> Book:
-    """Bars of a minute: opens 100, 101, … with a range of one either way, so that every price is known by its row."""
-    times = START + MINUTE * np.arange(BARS, dtype=np.int64)
+def book(instruments: tuple[str, ...], interval: int = MINUTE) -> Book:
+    """Bars: opens 100, 101, … with a range of one either way, so that every price is known by its row."""
+    times = START + interval * np.arange(BARS, dtype=np.int64)
     price = 100.0 + np.arange(BARS)
-    bars = {name: BarTable(name, MINUTE, times, price, price + 1, price - 1, price + 0.5, np.full(BARS, 1e6)) for name in instruments}
+    bars = {name: BarTable(name, interval, times, price, price + 1, price - 1, price + 0.5, np.full(BARS, 1e6)) for name in instruments}
     rules = {
         name: InstrumentRules(
             happened_at=0,
@@ -64,6 +64,14 @@ def futures() -> Iterator[FakeExchange]:
     """Perpetuals: one account with a wallet of 100,000 USDT."""
     costs = ExecutionConfig(costs=CostConfig(half_spread=0.0, impact=0.0))
     with FakeExchange(book(("BTC/USDT:USDT",)), costs) as fake:
+        yield fake
+
+
+@pytest.fixture
+def slow_exchange() -> Iterator[FakeExchange]:
+    """Spot and perpetual over ten days: bars of six hours."""
+    costs = ExecutionConfig(costs=CostConfig(half_spread=0.0, impact=0.0))
+    with FakeExchange(book(("BTC/USDT", "BTC/USDT:USDT"), 6 * HOUR), costs) as fake:
         yield fake
 
 

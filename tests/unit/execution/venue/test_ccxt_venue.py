@@ -7,10 +7,10 @@ from decimal import Decimal
 import pytest
 
 from cryptoalpha.core.errors import ConfigError
-from cryptoalpha.core.time import MINUTE, parse_time
+from cryptoalpha.core.time import HOUR, MINUTE, parse_time
 from cryptoalpha.execution.config import LiveConfig
 from cryptoalpha.execution.fake_exchange.server import Route
-from cryptoalpha.execution.live import ccxt_venue
+from cryptoalpha.execution.live import ccxt_venue, trade_lists
 from cryptoalpha.execution.venue import Accepted, Ambiguous, NotFound, OrderReport, Position, Rejected, Rights, UnclearError
 
 START = parse_time("2024-03-01")
@@ -165,7 +165,7 @@ def test_no_order_ever_carries_anothers_prefix(exchange, on_venue, order):
 
 
 def test_trades_are_read_over_many_pages_each_once(exchange, on_venue, order, monkeypatch):
-    monkeypatch.setattr(ccxt_venue, "PAGE", 3)
+    monkeypatch.setattr(trade_lists, "PAGE", 3)
 
     async def use(venue):
         for _ in range(10):
@@ -192,6 +192,52 @@ def test_trades_before_the_moment_asked_for_are_left_out(exchange, on_venue, ord
     everything, later = on_venue(exchange, use)
     assert later == everything[1:]
     assert len(everything) == 3
+
+
+BOTH_MARKETS = [("binance", "BTC/USDT", "GET /api/v3/myTrades"), ("binanceusdm", "BTC/USDT:USDT", "GET /fapi/v1/userTrades")]
+
+
+@pytest.mark.parametrize(("venue_id", "name", "route"), BOTH_MARKETS)
+def test_a_first_trade_days_after_the_moment_asked_for_is_listed_at_the_cost_of_one_question(
+    slow_exchange, on_venue, order, venue_id, name, route
+):
+    async def use(venue):
+        nothing = await venue.trades(name, after=None, since=START)
+        slow_exchange.advance(34)  # eight and a half days
+        await venue.submit(order("buy", "1", instrument=name))
+        slow_exchange.advance(4)
+        return nothing, await venue.trades(name, after=None, since=START)
+
+    nothing, found = on_venue(slow_exchange, use, venue=venue_id)
+    assert nothing == []
+    assert [one.quantity for one in found] == [1]
+    assert slow_exchange.state()["requests"][route] == 2
+
+
+@pytest.mark.parametrize(("venue_id", "name", "route"), BOTH_MARKETS)
+def test_a_long_history_without_a_cursor_is_read_whole_and_what_lies_before_only_once(
+    slow_exchange, on_venue, order, monkeypatch, venue_id, name, route
+):
+    monkeypatch.setattr(trade_lists, "PAGE", 3)
+
+    async def use(venue):
+        for _ in range(12):  # three days, four trades a day
+            await venue.submit(order("buy", "0.1", instrument=name))
+            slow_exchange.advance()
+        since = START + 30 * HOUR
+        asked = [slow_exchange.state()["requests"].get(route, 0)]
+        lists = []
+        for _ in range(2):
+            lists.append(await venue.trades(name, after=None, since=since))
+            asked.append(slow_exchange.state()["requests"][route])
+        return lists, asked, await venue.trades(name, after=None, since=since - 12 * HOUR)
+
+    (first, again), (before, once, twice), earlier = on_venue(slow_exchange, use, venue=venue_id)
+    made = [one["trade_id"] for one in slow_exchange.state()["accounts"]["key"]["trades"]]
+    assert [int(one.trade_id) for one in first] == made[4:]  # the first trades six hours after the start
+    assert again == first
+    assert twice - once < once - before
+    assert [int(one.trade_id) for one in earlier] == made[2:]
 
 
 def test_rules_rights_and_prices_are_the_venues(exchange, on_venue):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from cryptoalpha.app.run_book import RunBook, run_book
 from cryptoalpha.app.run_risk import RunRisk, run_risk
 from cryptoalpha.app.runs import JOURNAL, METRICS, written_at
 from cryptoalpha.app.safety import STORE_RUN, is_live, is_trade
@@ -40,6 +41,8 @@ class RunStatus:
     """Where it stands against its limits; None where it never said."""
     trades: bool = False
     """Whether it is one of `trade`, not a backtest."""
+    book: RunBook | None = None
+    """What it holds and did lately; None where it was not asked for, or is not one of `trade`."""
 
     @property
     def mode(self) -> str:
@@ -51,17 +54,18 @@ class RunStatus:
     def as_dict(self) -> dict[str, object]:
         fields: dict[str, object] = {name: getattr(self, name) for name in ("run", "state", "rows", "last_at", "age_seconds", "problem")}
         kill = self.kill.as_dict() if self.kill else None
-        return {**fields, "trades": self.trades, "kill": kill, "risk": self.risk.as_dict() if self.risk else None}
+        book = self.book.as_dict() if self.book else None
+        return {**fields, "trades": self.trades, "kill": kill, "risk": self.risk.as_dict() if self.risk else None, "book": book}
 
 
-def run_statuses(home: Path, *, now: int) -> list[RunStatus]:
-    """All runs of a store, the one written last first."""
+def run_statuses(home: Path, *, now: int, books: bool = False) -> list[RunStatus]:
+    """All runs of a store, the one written last first; with `books` what those of `trade` hold and did lately."""
     store = Home(home)
     holder = lock_holder(store)
     found = [path for path in (home / "runs").glob("*/" + JOURNAL) if not path.parent.name.startswith(".")]
     if store.journal.is_file():
         found.append(store.journal)
-    statuses = [_status(path, store, holder is not None, now) for path in found]
+    statuses = [_status(path, store, holder is not None, now, books) for path in found]
     return sorted(statuses, key=lambda status: (status.age_seconds, status.run))
 
 
@@ -87,7 +91,7 @@ def lock_holder(store: Home) -> int | None:
     return pid if pid and _is_alive(pid) else None
 
 
-def _status(path: Path, store: Home, locked: bool, now: int) -> RunStatus:
+def _status(path: Path, store: Home, locked: bool, now: int, books: bool) -> RunStatus:
     name = STORE_RUN if path == store.journal else path.parent.name
     written = written_at(path)
     try:
@@ -96,6 +100,7 @@ def _status(path: Path, store: Home, locked: bool, now: int) -> RunStatus:
             rows = len(journal)
             at = journal.read(rows)[0] if rows else None
             risk = run_risk(journal)
+            book = run_book(journal, now=now if is_live(header) else None) if books and is_trade(header) else None
         kill = control_state(path)
     except StoreError as error:
         return RunStatus(name, "damaged", 0, None, max(now - written, 0) / SECOND, str(error))
@@ -104,8 +109,9 @@ def _status(path: Path, store: Home, locked: bool, now: int) -> RunStatus:
     finished = (path.parent / METRICS).exists() and path != store.journal
     state: RunState = "finished" if finished else "running" if locked else "stopped"
     return RunStatus(
-        name, state, rows, None if at is None else iso(at), max(now - written, 0) / SECOND, kill=kill, risk=risk, trades=is_trade(header)
-    )
+        name, state, rows, None if at is None else iso(at), max(now - written, 0) / SECOND, kill=kill, risk=risk, trades=is_trade(header),
+        book=book,
+    )  # fmt: skip
 
 
 def _is_alive(pid: int) -> bool:

@@ -6,7 +6,7 @@ life, or takes away one guard of the path, in the forked process of that life on
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import msgspec
@@ -33,8 +33,8 @@ class Between:
 class Resends(Between):
     """Sends an order again, under a new id, when no answer came (ccxt#2599, catalyst#315)."""
 
-    async def submit(self, order: Order) -> Answer:
-        answer = await self._venue.submit(order)
+    async def submit(self, order: Order, *, wanted: Callable[[], bool] = lambda: True) -> Answer:
+        answer = await self._venue.submit(order, wanted=wanted)
         if not isinstance(answer, Ambiguous):
             return answer
         again = await self._venue.submit(msgspec.structs.replace(order, client_id=f"{order.client_id[:-1]}r"))
@@ -46,8 +46,8 @@ class Resends(Between):
 class TakesSilenceForNo(Between):
     """Counts an unanswered order as rejected (nautilus#4958, hummingbot#8457)."""
 
-    async def submit(self, order: Order) -> Answer:
-        answer = await self._venue.submit(order)
+    async def submit(self, order: Order, *, wanted: Callable[[], bool] = lambda: True) -> Answer:
+        answer = await self._venue.submit(order, wanted=wanted)
         return Rejected(code="timeout", message=answer.reason) if isinstance(answer, Ambiguous) else answer
 
 

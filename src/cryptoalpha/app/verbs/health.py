@@ -11,6 +11,8 @@ from cryptoalpha.app.frame import Frame, verb
 from cryptoalpha.app.output import Table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cryptoalpha.app.run_status import RunStatus
     from cryptoalpha.core.errors import CryptoAlphaError
 
@@ -63,7 +65,7 @@ def status(
     alert_rules: Annotated[bool, typer.Option("--alert-rules", help="The alert rules instead, as a rule file for Prometheus.")] = False,
     venue: AskVenue = False,
 ) -> None:
-    """Print every run's state and the age of its last row, one run's limits (used, allowed, left), and the orders of live runs."""
+    """Print every run's state and age, what trades hold and did lately, one run's limits (used, allowed, left), orders of live runs."""
     from cryptoalpha.app.run_status import chief, lock_holder, run_statuses, watched
     from cryptoalpha.core.clock import SystemClock
     from cryptoalpha.core.errors import ConfigError, DataError, DataMissingError
@@ -75,7 +77,7 @@ def status(
         return _show_alert_rules(frame)
     if metrics:
         return _show_metrics(frame, run)
-    runs = run_statuses(frame.home, now=SystemClock().now())
+    runs = run_statuses(frame.home, now=SystemClock().now(), books=True)
     if run is not None and run not in {each.run for each in runs}:
         raise DataMissingError(
             f"no run {run!r} under {frame.home}", hint=f"there are: {', '.join(each.run for each in runs[:8]) or 'none'}"
@@ -88,7 +90,10 @@ def status(
     chosen = named or chief(runs)
     found: dict[str, object] = {"home": str(frame.home), "in_use_by": holder, "runs": [each.as_dict() for each in runs]}
     real, said, failed = _at_venue(frame, venue)
-    frame.out.result({**found, **real}, [who, *([table] if runs else ["no runs yet"]), *(_standing(chosen) if chosen else []), *said])
+    frame.out.result(
+        {**found, **real},
+        [who, *([table] if runs else ["no runs yet"]), *_books(runs, chosen), *(_standing(chosen) if chosen else []), *said],
+    )
     if failed is not None:  # after what is known here, which is wanted most when the venue is away
         raise failed
     damaged = [each for each in runs if each.state == "damaged"]
@@ -148,6 +153,12 @@ def _show_metrics(frame: Frame, run: str | None) -> None:
     with JournalReader(folder / JOURNAL) as journal:
         text = exposition(metrics_of_journal(journal, frame.settings.monitoring))
     frame.out.result({"run": folder.name, "exposition": text}, text.rstrip("\n"))
+
+
+def _books(runs: Sequence[RunStatus], chosen: RunStatus | None) -> list[str]:
+    """What the trades hold and did lately: those that have not come to their end, and the one looked at."""
+    wanted = [each for each in runs if each.book is not None and (each is chosen or each.state != "finished")]
+    return [line for each in wanted if each.book is not None for line in each.book.lines(each.run)]
 
 
 def _standing(run: RunStatus) -> list[str | Table]:

@@ -8,13 +8,16 @@ from pathlib import Path
 
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.core.errors import ConfigError, DataMissingError
-from cryptoalpha.core.time import parse_interval
+from cryptoalpha.core.time import DAY, day_of, parse_interval
 from cryptoalpha.data.files import load_directory
 from cryptoalpha.data.simulated import simulate
 from cryptoalpha.store.bar_gate import BarGate
 from cryptoalpha.store.history import History
 from cryptoalpha.store.home import Home
 from cryptoalpha.store.tables import Dataset
+
+FETCHED_DAYS, FETCHED_BARS = 60, 1000
+"""How much history the hint of a live run proposes, whichever is longer: enough for most signals to have an opinion."""
 
 
 def open_dataset(
@@ -49,8 +52,11 @@ def open_dataset(
     return open_store(home, interval=interval, instruments=instruments)
 
 
-def open_store(home: Path, *, interval: str, instruments: Sequence[str] | None) -> Dataset:
+def open_store(home: Path, *, interval: str, instruments: Sequence[str] | None, venue: str | None = None) -> Dataset:
     """What the store holds.
+
+    Args:
+        venue: whose bars; None where the store holds those of one venue only.
 
     Raises:
         DataMissingError: if it holds no bars of that length.
@@ -60,7 +66,24 @@ def open_store(home: Path, *, interval: str, instruments: Sequence[str] | None) 
     if not store.manifest.exists():
         raise DataMissingError(f"the store {home} is empty", hint=ways)
     with History(store) as history:
-        dataset = history.load(interval=parse_interval(interval), instruments=instruments)
+        dataset = history.load(interval=parse_interval(interval), instruments=instruments, venue=venue)
     if not any(len(table) for table in dataset.bars.values()):
         raise DataMissingError(f"the store {home} holds no {interval} bars", hint=ways)
     return dataset
+
+
+def open_venue(home: Path, *, venue: str, interval: str, instruments: Sequence[str] | None, now: int) -> Dataset:
+    """What the store holds of one venue, for a run on that venue's live bars: prices of another are not its history.
+
+    Raises:
+        DataMissingError: if it holds no bars of that length; the hint is the command that gets them.
+    """
+    try:
+        return open_store(home, interval=interval, instruments=instruments, venue=venue)
+    except DataMissingError as error:
+        since = day_of(now - max(FETCHED_DAYS * DAY, FETCHED_BARS * parse_interval(interval)))
+        names = ",".join(instruments or ("BTC/USDT", "ETH/USDT"))
+        raise DataMissingError(
+            str(error),
+            hint=f"cryptoalpha data fetch --venue {venue} --interval {interval} --instruments {names} --since {since}",
+        ) from None

@@ -38,6 +38,9 @@ from cryptoalpha.store.tables import Dataset
 LIVE_PARTITION = "live"
 """Partition named in the journal for bars that came from a live feed: their month's file is still growing, so its hash cannot be cited."""
 
+STALE = "stale_order"
+"""Rule of refusals of orders that came too late."""
+
 Say = Callable[[str], None]
 
 
@@ -129,6 +132,8 @@ class Session:
         self.portfolio: PortfolioState | None = None
         self.lots = LotBook(keep_closed=False)
         """Of the whole run: rows of earlier sessions are taken again."""
+        self._stale: dict[str, list[int]] = {}
+        """When what came too late was decided, by instrument, until it is said."""
 
     def paced(self, steps: Iterable[Step]) -> Iterator[Step]:
         """The same steps, each new one `bar length / speed` after the one before; those being recovered come at once."""
@@ -153,11 +158,14 @@ class Session:
             self._monitor.taken()
         if not recovering:
             self._tell(outcome)
+            if not any(isinstance(event, Refusal) and event.rule == STALE for event in outcome.happened):
+                self._tell_stale()
         if self._monitor is not None:  # after what happened in the bar: alerts speak of how it ended
             self._monitor.watch(step, outcome, recovering=recovering)
 
     def report(self, run: str, recovered: int, *, is_complete: bool) -> TradeReport:
         """How it ended."""
+        self._tell_stale()
         journal = self._journal
         return TradeReport(
             run, recovered, len(journal), self.fills, journal.digest(), is_complete, self.portfolio, earned=self.lots.standings()
@@ -168,6 +176,8 @@ class Session:
             if isinstance(event, Fill):
                 self.fills += 1
                 self._say(f"{iso(event.happened_at)}  {event.side} {event.quantity} {event.instrument} at {event.price}, fee {event.fee}")
+            elif isinstance(event, Refusal) and event.rule == STALE:
+                self._stale.setdefault(event.instrument, []).append(event.happened_at)
             elif isinstance(event, Refusal):
                 self._say(f"{iso(event.happened_at)}  {event.instrument} {event.rule}: {event.message}")
         for value in outcome.values:
@@ -177,6 +187,13 @@ class Session:
                     self._alarms.of_risk(value)
             elif isinstance(value, Adjustment):
                 self._say(f"{iso(value.happened_at)}  not by this run: {value.message}")
+
+    def _tell_stale(self) -> None:
+        """One line an instrument: after hours of downtime there is an order too late for every bar that was missed."""
+        for name, times in sorted(self._stale.items()):
+            count = "1 order" if len(times) == 1 else f"{len(times)} orders"
+            self._say(f"{iso(max(times))}  {name} {STALE}: {count} came too late and went nowhere")
+        self._stale.clear()
 
 
 def replay(

@@ -23,7 +23,7 @@ from cryptoalpha.app.period import period_of
 from cryptoalpha.app.run_settings import differing_settings, keep_settings
 from cryptoalpha.app.runs import CONFIG, JOURNAL, METRICS, run_directory
 from cryptoalpha.app.settings import Settings
-from cryptoalpha.app.sources import open_dataset, open_store
+from cryptoalpha.app.sources import open_dataset, open_store, open_venue
 from cryptoalpha.app.trade import SessionStoppedError, TradeReport, paper, replay
 from cryptoalpha.app.venues import Keys, Venues
 from cryptoalpha.core.backoff import Backoff
@@ -191,7 +191,7 @@ def _real(
 
     config, venue = settings.data.exchange, settings.execution.live.venue
     budget = request_budget(settings.execution.live)  # the feed's thread and the venue's spend from one
-    dataset = open_store(store.root, interval=request.interval, instruments=request.instruments)
+    dataset = open_venue(store.root, venue=venue, interval=request.interval, instruments=request.instruments, now=time.time_ns())
     client, gate = Venues(config, budgets={venue: budget}).client(venue), BarGate(settings.store.bar_gate)
 
     def feed(wait: Wait) -> LiveBars:

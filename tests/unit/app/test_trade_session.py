@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import threading
+from decimal import Decimal
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from cryptoalpha.app.engine import StepOutcome
 from cryptoalpha.app.settings import Settings, defaults_with
+from cryptoalpha.app.sources import open_store, open_venue
+from cryptoalpha.app.trade import Session
 from cryptoalpha.app.trade_session import TradeRequest, _room_for, run_session
-from cryptoalpha.core.errors import ConfigError, StoreError
+from cryptoalpha.app.venues import Keys
+from cryptoalpha.core.errors import ConfigError, DataMissingError, StoreError
+from cryptoalpha.core.time import HOUR, parse_time
+from cryptoalpha.core.values import PortfolioState, Refusal
 from cryptoalpha.store.controls import control_state, request_control
+from cryptoalpha.store.history import History
+from cryptoalpha.store.home import Home
 from cryptoalpha.store.journal import Journal
+from cryptoalpha.store.tables import BarTable
 
 REQUEST = TradeRequest(
     data=None, since="2022-03-20", until="2022-03-22", interval="1h", instruments=None, simulated=True, speed=0.0, feed=None, run="paper"
@@ -48,6 +60,60 @@ def test_what_was_there_before_a_refused_start_stays(tmp_path: Path):
     with pytest.raises(StoreError, match="config was"):
         run_session(other, tmp_path, REQUEST, say=lambda text: None)
     assert run_session(PLAIN, tmp_path, REQUEST, say=lambda text: None).recovered == 48
+
+
+LIVE = TradeRequest(
+    data=None, since=None, until=None, interval="5m", instruments=["BTC/USDT", "SIM1/USDT"], simulated=False, speed=0.0, feed=None,
+    run="live", keys=Keys("a-key-of-nobody", "a-secret-of-nobody"),
+)  # fmt: skip
+
+
+def test_a_live_run_without_bars_is_told_the_command_that_gets_them(tmp_path: Path):
+    with pytest.raises(DataMissingError) as refusal:
+        run_session(PLAIN, tmp_path, LIVE, say=lambda text: None)
+    assert refusal.value.hint.startswith("cryptoalpha data fetch --venue binance --interval 5m --instruments BTC/USDT,SIM1/USDT --since 20")
+
+
+def test_a_live_run_takes_the_bars_of_its_own_venue(tmp_path: Path):
+    at = parse_time("2024-01-01") + HOUR * np.arange(48)
+    ones = np.ones(48)
+    with History(Home(tmp_path)) as history:
+        for venue, price in (("binance", 100.0), ("kraken", 200.0)):
+            table = BarTable("BTC/USDT", HOUR, at, price * ones, price * ones, price * ones, price * ones, ones)
+            history.write_bars(venue, table, origin="test")
+    wanted = {"interval": "1h", "instruments": None, "now": int(at[-1])}
+    for venue, price in (("binance", 100.0), ("kraken", 200.0)):
+        assert set(open_venue(tmp_path, venue=venue, **wanted).bars["BTC/USDT"].close) == {price}
+    with pytest.raises(StoreError, match="name one venue"):
+        open_store(tmp_path, interval="1h", instruments=None)
+    with pytest.raises(DataMissingError) as refusal:
+        open_venue(tmp_path, venue="okx", **wanted)
+    assert "--venue okx --interval 1h --instruments BTC/USDT,ETH/USDT --since 2023-11-" in refusal.value.hint
+
+
+def test_orders_that_came_too_late_are_one_line_an_instrument(tmp_path: Path):
+    said: list[str] = []
+
+    def step(session: Session, *late: str) -> None:
+        at = HOUR * (len(said) + 1)
+        refusals = [Refusal(happened_at=at, known_at=at, instrument=name, rule="stale_order", message="too late") for name in late]
+        book = PortfolioState(happened_at=at, known_at=at, cash=Decimal(1), positions=(), equity=Decimal(1), peak_equity=Decimal(1))
+        session.watch(None, StepOutcome(1, book, (), (), None, refusals, refusals))  # type: ignore[arg-type]
+
+    with Journal(tmp_path / "journal.sqlite", durable=False, header={"run": "paper"}) as journal:
+        session = Session(journal, 0.0, threading.Event(), said.append, None)
+        for _ in range(40):
+            step(session, "BTC/USDT", "ETH/USDT")
+        step(session, "ETH/USDT")
+        assert said == []
+        step(session)
+        assert [text.split("  ")[1] for text in said] == [
+            "BTC/USDT stale_order: 40 orders came too late and went nowhere",
+            "ETH/USDT stale_order: 41 orders came too late and went nowhere",
+        ]
+        step(session, "BTC/USDT")
+        session.report("paper", 0, is_complete=False)  # the end tells what was not told yet
+    assert [text.split("  ")[1] for text in said[2:]] == ["BTC/USDT stale_order: 1 order came too late and went nowhere"]
 
 
 def test_a_kill_that_came_before_the_refusal_is_kept(tmp_path: Path):

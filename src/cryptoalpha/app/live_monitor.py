@@ -33,6 +33,9 @@ _REMEMBERED_STEPS = 1000
 _MEASURE_SECONDS = 1.0
 """Time and memory of the process are measured this often at most: it takes as long as the rest of the work here."""
 
+LEAST_STALE_SECONDS = 30.0
+"""Live bars of seconds come seconds late and nothing is wrong: however short they are, no alert speaks of stale data before this."""
+
 
 class LiveMonitor:
     """One for each session of `trade`; a context manager that stops the endpoint.
@@ -87,6 +90,10 @@ class LiveMonitor:
             market: what the gate remembers; with it, value at risk of each instrument is judged day by day.
         """
         self._wall = wall
+        alerts = self._config.alerts
+        if wall is not None and alerts.enabled:
+            least = LEAST_STALE_SECONDS * SECOND / interval
+            self._board = AlertBoard(alert_rules(alerts.model_copy(update={"stale_bars": max(alerts.stale_bars, least)})))
         self._meter = RunMeter(self._config, instruments, interval)
         self._tails = None if market is None else TailMeter(market, self._meter.metrics)
         if step_seconds is not None:

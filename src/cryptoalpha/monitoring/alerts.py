@@ -33,6 +33,8 @@ _COMPARE: dict[Comparison, Callable[[float, float], bool]] = {
     "==": operator.eq,
 }
 
+_UNITS = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"))
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -115,7 +117,18 @@ class AlertChange(NamedTuple):
         about = f"{self.rule.name} ({where})" if where else self.rule.name
         if self.state == "resolved":
             return f"alert {about} is over"
-        return f"alert {about}: {self.rule.summary}: {self.value:.6g} → {self.rule.action}"
+        return f"alert {about}: {self.rule.summary}: {_worded(self.rule.condition.metric, self.value)} → {self.rule.action}"
+
+
+def _worded(metric: str, value: float) -> str:
+    """A metric's value for people, rounded and with its unit, which is the end of the metric's name."""
+    if metric.endswith("_ratio"):
+        return f"{value:.1%}"
+    if not metric.endswith("_seconds"):
+        return f"{value:.4g}"
+    size, unit = next((pair for pair in _UNITS if value >= 2.0 * pair[0]), (1.0, "s"))
+    since = "for " if metric.endswith(("_age_seconds", "_idle_seconds")) else ""
+    return f"{since}{value / size:{'.2g' if value < 10.0 else '.0f'}} {unit}"
 
 
 class Standing(NamedTuple):

@@ -18,7 +18,7 @@ from cryptoalpha.app.run_metrics import metrics_of_journal
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.trade import TradeReport, replay
 from cryptoalpha.core.clock import VirtualClock
-from cryptoalpha.core.time import HOUR, MINUTE, parse_time
+from cryptoalpha.core.time import HOUR, MINUTE, SECOND, parse_time
 from cryptoalpha.core.values import ObservationRef, PortfolioState
 from cryptoalpha.data.simulated import simulate
 from cryptoalpha.execution.broker import BarStep
@@ -159,6 +159,22 @@ def test_silence_is_noticed_while_the_feed_waits_and_over_with_the_next_bar():
         assert said[0].startswith("2024-01-01T03:05")
         step(monitor, clock, start + 4 * HOUR)
     assert said[1:] == ["2024-01-01T04:00:00Z  alert stale_data (instrument BTC/USDT) is over"]
+
+
+def test_bars_of_a_second_that_come_seconds_late_are_not_stale():
+    """Ten bars, each nine seconds after the one before; then silence for half a minute and a little more."""
+    said: list[str] = []
+    clock, start = VirtualClock(), parse_time("2024-01-01")
+    with LiveMonitor(settings(), said.append) as monitor:
+        monitor.follow(["BTC/USDT"], SECOND, step_seconds=1.0, wall=clock)
+        for late in range(10):
+            step(monitor, clock, start + 9 * late * SECOND)
+            clock.advance_to(start + (9 * late + 8) * SECOND)
+            monitor.idle()
+        assert said == []
+        clock.advance_to(start + (81 + 31) * SECOND)
+        monitor.idle()
+    assert [text.split("→")[0].endswith("for 31 s ") for text in said if "alert stale_data" in text] == [True]
 
 
 def test_a_bar_that_comes_late_is_judged_by_the_wall_clock_and_on_a_replay_by_its_own():

@@ -14,7 +14,7 @@ import yaml
 from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.core.time import DAY, MINUTE, SECOND
 from cryptoalpha.monitoring.alert_rule_file import PROCESS_GONE, prometheus_duration, prometheus_rule_file
-from cryptoalpha.monitoring.alerts import AlertBoard, AlertRule, Condition, alert_rules
+from cryptoalpha.monitoring.alerts import AlertBoard, AlertChange, AlertRule, Condition, alert_rules
 from cryptoalpha.monitoring.config import AlertsConfig
 from cryptoalpha.monitoring.metrics import METRICS, Metrics
 
@@ -89,9 +89,26 @@ def test_each_combination_of_labels_is_an_alert_of_its_own():
     (change,) = board.judge(SECOND, metrics)
     assert (change.rule.name, change.labels, change.value) == ("stale_data", ("BTCUSDT",), 181.0)
     assert change.text.startswith("alert stale_data (instrument BTCUSDT): ")
+    assert ": for 3 min → " in change.text
     metrics.set("cryptoalpha_bar_age_seconds", 0.0, "BTCUSDT")
     (change,) = board.judge(2 * SECOND, metrics)
     assert (change.state, change.text) == ("resolved", "alert stale_data (instrument BTCUSDT) is over")
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "said"),
+    [
+        ("cryptoalpha_bar_age_seconds", 8.71919, ": for 8.7 s → "),
+        ("cryptoalpha_bar_age_seconds", 31.4142, ": for 31 s → "),
+        ("cryptoalpha_idle_seconds", 7_300.0, ": for 2 h → "),
+        ("cryptoalpha_step_p99_seconds", 2.34567, ": 2.3 s → "),
+        ("cryptoalpha_memory_ratio", 0.81234, ": 81.2% → "),
+        ("cryptoalpha_kill_switch", 1.0, ": 1 → "),
+    ],
+)
+def test_values_are_told_rounded_and_with_their_unit(metric: str, value: float, said: str):
+    rule = AlertRule("one", "warning", Condition(metric, ">", 0.0), "look", "act")
+    assert said in AlertChange(rule, ("X",) * len(METRICS[metric].labels), "firing", 0, value).text
 
 
 def test_the_houses_rules_fire_where_they_should_and_not_beside_it():

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,9 @@ SCHEMA = 1
 
 MASK = "**********"
 """What is printed in place of a secret."""
+
+LONGEST_WORD = 12
+"""Letters up to which a secret made of nothing else may be a word of our own texts."""
 
 
 @dataclass(frozen=True)
@@ -91,13 +95,20 @@ class Output:
         self._has_result = False
 
     def hide(self, secrets: Iterable[str]) -> None:
-        """Never print these texts, whoever tries; shorter than four characters are left alone, they would blank out ordinary words."""
+        """Never print these texts, whoever tries; shorter than four characters are left alone, they would blank out ordinary words.
+
+        One that may be a word itself (up to `LONGEST_WORD` letters and nothing else) is masked where it stands alone, not inside a longer
+        name: a key named `secret` must not turn `credentials.api_secret` into a riddle.
+        """
         self._secrets.update(secret for secret in secrets if len(secret) >= 4)
 
     def redact(self, text: str) -> str:
         """`text` with every known secret masked, the longest first."""
         for secret in sorted(self._secrets, key=lambda value: (-len(value), value)):
-            text = text.replace(secret, MASK)
+            if len(secret) <= LONGEST_WORD and secret.isalpha():
+                text = re.sub(rf"(?<![A-Za-z0-9_]){re.escape(secret)}(?![A-Za-z0-9_])", MASK, text)
+            else:
+                text = text.replace(secret, MASK)
         return text
 
     def result(self, value: Mapping[str, object], text: str | Table | Sequence[str | Table] = ()) -> None:

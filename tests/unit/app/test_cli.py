@@ -244,6 +244,14 @@ def test_known_secrets_are_masked_wherever_they_turn_up():
     assert json.loads(stdout.getvalue())["result"] == {"**********": ["**********"]}
 
 
+def test_a_secret_that_is_a_word_is_masked_alone_and_not_inside_our_own_names():
+    out = Output("work", stdout=io.StringIO(), stderr=io.StringIO())
+    out.hide(["secret", "Xy7-secret", "correcthorsebattery"])
+    assert out.redact("set credentials.api_secret") == "set credentials.api_secret"
+    assert out.redact("signed with 'secret', ?k=secret&x") == "signed with '**********', ?k=**********&x"
+    assert out.redact("aXy7-secretb correcthorsebatterystaple") == "a**********b **********staple"  # no words: masked wherever they are
+
+
 def test_streamed_lines_are_ndjson_or_text():
     streams = []
     for as_json in (True, False):

@@ -6,16 +6,18 @@ Nothing here needs the network. A check that cannot be made is a fault of its ow
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import stat
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
 from cryptoalpha.app.credentials import Hide, reveal
+from cryptoalpha.app.live.gates import missing_for_live
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.core.errors import ConfigError, CryptoAlphaError, StoreError, StoreLockedError
 from cryptoalpha.core.time import day_of, interval_name, iso
@@ -53,7 +55,7 @@ def check_machine(home: Path, settings: Callable[[], Settings], hide: Hide, *, n
     read, configuration = _configuration(settings)
     checks = [_python(), _packages(), _extras(), configuration]
     if read is not None:
-        checks.append(_credentials(read, hide))
+        checks += [_credentials(read, hide), _real_orders(read, os.environ)]
     checks += [_dotenv(directory / ".env"), _disk(home), _store(home), _clock(now)]
     if checks[-2].state != "fault" or "in use" in checks[-2].found:
         checks += _history(home, now)
@@ -100,6 +102,17 @@ def _credentials(settings: Settings, hide: Hide) -> Check:
             return Check("credentials", "fault", str(error), error.hint, ConfigError)
         found.append(name)
     return Check("credentials", "ok", f"set: {', '.join(found)}" if found else "none set; public data and paper trading need none")
+
+
+def _real_orders(settings: Settings, environment: Mapping[str, str]) -> Check:
+    """Whether `trade --live` may send, as far as that can be known without the venue, and what is still missing."""
+    missing = missing_for_live(settings, flag=True, environment=environment)
+    if not missing:
+        found = f"allowed by `trade --live` at {settings.execution.live.venue}; the key must not withdraw: the venue is asked at the start"
+        return Check("real orders", "ok", found)
+    is_meant = settings.execution.allow_live or settings.engine.mode == "live"
+    fix = "docs/execution.md tells what each of them protects from" if is_meant else ""
+    return Check("real orders", "note" if is_meant else "ok", f"none may be sent: {'; '.join(missing)}", fix)
 
 
 def _dotenv(path: Path) -> Check:

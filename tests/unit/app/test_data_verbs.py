@@ -216,6 +216,24 @@ def test_a_dotenv_that_others_can_read_is_a_fault(capsys):
     assert call(capsys, "check")[0] == 0
 
 
+def test_check_says_whether_real_orders_are_allowed_and_what_is_missing(capsys, monkeypatch):
+    def found(*options: str) -> tuple[str, str]:
+        (row,) = [row for row in call(capsys, "check", *options)[1]["result"]["checks"] if row["name"] == "real orders"]
+        return row["state"], row["found"]
+
+    monkeypatch.delenv("CRYPTOALPHA_LIVE", raising=False)
+    state, said = found()
+    assert state == "ok"
+    assert "execution.allow_live is not true; CRYPTOALPHA_LIVE is not 1" in said
+    monkeypatch.setenv("CRYPTOALPHA_LIVE", "1")
+    meant = ("--set", "execution.allow_live=true")
+    assert found(*meant) == ("note", "none may be sent: credentials.api_key is not set; credentials.api_secret is not set")
+    monkeypatch.setenv("CRYPTOALPHA_CREDENTIALS__API_KEY", "a-key-of-nobody")
+    monkeypatch.setenv("CRYPTOALPHA_CREDENTIALS__API_SECRET", "a-secret-of-nobody")
+    state, said = found(*meant)
+    assert (state, said[:31]) == ("ok", "allowed by `trade --live` at bi")
+
+
 def test_a_credential_that_leads_nowhere_is_a_fault(capsys, monkeypatch):
     monkeypatch.setenv("CRYPTOALPHA_CREDENTIALS__API_KEY", "env:NOT_SET_ANYWHERE")
     code, document = call(capsys, "check")

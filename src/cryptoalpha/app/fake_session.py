@@ -32,6 +32,9 @@ KEY, SECRET = "key", "secret"
 KNOWN_SHARE = 0.75
 """Share of the bars that are past when the exchange opens, unless told otherwise."""
 
+BINANCE_INTERVALS = ("1s", "1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d", "3d", "1w")
+"""Bar lengths of Binance's candles, but for the month, which is no length."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FakeRequest:
@@ -54,6 +57,8 @@ class FakeRequest:
     chaos: int | None = None
     cash: float | None = None
     """What the account starts with; None for `execution.initial_cash`."""
+    may_withdraw: bool = False
+    """Whether its key may withdraw, which live trading must refuse."""
     recordings: Sequence[Path] = ()
     speed: float = 1.0
     """How many times faster than recorded the recordings are sent; 0 does not wait."""
@@ -71,16 +76,29 @@ def prepare(settings: Settings, home: Path, request: FakeRequest) -> Wiring:
     known = request.known if request.known is not None else max(1, min(bars - 1, int(KNOWN_SHARE * bars)))
     if request.clock == "step" and request.lasts is not None:
         raise ConfigError("--as has no meaning with --clock step", hint="leave it out: bars keep their own stamps, and you move them")
-    length = parse_interval(request.lasts) if request.lasts is not None else book.panel.interval
+    length = book.panel.interval if request.lasts is None else _bar_length(request.lasts)
     quotes = {rule.quote for rule in book.rules.values()}
     cash = Decimal(repr(settings.execution.initial_cash if request.cash is None else request.cash))
-    account = AccountSettings(key=KEY, secret=SECRET, balances=dict.fromkeys(sorted(quotes), cash), wallet=cash)
+    account = AccountSettings(
+        key=KEY, secret=SECRET, balances=dict.fromkeys(sorted(quotes), cash), wallet=cash, may_withdraw=request.may_withdraw
+    )
     wiring = build(book, settings.execution, [account], start=known, timed=length if request.clock == "timed" else None)
     if request.faults is not None:
         wiring.faults.load(as_entries(read_script(request.faults)))
     if request.chaos is not None:
         wiring.faults.load_seed(request.chaos, faults=40, reach=200)
     return wiring
+
+
+def _bar_length(text: str) -> int:
+    """How long a bar shall last, ns.
+
+    Raises:
+        ConfigError: if Binance has no such bars: clients would not know their name.
+    """
+    if text not in BINANCE_INTERVALS:
+        raise ConfigError(f"--as {text}: Binance has no such bars", hint=f"one of {', '.join(BINANCE_INTERVALS)}")
+    return parse_interval(text)
 
 
 def _book(settings: Settings, home: Path, request: FakeRequest) -> Book:

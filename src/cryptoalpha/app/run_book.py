@@ -1,8 +1,8 @@
 """What a run of `trade` holds, what it traded last and what it did within a day: read from its journal, beside a running writer.
 
 Bounded work, however long a run is. Cash, positions, last fills and the day come from the journal's end, at most `RECENT_ROWS` rows of it.
-Average cost and profit need every fill since the run began: rows without one are passed over undecoded (0.5 s for 200,000), and of a journal
-longer than `LONGEST_BOOK` rows they are left out and said to be.
+Average cost and profit need every fill since the run began: rows without one are passed over undecoded (0.5 s for 200,000), and of a
+journal longer than `LONGEST_BOOK` rows they are left out and said to be.
 """
 
 from __future__ import annotations

@@ -119,16 +119,20 @@ def test_ctrl_c_ends_it_while_a_stream_is_open(bars: Path):
     [
         (["--clock", "sundial"], 2, "is no clock"),
         (["--clock", "step", "--as", "1s"], 2, "has no meaning"),
-        (["--as", "soon"], 2, "is not a bar length"),
+        (["--as", "soon"], 2, "--as soon: Binance has no such bars"),
+        (["--as", "7s"], 2, "one of 1s, 1m, 3m, 5m, 15m,"),
         (["--known", "5000"], 2, "cannot begin with 5000"),
         (["--instruments", "DOGE/USDT"], 3, ""),
     ],
 )
-def test_what_makes_no_sense_is_refused_in_one_line(bars: Path, options: list[str], code: int, message: str):
+def test_what_makes_no_sense_is_refused_in_one_line(
+    bars: Path, options: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
+):
     from cryptoalpha.app.frame import run
     from cryptoalpha.app.verbs import build
 
     assert run(build(), ["fake-exchange", "--data", str(bars), "-q", *options]) == code
+    assert message in capsys.readouterr().err
 
 
 def test_a_taken_port_is_an_error_of_the_network(bars: Path, capsys: pytest.CaptureFixture[str]):
@@ -141,6 +145,12 @@ def test_a_taken_port_is_an_error_of_the_network(bars: Path, capsys: pytest.Capt
         port = taken.getsockname()[1]
         assert run(build(), ["fake-exchange", "--data", str(bars), "--port", str(port)]) == 5
     assert f"port {port} cannot be listened on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("may", [False, True])
+def test_the_gate_can_be_tried_with_a_key_that_may_withdraw(bars: Path, tmp_path: Path, may: bool):
+    wiring = prepare(load_settings(None, overrides=()), tmp_path, FakeRequest(data=bars, clock="step", may_withdraw=may))
+    assert [account.settings.may_withdraw for account in wiring.exchange.accounts.values()] == [may]
 
 
 def test_a_recording_of_what_is_not_listed_is_refused(bars: Path, tmp_path: Path):

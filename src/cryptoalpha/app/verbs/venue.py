@@ -33,6 +33,9 @@ def fake_exchange(
     faults: Annotated[Path | None, typer.Option("--faults", help="Script of faults, JSON or YAML.")] = None,
     chaos: Annotated[int | None, typer.Option("--chaos", min=0, help="Draw faults from this seed.")] = None,
     cash: Annotated[float | None, typer.Option("--cash", min=0.0, help="What the account holds [else execution.initial_cash].")] = None,
+    may_withdraw: Annotated[
+        bool, typer.Option("--may-withdraw", help="The key may withdraw: `trade --live` must refuse it, for trying that.")
+    ] = False,
     futures: Annotated[bool, typer.Option("--futures", help="List the instruments as USD-M perpetuals instead of spot.")] = False,
     recording: Annotated[list[Path] | None, typer.Option("--recording", help="Recorded messages to send; repeatable.")] = None,
     speed: Annotated[float, typer.Option("--speed", min=0.0, help="Send recordings this many times faster; 0 does not wait.")] = 1.0,
@@ -46,7 +49,8 @@ def fake_exchange(
     way: Literal["timed", "step"] = "timed" if clock == "timed" else "step"
     request = FakeRequest(
         data=data, since=since, until=until, interval=interval, instruments=chosen(instruments), simulated=simulated, futures=futures,
-        port=port, lasts=lasts, clock=way, known=known, faults=faults, chaos=chaos, cash=cash, recordings=recording or (), speed=speed,
+        port=port, lasts=lasts, clock=way, known=known, faults=faults, chaos=chaos, cash=cash, may_withdraw=may_withdraw,
+        recordings=recording or (), speed=speed,
     )  # fmt: skip
     serve(frame.settings, frame.home, request, listening=lambda found: frame.out.line(found, _told(found)), note=frame.out.note)
 

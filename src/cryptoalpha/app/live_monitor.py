@@ -1,7 +1,8 @@
 """Watches a `trade` while it runs: keeps its metrics, serves them where a port is set, and says when an alert fires or is over.
 
 It is a listener of the loop and of its waits. The loop never waits for it: scrapes are answered from copies in threads of their own, and
-alerts are judged between steps. On a replay they are judged by the run's clock, on live bars by the wall clock, so that silence counts too.
+alerts are judged between steps. On a replay they are judged by the run's clock, on live bars by the wall clock, so that silence counts too;
+bars shorter than `LEAST_STALE_SECONDS / stale_bars` are given that long, which a rule file for Prometheus does not know.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from cryptoalpha.app.period import period_of
 from cryptoalpha.app.run_settings import differing_settings, keep_settings
 from cryptoalpha.app.runs import CONFIG, JOURNAL, METRICS, run_directory
 from cryptoalpha.app.settings import Settings
-from cryptoalpha.app.sources import open_dataset, open_store, open_venue
+from cryptoalpha.app.sources import open_dataset, open_venue
 from cryptoalpha.app.trade import SessionStoppedError, TradeReport, paper, replay
 from cryptoalpha.app.venues import Keys, Venues
 from cryptoalpha.core.backoff import Backoff
@@ -161,7 +161,7 @@ def _paper(
     alarms: Alarms,
 ) -> TradeReport:
     assert request.feed is not None
-    dataset = open_store(store.root, interval=request.interval, instruments=request.instruments)
+    dataset = open_venue(store.root, venue=request.feed, interval=request.interval, instruments=request.instruments, now=time.time_ns())
     client = Venues(settings.data.exchange).client(request.feed)
     gate = BarGate(settings.store.bar_gate)
     with History(store, lock=lock) as history, _room_for(journal, settings):

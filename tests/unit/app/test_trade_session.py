@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from decimal import Decimal
 from pathlib import Path
@@ -68,9 +69,10 @@ LIVE = TradeRequest(
 )  # fmt: skip
 
 
-def test_a_live_run_without_bars_is_told_the_command_that_gets_them(tmp_path: Path):
+@pytest.mark.parametrize("change", [{}, {"keys": None, "feed": "binance"}], ids=["live", "paper"])
+def test_a_run_on_live_bars_without_history_is_told_the_command_that_gets_it(tmp_path: Path, change: dict[str, object]):
     with pytest.raises(DataMissingError) as refusal:
-        run_session(PLAIN, tmp_path, LIVE, say=lambda text: None)
+        run_session(PLAIN, tmp_path, dataclasses.replace(LIVE, **change), say=lambda text: None)  # type: ignore[arg-type]
     assert refusal.value.hint.startswith("cryptoalpha data fetch --venue binance --interval 5m --instruments BTC/USDT,SIM1/USDT --since 20")
 
 

@@ -8,7 +8,7 @@ An answer to an order is one of three: `Accepted` and `Rejected` are definite, `
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Literal, Protocol
 
@@ -143,6 +143,8 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
+UNWANTED = "local:unwanted"
+"""Code of the refusal of an order that was called back before it left."""
 Answer = Accepted | Rejected | Ambiguous
 Inquiry = OrderReport | NotFound | Ambiguous
 StreamEvent = OrderReport | Trade | Balance | Link
@@ -174,8 +176,12 @@ class Venue(Protocol):
 
     async def rights(self) -> Rights: ...
 
-    async def submit(self, order: Order) -> Answer:
-        """Send it, once. Whatever happens comes back as an answer."""
+    async def submit(self, order: Order, *, wanted: Callable[[], bool] = lambda: True) -> Answer:
+        """Send it, once. Whatever happens comes back as an answer.
+
+        Args:
+            wanted: asked directly before the request leaves, after whatever had to be waited for; if not, it is `Rejected` (`UNWANTED`).
+        """
         ...
 
     async def cancel(self, instrument: str, client_id: str) -> Inquiry:

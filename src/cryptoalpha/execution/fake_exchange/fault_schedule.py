@@ -56,7 +56,7 @@ def schedule(seed: int, *, faults: int = 8, reach: int = REACH, weights: Mapping
         nth = 1 + int(draw.integers(reach * (4 if rule.phase == "state" else 1)))
         seconds = round(float(draw.uniform(0.05, 0.3)), 3)
         if action == "skew":
-            seconds = float(draw.choice([-3600.0, -5.0, 5.0, 3600.0]))
+            seconds = float(draw.choice([-3600.0, -5.0, 5.0, 1800.0]))  # an hour ahead, every order of an hourly bar came too late
         elif action in ("rate_limit", "banned"):
             seconds = 1.0  # Retry-After counts in whole seconds
         elif action.startswith("timeout"):

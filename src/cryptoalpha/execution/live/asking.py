@@ -32,6 +32,8 @@ class Question:
 
     urgent: bool = False
     patience_seconds: float = 10.0
+    wanted: Callable[[], bool] | None = None
+    """Asked directly before the request leaves."""
     status: int | None = None
     """Of HTTP; None while no whole reply has come."""
     body: Any = None
@@ -65,6 +67,10 @@ class Question:
         return seconds if 0.0 < seconds < 1e6 else 0.0
 
 
+class UnwantedError(VenueError):
+    """The request was not sent: nobody wants it any more. Nothing has happened at the venue."""
+
+
 class RequestFailedError(VenueError):
     """A request got no answer that ccxt could read; `error` is what it raised."""
 
@@ -90,6 +96,8 @@ def prepare(client: Any, budget: Budget) -> None:
         asked = _CURRENT.get() or Question()
         asked.forget()
         await budget.acquire(float(cost or 1.0), urgent=asked.urgent, patience_seconds=asked.patience_seconds)
+        if asked.wanted is not None and not asked.wanted():  # ccxt signs and sends next
+            raise UnwantedError("it was called back before it was sent")
 
     def on_rest_response(status: Any, reason: Any, url: Any, method: Any, headers: Any, body: Any, *request: Any) -> Any:
         asked = _CURRENT.get()
@@ -108,13 +116,13 @@ async def ask(call: Callable[[], Awaitable[Found]], asked: Question) -> Found:
     """Run `call` so that its reply is noted in `asked`.
 
     Raises:
-        BudgetSpentError: if nothing was sent.
+        BudgetSpentError, UnwantedError: if nothing was sent.
         RequestFailedError: for whatever else goes wrong, foreseen or not: the request may have arrived.
     """
     token = _CURRENT.set(asked)
     try:
         return await call()
-    except BudgetSpentError:
+    except (BudgetSpentError, UnwantedError):
         raise
     except Exception as error:  # noqa: BLE001 (the broker call: whatever it is, the order may have arrived)
         raise RequestFailedError(error) from None  # the message of ccxt's holds the signed address

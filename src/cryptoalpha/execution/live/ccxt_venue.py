@@ -19,7 +19,7 @@ from cryptoalpha.core.time import MILLISECOND
 from cryptoalpha.core.values import InstrumentRules, Order
 from cryptoalpha.execution.config import LiveConfig
 from cryptoalpha.execution.live import order_terms, replies
-from cryptoalpha.execution.live.asking import RequestFailedError, ask, prepare
+from cryptoalpha.execution.live.asking import RequestFailedError, UnwantedError, ask, prepare
 from cryptoalpha.execution.live.budget import Budget, BudgetSpentError
 from cryptoalpha.execution.live.clock import VenueClock
 from cryptoalpha.execution.live.questions import Questions, unclear
@@ -28,6 +28,7 @@ from cryptoalpha.execution.live.rights import key_rights, refuse_hedging
 from cryptoalpha.execution.live.stream import AccountStream
 from cryptoalpha.execution.live.trade_lists import PAGE, TradeLists
 from cryptoalpha.execution.venue import (
+    UNWANTED,
     Accepted,
     Ambiguous,
     Answer,
@@ -95,7 +96,7 @@ class CcxtVenue:
     async def rights(self) -> Rights:
         return await key_rights(self._client, self._ask, is_futures=self.is_futures, is_vouched=self._config.vouched_key)
 
-    async def submit(self, order: Order) -> Answer:
+    async def submit(self, order: Order, *, wanted: Callable[[], bool] = lambda: True) -> Answer:
         try:
             rules, symbol = self._rules_of(order.instrument), self._symbol(order.instrument)
         except (VenueError, ConfigError) as error:
@@ -105,6 +106,7 @@ class CcxtVenue:
             return refusal
         type_, price, params = order_terms.request(order, rules)
         asked = self._ask.question(urgent=order.reduce_only)
+        asked.wanted = wanted
         if not order.reduce_only:
             asked.patience_seconds = min(asked.patience_seconds, _ENTRY_PATIENCE_SECONDS)
         await self._ask.settle_clock()
@@ -116,6 +118,8 @@ class CcxtVenue:
             raw = await ask(send, asked)
         except BudgetSpentError as error:
             return Rejected(code="local:budget", message=str(error))
+        except UnwantedError as error:
+            return Rejected(code=UNWANTED, message=str(error))
         except RequestFailedError as failed:
             return self._ask.classified(failed.error, asked)
         try:

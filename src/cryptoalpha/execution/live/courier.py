@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
 
 import msgspec
@@ -28,17 +28,17 @@ from cryptoalpha.core.seeds import stream
 from cryptoalpha.core.time import HOUR, SECOND
 from cryptoalpha.core.values import InstrumentRules, Order
 from cryptoalpha.execution.broker import REJECTED
-from cryptoalpha.execution.config import ExecutionConfig
+from cryptoalpha.execution.config import ExecutionConfig, LiveConfig
 from cryptoalpha.execution.live.errands import Errands
 from cryptoalpha.execution.live.inquiry import Inquiries
 from cryptoalpha.execution.live.intake import Alert, Intake
 from cryptoalpha.execution.live.points import Point, Reached, nobody
-from cryptoalpha.execution.live.replacement import as_sent, resized, why_not
+from cryptoalpha.execution.live.replacement import CANCELLED, STALE, Why, as_sent, called_back, resized, why_not
 from cryptoalpha.execution.live.watch import Watch
 from cryptoalpha.execution.live.working import Working
 from cryptoalpha.execution.orders import tracker
 from cryptoalpha.execution.reconcile.reconciler import Reconciler
-from cryptoalpha.execution.venue import Accepted, Rejected, Rights, UnclearError, Venue
+from cryptoalpha.execution.venue import UNWANTED, Accepted, Rejected, Rights, UnclearError, Venue
 from cryptoalpha.store.order_ledger import OrderLedger
 
 
@@ -92,8 +92,8 @@ class Courier:
         """
         self.intake.resume()
         for working in self.intake.working.values():
-            working.sent_by = self.inquiries.offset  # as the process that sent it had measured it
-        await self._arrive()
+            self.inquiries.clocks.date_back(working)
+        await _until_answered(self._arrive, self._config)
         for name in self._rules:
             orders = self.intake.of(name)
             for older in orders[:-1]:  # an order replaces older ones: a process that died between the two left that to us
@@ -106,21 +106,11 @@ class Courier:
             self.errands.spawn(self.watch.listen())
 
     async def _arrive(self) -> None:
-        """What the venue must answer before anything is sent, asked again for a while: a restart in an outage should find its way back."""
-        config, now = self._config, asyncio.get_running_loop().time
-        backoff = Backoff(config.retry_seconds, max(config.retry_seconds, config.retry_limit_seconds), random=stream(0, "arrive"))
-        deadline = now() + config.alert_after_seconds
-        while True:
-            try:
-                await self._venue.open()
-                _demand_rights(await self._venue.rights())
-                await self.inquiries.begin(self._rules.values())
-                return await self._reconciler.begin()
-            except UnclearError as error:
-                wait = backoff.wait(error.answer.retry_after_seconds)
-                if error.answer.is_key or now() + wait > deadline:
-                    raise
-            await asyncio.sleep(wait)
+        """What the venue must answer before anything is sent."""
+        await self._venue.open()
+        _demand_rights(await self._venue.rights())
+        await self.inquiries.begin(self._rules.values())
+        await self._reconciler.begin()
 
     async def failure(self) -> None:
         """Waits until something of the courier has failed, and raises that."""
@@ -191,29 +181,38 @@ class Courier:
             return
         if quantity != order.quantity:  # a restart must know what was sent
             self.intake.note(working, tracker.begin(order, working.tracked.event, self._wall.now(), quantity=quantity))
-        await self._send(working)
+        await self._send(working, expires)
 
     def _is_over(self, working: Working, expires: int | None) -> bool:
         """Whether it is not sent any more: it was withdrawn meanwhile, or it comes too late."""
-        if not working.tracked.ended and expires is not None and self._clock.now() > expires:
-            self._give_up(working, "stale_order", "it was decided too long ago to be sent")
+        if not working.tracked.ended and self._is_late(expires):
+            self._give_up(working, *STALE)
         return working.tracked.ended
 
+    def _is_late(self, expires: int | None) -> bool:
+        """By the later of our clock and the venue's: one that was set back makes nothing young again."""
+        return expires is not None and self._clock.now() + self.inquiries.clocks.ahead() > expires
+
+    def _called_back(self, working: Working, expires: int | None) -> Why | None:
+        return called_back(working, is_late=self._is_late(expires), halted=self._why_halted())
+
     def _withdraw(self, orders: Sequence[Working], why: str) -> None:
-        """End those that still wait for their turn: they are not sent any more."""
+        """End those that still wait for their turn; one that is just being sent leaves no more if it has not left."""
         for one in orders:
             if one.under_way and not one.tracked.record.sent_at:
                 self._give_up(one, "cancelled", why)
+            one.must_end = one.must_end or one.under_way
 
     def _give_up(self, working: Working, rule: str, why: str) -> None:
         step = tracker.refused(working.tracked, Rejected(code=rule, message=f"not sent: {why}"), self._wall.now())
         self.intake.end(working, step, rule, why)
 
-    async def _send(self, working: Working) -> None:
+    async def _send(self, working: Working, expires: int | None) -> None:
         """Once, whatever comes back."""
         self._reached(Point.BEFORE_SEND)
-        working.tracked, working.sent_by = tracker.sent(working.tracked, self._wall.now()), self.inquiries.offset
-        answer = await self._venue.submit(as_sent(working.order, working.tracked.record.quantity))
+        working.tracked, working.sent_by = tracker.sent(working.tracked, self._wall.now()), self.inquiries.clocks.base
+        whole = as_sent(working.order, working.tracked.record.quantity)
+        answer = await self._venue.submit(whole, wanted=lambda: self._called_back(working, expires) is None)
         working.evidence = msgspec.structs.replace(working.evidence, sent_at=time.monotonic_ns())  # it was stamped before, not after
         self._reached(Point.AFTER_REPLY)
         if isinstance(answer, Accepted):
@@ -221,6 +220,8 @@ class Courier:
                 await self.intake.report(answer.report, answer.trades)
             except UnclearError as error:  # what a fee was worth cannot be said yet
                 self._doubt(working, error.args[0])
+        elif isinstance(answer, Rejected) and answer.code == UNWANTED:
+            self._give_up(working, *(self._called_back(working, expires) or CANCELLED))
         elif isinstance(answer, Rejected):
             step = tracker.refused(working.tracked, answer, self._wall.now())
             self.intake.end(working, step, REJECTED, f"{answer.code} {answer.message}".strip())
@@ -250,7 +251,7 @@ class Courier:
             "compared_at": self._compared_at,
             "is_in_doubt": self.watch.is_in_doubt,
             "is_listening": self.watch.is_listening,
-            "clock_offset_seconds": self.inquiries.offset / SECOND,
+            "clock_offset_seconds": self.inquiries.clocks.offset / SECOND,
             "foreign_orders": self._foreign_orders,
             "orders": len(self.intake.working),
         }
@@ -264,7 +265,7 @@ class Courier:
     async def cancel(self, instrument: str, *, entries_only: bool = False) -> None:
         """End what is left of an instrument's orders, those not sent yet at once; who wants to know is told when they have ended."""
         wanted = [one for one in self.intake.of(instrument) if not (entries_only and one.order.reduce_only)]
-        self._withdraw(wanted, "it was cancelled before its turn")
+        self._withdraw(wanted, CANCELLED[1])
         async with self._gates[instrument]:
             await self._end([one for one in wanted if not one.tracked.ended])
 
@@ -299,3 +300,18 @@ def _demand_rights(rights: Rights) -> None:
         raise ConfigError("this key may withdraw money", hint="make a key without that right for trading, and delete this one")
     if not rights.may_trade:
         raise ConfigError("this key may not trade", hint="give it the right to trade at the venue")
+
+
+async def _until_answered(work: Callable[[], Awaitable[None]], config: LiveConfig) -> None:
+    """Try again for a while: a restart in an outage should find its way back."""
+    now = asyncio.get_running_loop().time
+    backoff = Backoff(config.retry_seconds, max(config.retry_seconds, config.retry_limit_seconds), random=stream(0, "arrive"))
+    deadline = now() + config.alert_after_seconds
+    while True:
+        try:
+            return await work()
+        except UnclearError as error:
+            wait = backoff.wait(error.answer.retry_after_seconds)
+            if error.answer.is_key or now() + wait > deadline:
+                raise
+        await asyncio.sleep(wait)

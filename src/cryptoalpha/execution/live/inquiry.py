@@ -20,6 +20,7 @@ from cryptoalpha.core.time import DAY, SECOND
 from cryptoalpha.core.values import InstrumentRules
 from cryptoalpha.execution.broker import REJECTED
 from cryptoalpha.execution.config import LiveConfig
+from cryptoalpha.execution.live.clocks import Clocks
 from cryptoalpha.execution.live.intake import Alert, Intake
 from cryptoalpha.execution.live.points import Point, Reached
 from cryptoalpha.execution.live.working import Working
@@ -29,10 +30,8 @@ from cryptoalpha.execution.venue import Ambiguous, Inquiry, NotFound, OrderRepor
 from cryptoalpha.store.order_ledger import OrderLedger
 
 Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
-BEGUN, OFFSET = "begun", "clock_offset"
-"""Cursors: when the run first came to the venue, UTC ns by the engine's clock; the venue's clock less ours as last measured, ns."""
-_STEADY = SECOND // 10
-"""Changes of that offset below this are not worth writing down, ns."""
+BEGUN = "begun"
+"""Cursor: when the run first came to the venue, UTC ns by the engine's clock."""
 
 
 class Inquiries:
@@ -65,8 +64,7 @@ class Inquiries:
             receive_window_seconds=config.receive_window_seconds,
             longest_flight_seconds=config.longest_flight_seconds,
         )
-        self.offset = int(ledger.cursor(OFFSET) or 0)
-        """The venue's clock less ours as last measured, ns; at first as an earlier process measured it."""
+        self.clocks = Clocks(ledger, wall)
         self._pursuits: dict[str, asyncio.Task[None]] = {}
         self._looks: dict[str, asyncio.Task[None]] = {}
         self._quiet_until = 0.0  # by the loop's clock, which nobody sets
@@ -79,7 +77,7 @@ class Inquiries:
         Raises:
             UnclearError: if the venue gives no answer.
         """
-        await self._measure()
+        await self.clocks.measure(self._venue)
         if self._ledger.cursor(BEGUN) is not None:
             return
         now = self._clock.now()
@@ -198,15 +196,15 @@ class Inquiries:
 
     def _lacking(self, working: Working) -> str:
         """What the proof of absence lacks. A request was stamped by the venue's clock as we knew it then: if that has moved since, it may
-        arrive so much later."""
-        return still_missing(working.evidence, self._absence, clock_moved=self.offset - working.sent_by)
+        arrive so much later. Our own clock does not count, which may have been set back with it."""
+        return still_missing(working.evidence, self._absence, clock_moved=self.clocks.moved_since(working))
 
     async def _search(self, working: Working) -> bool:
         """Look for it in the account's books: open orders, and trades since the run began; and look at the venue's clock. Whether the venue
         answered."""
         asked_at = time.monotonic_ns()
         try:
-            await self._measure()
+            await self.clocks.measure(self._venue)
             listed = await self._venue.open_orders(working.order.instrument)
         except UnclearError as error:
             self.heed(error.answer)
@@ -271,17 +269,7 @@ class Inquiries:
 
     async def _resync(self) -> None:
         with contextlib.suppress(UnclearError):  # measured again with the next refusal of our clock
-            await self._measure()
-
-    async def _measure(self) -> None:
-        """How far the venue's clock is from ours.
-
-        Raises:
-            UnclearError: if the venue does not say.
-        """
-        self.offset = await self._venue.clock_offset()
-        if abs(self.offset - int(self._ledger.cursor(OFFSET) or 0)) > _STEADY:
-            self._ledger.write(at=self._wall.now(), cursors={OFFSET: str(self.offset)})
+            await self.clocks.measure(self._venue)
 
 
 def _cursor(instrument: str) -> str:

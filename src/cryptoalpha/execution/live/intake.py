@@ -66,6 +66,7 @@ class Intake:
             # by a clock that is never set; whenever it was sent, it was before this
             working = Working(tracked, Evidence(sent_at=time.monotonic_ns(), is_seen=bool(tracked.record.venue_id)))
             working.must_end = tracked.state == "canceling"
+            working.noted_at = record.changed_at if record is not None else 0
             self.working[order.client_id] = working
             if record != tracked.record:
                 self._ledger.write(at=now, records=[tracked.record])

@@ -18,6 +18,8 @@ from cryptoalpha.execution.money import ZERO, whole_lots
 
 Why = tuple[str, str]
 """Rule of the refusal, and what happened."""
+STALE: Why = ("stale_order", "it was decided too long ago to be sent")
+CANCELLED: Why = ("cancelled", "it was cancelled before its turn")
 
 
 def why_not(order: Order, others: Sequence[Working], *, position: Decimal, told: Decimal, halted: str) -> Why | None:
@@ -39,6 +41,15 @@ def why_not(order: Order, others: Sequence[Working], *, position: Decimal, told:
     if position != told:
         return "raced", f"it was decided on a position of {told}, and {position} is held by now"
     return None
+
+
+def called_back(working: Working, *, is_late: bool, halted: str) -> Why | None:
+    """Why an order that is about to leave need not leave any more; None where it should. A halt stops entries only."""
+    if working.must_end:
+        return CANCELLED
+    if is_late:
+        return STALE
+    return ("halted", halted) if halted and not working.order.reduce_only else None
 
 
 def resized(order: Order, others: Sequence[Working], position: Decimal, lot: Decimal) -> Decimal:

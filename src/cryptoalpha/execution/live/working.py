@@ -15,17 +15,18 @@ class Working:
     """One order.
 
     `under_way`: it is being carried to the venue, nobody else need ask for it. `must_end`: somebody wants it cancelled. `refusal`: what the
-    venue said against it in a way that only counts once it also knows no such order. `sent_by`: the venue's clock less ours, ns, as it was
-    known when it was sent.
+    venue said against it in a way that only counts once it also knows no such order. `sent_by`: the venue's clock less the one that
+    is never set (`time.monotonic_ns`), ns, as it was known when it was sent. `noted_at`: when an earlier process last wrote of it, by our
+    clock then; 0 where none did.
     """
 
-    __slots__ = ("evidence", "is_alerted", "must_end", "refusal", "sent_by", "tracked", "under_way")
+    __slots__ = ("evidence", "is_alerted", "must_end", "noted_at", "refusal", "sent_by", "tracked", "under_way")
 
     def __init__(self, tracked: Tracked, evidence: Evidence) -> None:
         self.tracked = tracked
         self.evidence = evidence
         self.refusal: Rejected | None = None
-        self.sent_by = 0
+        self.sent_by = self.noted_at = 0
         self.must_end = False
         self.under_way = False
         self.is_alerted = False

@@ -67,8 +67,8 @@ def still_missing(evidence: Evidence, rule: AbsenceRule, *, clock_moved: int = 0
     """What the proof still lacks, for people; empty where the order is absent.
 
     Args:
-        clock_moved: by how much the venue's clock, less ours, was moved since the request was stamped with it, ns. Set back, the stamp is
-            valid so much later; set forward, it ended earlier, of which no use is made.
+        clock_moved: by how much the venue's clock, less one that is never set, was moved since the request was stamped with it, ns. Set
+            back, the stamp is valid so much later; set forward, it ended earlier, of which no use is made.
     """
     if evidence.is_seen:
         return "the venue has shown the order"

@@ -16,6 +16,7 @@ from cryptoalpha.execution.config import ExecutionConfig, LiveConfig
 from cryptoalpha.execution.live.courier import Courier
 from cryptoalpha.execution.live.points import nobody
 from cryptoalpha.execution.venue import (
+    UNWANTED,
     Accepted,
     Ambiguous,
     Balance,
@@ -118,8 +119,10 @@ class MemoryVenue:
     async def rights(self) -> Rights:
         return Rights(may_trade=True, may_withdraw=self.may_withdraw)
 
-    async def submit(self, order: Order):
+    async def submit(self, order: Order, *, wanted=lambda: True):
         fault = await self._fault("submit")
+        if not wanted():
+            return Rejected(code=UNWANTED, message="called back")
         self.sent.append(order.client_id)
         if fault == "before":
             return Ambiguous(reason="connection reset")
@@ -329,7 +332,7 @@ def at_desk(desk):
             courier = await desk.open()
             try:
                 await asyncio.wait_for(scenario(desk, courier), 10)
-                assert not courier.errands._failed.done(), courier.errands._failed
+                assert not desk.courier.errands._failed.done(), desk.courier.errands._failed
             finally:
                 with contextlib.suppress(AssertionError):
                     await desk.close()

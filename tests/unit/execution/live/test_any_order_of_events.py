@@ -37,8 +37,8 @@ class Trouble:
         is_wrong = not self.is_calm and self.rng.random() < (0.5 if method in WRONG else 0.3)
         return self.rng.choice(WRONG.get(method, ("before",))) if is_wrong else ""
 
-    async def submit(self, order):
-        answer = await self.submitted(order)
+    async def submit(self, order, **asked):
+        answer = await self.submitted(order, **asked)
         if order.client_id in self.venue.orders:
             self.say(self.venue.orders[order.client_id])
             if self.rng.random() < 0.6:

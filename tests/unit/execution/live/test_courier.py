@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from decimal import Decimal
 
 import pytest
 
+from cryptoalpha.core.clock import SystemClock
 from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.core.time import HOUR, SECOND
 from cryptoalpha.execution.venue import Link
@@ -112,11 +114,32 @@ def test_a_venue_whose_clock_is_an_hour_off_proves_absence_as_soon_unless_it_mov
 
     async def scenario(desk, courier):
         desk.venue.offset = 3600 * SECOND
-        await courier.inquiries._measure()
+        await courier.inquiries.clocks.measure(desk.venue)
         steady = await absence(desk, "ca1", 3600 * SECOND)
         moved = await absence(desk, "ca2", 0)  # a request stamped for an hour later stays valid until then, if it is still on its way
         assert steady >= 0.02
         assert moved >= 0.1  # five windows: longer than that no connection holds it
+
+    at_desk(scenario)
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_two_clocks_that_are_set_back_alike_do_not_shorten_the_proof_of_absence(at_desk, monkeypatch, restarts):
+    async def scenario(desk, courier):
+        desk.venue.fail("submit", "before")
+        desk.venue.fail("query", *["before"] * 3)
+        await desk.submit(desk.order("ca1"))
+        begun = asyncio.get_running_loop().time()
+        if restarts:
+            await desk.die()
+        monkeypatch.setattr(
+            SystemClock, "now", lambda clock: time.time_ns() - 3600 * SECOND
+        )  # ours; the venue's is as far from it as before
+        if restarts:
+            await desk.open()
+        await desk.settle()
+        assert desk.state("ca1") == "absent"
+        assert asyncio.get_running_loop().time() - begun >= 0.1  # as long as a request may be under way at most
 
     at_desk(scenario)
 

@@ -34,7 +34,7 @@ def test_a_disputed_clock_is_measured_anew_and_kept_for_the_next_start(at_desk):
         desk.venue.offset = 7 * SECOND
         desk.venue.fail("submit", "clock")
         await desk.submit(desk.order("ca1"))
-        await desk.until(lambda: courier.inquiries.offset == 7 * SECOND)
+        await desk.until(lambda: courier.inquiries.clocks.offset == 7 * SECOND)
         assert desk.ledger.cursor("clock_offset") == str(7 * SECOND)
 
     at_desk(scenario)

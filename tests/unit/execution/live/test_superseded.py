@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from decimal import Decimal
 
+import pytest
+
+from cryptoalpha.core.time import HOUR
 from cryptoalpha.execution.venue import Ambiguous, Rejected
 
 ZERO = Decimal(0)
@@ -188,7 +191,7 @@ def test_no_proof_of_absence_while_trades_are_not_shown(at_desk):
 
 def test_a_refusal_of_an_order_that_the_venue_has_shown_ends_nothing_and_is_told(at_desk):
     async def scenario(desk, courier) -> None:
-        async def contradicts(order):
+        async def contradicts(order, **asked):
             desk.venue._accept(order)
             await courier.intake.report(desk.venue.orders[order.client_id])
             return Rejected(code="-2010", message="no")
@@ -200,5 +203,52 @@ def test_a_refusal_of_an_order_that_the_venue_has_shown_ends_nothing_and_is_told
         desk.venue.trade("ca1", "1")
         await courier.look(1)
         assert desk.state("ca1") == "filled"
+
+    at_desk(scenario)
+
+
+@pytest.mark.parametrize("how", ["cancelled", "stale_order", "halted"])
+def test_an_entry_is_called_back_up_to_the_moment_it_leaves(at_desk, how):
+    async def scenario(desk, courier) -> None:
+        desk.venue.fail("submit", "hold")  # before it is sent: a clock that is measured anew, a budget that is waited for
+        entry = asyncio.create_task(desk.submit(desk.order("ca1"), expires=desk.clock.now() + 30))
+        await asyncio.sleep(0.01)
+        tasks = [entry]
+        if how == "cancelled":
+            tasks.append(asyncio.create_task(courier.cancel_entries()))
+        elif how == "stale_order":
+            desk.clock.advance_to(desk.clock.now() + 31)
+        else:
+            courier.halted["books"] = "they differ"
+        await asyncio.sleep(0.01)
+        await let_go(desk, *tasks)
+        assert (desk.venue.sent, desk.refusals()) == ([], [("ca1", how)])
+        assert desk.venue.cancelled == [], "it was never at the venue"
+        assert not courier.intake.working
+
+    at_desk(scenario)
+
+
+def test_a_way_out_leaves_although_entries_are_halted_meanwhile(at_desk):
+    async def scenario(desk, courier) -> None:
+        exit_ = await keep_an_exit_waiting(desk)
+        courier.halted["books"] = "they differ"
+        desk.venue.released.set()
+        await exit_
+        assert desk.venue.sent[-1] == "ca2"
+
+    at_desk(scenario)
+
+
+def test_lateness_is_judged_by_the_later_of_our_clock_and_the_venues(at_desk):
+    async def scenario(desk, courier) -> None:
+        desk.venue.offset = -HOUR
+        await courier.inquiries.clocks.measure(desk.venue)
+        await desk.submit(desk.order("ca1"), expires=desk.clock.now() + HOUR // 2)
+        desk.venue.offset = HOUR  # ours was set back
+        await courier.inquiries.clocks.measure(desk.venue)
+        await desk.submit(desk.order("ca2", instrument="B/USDT"), expires=desk.clock.now() + HOUR // 2)
+        assert desk.venue.sent == ["ca1"]
+        assert desk.refusals() == [("ca2", "stale_order")]
 
     at_desk(scenario)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from decimal import Decimal
 
 import pytest
@@ -162,6 +163,21 @@ def test_no_order_ever_carries_anothers_prefix(exchange, on_venue, order):
 
     on_venue(exchange, use)
     assert all(one["client_id"].startswith("ca0") for one in exchange.state()["accounts"]["key"]["orders"])
+
+
+def test_an_order_is_wanted_up_to_the_moment_it_leaves(exchange, on_venue, order):
+    async def use(venue):
+        exchange.faults(script=[{"action": "delay_before", "route": "GET */time", "seconds": 0.3, "times": 0}])
+        venue._ask._is_clock_doubted = True  # it is measured anew first, which takes a while
+        wanted = [True]
+        asyncio.get_running_loop().call_later(0.1, wanted.clear)
+        called_back = await venue.submit(order("buy", "1"), wanted=lambda: bool(wanted))
+        return called_back, await venue.submit(order("buy", "2"), wanted=lambda: True)
+
+    called_back, sent = on_venue(exchange, use)
+    assert (type(called_back), called_back.code) == (Rejected, "local:unwanted")
+    assert isinstance(sent, Accepted)
+    assert [one["quantity"] for one in exchange.state()["accounts"]["key"]["orders"]] == ["2"]
 
 
 def test_trades_are_read_over_many_pages_each_once(exchange, on_venue, order, monkeypatch):

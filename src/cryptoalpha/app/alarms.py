@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 from cryptoalpha.app.credentials import Hide, reveal
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.core.clock import SystemClock
-from cryptoalpha.core.time import iso
+from cryptoalpha.core.time import iso_second
 from cryptoalpha.core.values import RiskEvent
 from cryptoalpha.monitoring.alerts import AlertChange
 
@@ -57,7 +57,7 @@ class Alarms:
 
     def __call__(self, name: str, text: str) -> None:
         """Say it and send it."""
-        self._say(f"{iso(self._clock.now())}  ALERT {name}: {text}")
+        self._say(f"{iso_second(self._clock.now())}  ALERT {name}: {text}")
         self._send(name, text)
 
     def of_risk(self, event: RiskEvent) -> None:

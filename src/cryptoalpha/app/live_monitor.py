@@ -21,7 +21,7 @@ from cryptoalpha.app.run_metrics import RunMeter
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.tail_meter import TailMeter
 from cryptoalpha.core.clock import Clock
-from cryptoalpha.core.time import SECOND, iso
+from cryptoalpha.core.time import SECOND, iso_second
 from cryptoalpha.execution.orders.states import TRANSITIONS
 from cryptoalpha.monitoring.alerts import AlertBoard, alert_rules
 from cryptoalpha.monitoring.metrics import Metrics
@@ -166,7 +166,7 @@ class LiveMonitor:
             if change.state == "firing":
                 metrics.add("cryptoalpha_alerts_fired_total", 1.0, change.rule.name)
             if aloud:
-                self._say(f"{iso(change.at)}  {change.text}")
+                self._say(f"{iso_second(change.at)}  {change.text}")
                 if self._alarms is not None:
                     self._alarms.of_rule(change)
         standing = list(self._board.standing.items())

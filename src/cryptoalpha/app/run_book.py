@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from cryptoalpha.core.time import DAY, iso
+from cryptoalpha.core.time import DAY, iso, iso_second
 from cryptoalpha.core.values import Adjustment, Fill, FundingPayment, MarketState, Order, PortfolioState, Refusal, Travelling
 from cryptoalpha.execution.lots import LotBook, Standing
 from cryptoalpha.store.journal_reader import JournalReader
@@ -104,12 +104,14 @@ class RunBook:
         else:
             worth = f"equity {self.equity:.2f}" if self.equity is not None else "equity unknown: a price is missing"
             money = f"{worth}, cash {self.cash:.2f}, holding {', '.join(f'{e.quantity} {e.instrument}' for e in held) or 'nothing'}"
-        found = [f"run {run} at {iso(self.at)}: {money}", *(each.line() for each in self.holdings)]
+        found = [f"run {run} at {iso_second(self.at)}: {money}", *(each.line() for each in self.holdings)]
         if not self.is_whole:
             found.append(f"  average costs are left out: the journal holds more than {LONGEST_BOOK:,} rows")
         refused = ", ".join(f"{count} {rule}" for rule, count in self.refusals.items())
-        found.append(f"  since {iso(self.since)[:19]}: {self.orders} orders, {self.filled} fills, refusals: {refused or 'none'}")
-        return found + [f"  {iso(e.happened_at)}  {e.side} {e.quantity} {e.instrument} at {e.price}, fee {_fee(e)}" for e in self.fills]
+        found.append(f"  since {iso_second(self.since)}: {self.orders} orders, {self.filled} fills, refusals: {refused or 'none'}")
+        return found + [
+            f"  {iso_second(e.happened_at)}  {e.side} {e.quantity} {e.instrument} at {e.price}, fee {_fee(e)}" for e in self.fills
+        ]
 
 
 def run_book(journal: JournalReader, *, now: int | None = None) -> RunBook | None:

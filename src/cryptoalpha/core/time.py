@@ -80,6 +80,11 @@ def iso(nanoseconds: int) -> str:
     return f"{text}.{fraction:09d}".rstrip("0") + "Z" if fraction else f"{text}Z"
 
 
+def iso_second(nanoseconds: int) -> str:
+    """The same without fractions, for people; the second that has begun."""
+    return iso(nanoseconds // SECOND * SECOND)
+
+
 def day_of(nanoseconds: int) -> str:
     """The UTC date of a time, `2021-11-05`."""
     return iso(nanoseconds)[:10]

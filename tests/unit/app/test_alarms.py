@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 import time
@@ -65,7 +66,7 @@ def test_alarms_are_said_and_sent_and_calm_is_not(inbox):
         ("cryptoalpha: unknown_order", "nobody knows what became of it"),
     ]
     (line,) = said
-    assert line.endswith("ALERT unknown_order: nobody knows what became of it")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ  ALERT unknown_order: nobody knows what became of it", line)
     assert all(CANARY in text for text in hidden)
     assert CANARY not in line
 

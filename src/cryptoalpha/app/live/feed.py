@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from cryptoalpha.core.errors import CryptoAlphaError, VenueError
-from cryptoalpha.core.time import SECOND, iso
+from cryptoalpha.core.time import SECOND, iso_second
 from cryptoalpha.data.candles import Wait
 from cryptoalpha.data.live import LiveBatch
 
@@ -112,7 +112,7 @@ class Silence:
     @property
     def text(self) -> str:
         if self.is_silent:
-            return f"no bar of {self.instrument} since {iso(self.since)}: it takes no entries, what waits is taken back; exits go on"
+            return f"no bar of {self.instrument} since {iso_second(self.since)}: it takes no entries, what waits is taken back; exits go on"
         return f"{self.instrument} is heard of again"
 
 

@@ -92,3 +92,9 @@ def test_what_was_missed_while_nothing_ran_is_no_silence():
     assert watch.look(103 * HOUR) == []
     (silent,) = watch.look(103 * HOUR + 1)
     assert silent.since == 100 * HOUR
+
+
+def test_what_people_are_told_names_whole_seconds():
+    watch = SilenceWatch({"A": 0}, HOUR, 3.0, slack_seconds=0.0, now=HOUR + 123_456_789)
+    (silent,) = watch.look(10 * HOUR)
+    assert silent.text.startswith("no bar of A since 1970-01-01T01:00:00Z:")

@@ -84,7 +84,10 @@ class LiveBroker:
         self._thread.start(timeout_seconds)
 
     def close(self, *, cancel_entries: bool = False, timeout_seconds: float = 30.0) -> None:
-        """Send nothing more, wait for answers under way, end the thread. Orders at the venue stay, entries only unless `cancel_entries`."""
+        """Send nothing more, wait for answers under way, end the thread. Orders at the venue stay, entries only unless `cancel_entries`.
+
+        What is not answered in time is asked for at the next start: that is said, and is no error.
+        """
         try:
             if cancel_entries and self._thread.is_alive:
                 self.cancel_entries_now(wait_seconds=timeout_seconds)

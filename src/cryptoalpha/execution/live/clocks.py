@@ -8,6 +8,7 @@ one process lasts, and by what was written down where it did not.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 from cryptoalpha.core.clock import Clock
 from cryptoalpha.core.time import SECOND
@@ -50,10 +51,11 @@ class Clocks:
         """How far the venue's clock is ahead of ours now, ns; 0 where it is behind."""
         return max(0, self.base + time.monotonic_ns() - self._wall.now())
 
-    def date_back(self, working: Working) -> None:
-        """Whose stamp an order of an earlier process carries: that of the venue's clock as that process knew it. Its request left after it
-        was written down: if the clocks show less than that by now, both were set back."""
-        working.sent_by = max(self.base, working.noted_at + self.offset - working.evidence.sent_at)
+    def date_back(self, orders: Iterable[Working]) -> None:
+        """Whose stamp orders of an earlier process carry: that of the venue's clock as that process knew it. A request left after it was
+        written down: if the clocks show less than that by now, both were set back."""
+        for working in orders:
+            working.sent_by = max(self.base, working.noted_at + self.offset - working.evidence.sent_at)
 
     def moved_since(self, working: Working) -> int:
         """By how much the venue's clock was moved since an order was stamped with it, ns; negative where it was set back."""

@@ -91,8 +91,7 @@ class Courier:
             UnclearError: if the venue gives no answers for `alert_after_seconds`.
         """
         self.intake.resume()
-        for working in self.intake.working.values():
-            self.inquiries.clocks.date_back(working)
+        self.inquiries.clocks.date_back(self.intake.working.values())
         await _until_answered(self._arrive, self._config)
         for name in self._rules:
             orders = self.intake.of(name)

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
-from collections.abc import Awaitable, Callable
+import traceback
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import TimeoutError as NotYetError
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from cryptoalpha.core.errors import CryptoAlphaError, VenueError
 
 T = TypeVar("T")
 _SLICE_SECONDS = 0.05
+_LOGGER = logging.getLogger(__name__)
 
 
 class Inhabitant(Protocol):
@@ -30,6 +33,19 @@ class Inhabitant(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+def tell_left_over(loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
+    """What a loop does with an error that nobody waits for. Futures of ccxt are dropped: in an outage its streams leave some behind whose
+    error was raised elsewhere too. Of all others the kind and the place are told, never their words: they may hold a signed address."""
+    error, message = context.get("exception"), str(context.get("message", "an error that nobody waits for"))
+    is_left = message.startswith("Future exception was never retrieved")
+    if is_left and isinstance(error, BaseException) and any(kind.__module__.partition(".")[0] == "ccxt" for kind in type(error).__mro__):
+        return
+    told = "" if error is None else f": {type(error).__name__}"
+    frames = traceback.extract_tb(error.__traceback__) if error is not None else []
+    place = f" in {frames[-1].name}, line {frames[-1].lineno}" if frames else ""
+    _LOGGER.error("%s%s%s", message, told, place)
 
 
 class VenueThread:
@@ -97,11 +113,11 @@ class VenueThread:
                     hint="start the run again; its orders are asked for then",
                 )
 
-    def close(self, timeout_seconds: float = 10.0) -> None:
-        """Close the inhabitant and end the thread. Called again, it does nothing.
+    def close(self, timeout_seconds: float = 10.0) -> bool:
+        """Close the inhabitant and end the thread, in at most so long; whether it has ended. Called again, it does nothing.
 
-        Raises:
-            VenueError: if the thread does not end in time.
+        In an outage it may still wait for answers then. Nothing is lost by leaving it: it ends with the process, and what it did
+        not hear is asked for at the next start.
         """
         loop, stop = self._loop, self._stop
         if self._thread.is_alive() and loop is not None and stop is not None:
@@ -109,8 +125,9 @@ class VenueThread:
                 loop.call_soon_threadsafe(stop.set)
         if self._thread.ident is not None:
             self._thread.join(timeout_seconds)
-            if self._thread.is_alive():
-                raise VenueError(f"the venue thread did not end within {timeout_seconds:g} s", hint="end the process; nothing is lost")
+        if self._thread.is_alive():
+            _LOGGER.warning("the venue did not answer within %g s of the end; what is open is asked for at the next start", timeout_seconds)
+        return not self._thread.is_alive()
 
     @property
     def is_alive(self) -> bool:
@@ -142,6 +159,7 @@ class VenueThread:
     async def _live(self) -> None:
         """Whatever ends the inhabitant becomes `_error`, before it is closed: from then on nobody may hand over anything."""
         self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(tell_left_over)
         self._stop = asyncio.Event()
         made = asyncio.create_task(self._made())
         await asyncio.wait({made})

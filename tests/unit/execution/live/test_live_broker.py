@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 from decimal import Decimal
 
+import ccxt
 import msgspec
 import pytest
 
@@ -309,6 +311,42 @@ def test_a_start_that_takes_too_long_is_given_up_and_leaves_no_thread():
     assert not thread.is_alive
     with pytest.raises(VenueError, match="not running"):
         thread.call(lambda: Sleeper().close(), 1.0)
+
+
+class Lingerer(Sleeper):
+    """Starts at once, and takes its time to close, as in an outage."""
+
+    async def start(self) -> None: ...
+
+    async def failure(self) -> None:
+        await asyncio.sleep(60)
+
+    async def close(self) -> None:
+        await asyncio.sleep(0.5)
+
+
+def test_an_end_in_an_outage_is_bounded_and_said_and_no_error(caplog):
+    thread = VenueThread(Lingerer)
+    thread.start(5.0)
+    begun = time.monotonic()
+    assert not thread.close(0.05)
+    assert time.monotonic() - begun < 0.4
+    assert "asked for at the next start" in caplog.text
+    assert thread.close(5.0)
+
+
+def test_futures_that_ccxt_leaves_behind_are_dropped_and_nothing_else_and_no_secret_is_said(caplog):
+    class Broken(Lingerer):
+        async def start(self) -> None:
+            for error in (ccxt.NetworkError("GET https://venue/ws?signature=5ec2e7"), ValueError("signature=5ec2e7")):
+                asyncio.get_running_loop().create_future().set_exception(error)
+            gc.collect()
+
+    thread = VenueThread(Broken)
+    thread.start(5.0)
+    thread.close(5.0)
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["Future exception was never retrieved: ValueError"]
 
 
 def test_a_call_that_takes_too_long_is_said_and_one_into_a_dead_thread_too():

@@ -16,8 +16,8 @@ from cryptoalpha.store.history import History
 from cryptoalpha.store.home import Home
 from cryptoalpha.store.tables import Dataset
 
-FETCHED_DAYS, FETCHED_BARS = 60, 1000
-"""How much history the hint of a live run proposes, whichever is longer: enough for most signals to have an opinion."""
+FETCHED_DAYS, FETCHED_BARS = 60, (1_000, 100_000)
+"""How much history the hint of a live run proposes: so many days, but no fewer and no more bars; most signals have an opinion then."""
 
 
 def open_dataset(
@@ -81,7 +81,8 @@ def open_venue(home: Path, *, venue: str, interval: str, instruments: Sequence[s
     try:
         return open_store(home, interval=interval, instruments=instruments, venue=venue)
     except DataMissingError as error:
-        since = day_of(now - max(FETCHED_DAYS * DAY, FETCHED_BARS * parse_interval(interval)))
+        fewest, most = (bars * parse_interval(interval) for bars in FETCHED_BARS)
+        since = day_of(now - min(max(FETCHED_DAYS * DAY, fewest), most))
         names = ",".join(instruments or ("BTC/USDT", "ETH/USDT"))
         raise DataMissingError(
             str(error),

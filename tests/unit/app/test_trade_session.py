@@ -91,7 +91,7 @@ def test_a_live_run_takes_the_bars_of_its_own_venue(tmp_path: Path):
     with pytest.raises(DataMissingError) as refusal:
         open_venue(tmp_path, venue="okx", **wanted)
     assert "--venue okx --interval 1h --instruments BTC/USDT,ETH/USDT --since 2023-11-" in refusal.value.hint
-    for interval, since in (("1s", "2024-01-01"), ("1d", "2021-04-08")):  # 100,000 seconds and 1,000 days before 2024-01-02T23:00
+    for interval, since in (("1s", "2024-01-01"), ("1d", "2021-04-07")):  # 100,000 seconds and 1,000 days before 2024-01-02T23:00
         with pytest.raises(DataMissingError) as refusal:
             open_venue(tmp_path, **{**wanted, "venue": "okx", "interval": interval})
         assert refusal.value.hint.endswith(since)

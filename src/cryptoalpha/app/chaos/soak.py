@@ -34,6 +34,7 @@ def soak(bars: int, change: float, seconds: float) -> dict[str, object]:
     from cryptoalpha.app.chaos.schedule import Schedule
     from cryptoalpha.app.chaos.session import open_live
     from cryptoalpha.app.chaos.world import World
+    from cryptoalpha.app.live.memory import give_back_memory
     from cryptoalpha.core.clock import VirtualClock
     from cryptoalpha.execution.live.points import nobody
     from cryptoalpha.store.journal import Journal
@@ -68,6 +69,7 @@ def soak(bars: int, change: float, seconds: float) -> dict[str, object]:
                 orders += len(outcome.review.verdicts)
                 fills += len(outcome.happened)
                 if row % 1000 == 0:
+                    give_back_memory()  # as a session does once an hour (`app.live.heartbeat`)
                     memory.append((row, _resident()))
                     if time.monotonic() - began > seconds:
                         break

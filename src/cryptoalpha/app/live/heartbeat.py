@@ -1,6 +1,7 @@
 """A sign of life of a live run between its rows: a small file beside the journal, replaced every few seconds.
 
-Bars of a day write a row a day; who watches the process (`status --max-age`) looks here. Nothing is decided by it.
+Bars of a day write a row a day; who watches the process (`status --max-age`) looks here. Nothing is decided by it. Once an hour it gives
+back memory that is free.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from cryptoalpha.app.live.memory import give_back_memory
 from cryptoalpha.core.errors import StoreError
-from cryptoalpha.core.time import SECOND
+from cryptoalpha.core.time import HOUR, SECOND
 from cryptoalpha.store.whole_file import write_whole
 
 FILE = "heartbeat.json"
@@ -27,7 +29,7 @@ class Heartbeat:
 
     def __init__(self, journal: Path) -> None:
         self._path = journal.with_name(FILE)
-        self._next = 0
+        self._next = self._tidy_at = 0
 
     def beat(self, now: int, standing: Mapping[str, object] | None = None, *, is_last: bool = False) -> bool:
         """Say that the process lives and how it stands. A disk that refuses is no reason to leave orders alone: the next row says so.
@@ -43,6 +45,9 @@ class Heartbeat:
         if now < self._next and not is_last:
             return False
         self._next = now + int(EVERY_SECONDS * SECOND)
+        if now >= self._tidy_at:
+            self._tidy_at = now + HOUR
+            give_back_memory()
         text = json.dumps({"at": now, "pid": os.getpid(), "ended": is_last, "standing": dict(standing or {})}, default=str)
         try:
             write_whole(self._path, text)

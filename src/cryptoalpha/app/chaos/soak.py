@@ -34,7 +34,6 @@ def soak(bars: int, change: float, seconds: float) -> dict[str, object]:
     from cryptoalpha.app.chaos.schedule import Schedule
     from cryptoalpha.app.chaos.session import open_live
     from cryptoalpha.app.chaos.world import World
-    from cryptoalpha.app.live.memory import give_back_memory
     from cryptoalpha.core.clock import VirtualClock
     from cryptoalpha.execution.live.points import nobody
     from cryptoalpha.store.journal import Journal
@@ -69,7 +68,6 @@ def soak(bars: int, change: float, seconds: float) -> dict[str, object]:
                 orders += len(outcome.review.verdicts)
                 fills += len(outcome.happened)
                 if row % 1000 == 0:
-                    give_back_memory()  # as a session does once an hour (`app.live.heartbeat`)
                     memory.append((row, _resident()))
                     if time.monotonic() - began > seconds:
                         break
@@ -93,7 +91,10 @@ def soak(bars: int, change: float, seconds: float) -> dict[str, object]:
 
 
 def _resident() -> int:
-    """Resident memory of this process, kB."""
+    """Resident memory of this process, kB, once what lies free is given back, as a session does every hour (`app.live.heartbeat`)."""
+    from cryptoalpha.app.live.memory import give_back_memory
+
+    give_back_memory()
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") // 1024
 

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from decimal import localcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def own_decimals() -> Iterator[None]:
+    """ccxt sets how `Decimal` rounds in the thread that calls it: what one test does with a bare client must not round in the next."""
+    with localcontext():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from decimal import localcontext
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -62,7 +63,8 @@ def ask(client: CandleClient, what: str, call: Callable[[], Answer], *, config: 
             wait(pause)
             pause *= 2.0
         try:
-            return call()
+            with localcontext():  # ccxt sets how Decimal rounds for its callers
+                return call()
         except ccxt.NetworkError as error:  # also rate limits, maintenance and timeouts
             reason = _words(error)
             if isinstance(error, (ccxt.RateLimitExceeded, ccxt.DDoSProtection)):

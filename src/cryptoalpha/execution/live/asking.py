@@ -11,6 +11,7 @@ import contextvars
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from decimal import localcontext
 from typing import Any, TypeVar
 
 from cryptoalpha.core.errors import ConfigError, VenueError
@@ -121,7 +122,8 @@ async def ask(call: Callable[[], Awaitable[Found]], asked: Question) -> Found:
     """
     token = _CURRENT.set(asked)
     try:
-        return await call()
+        with localcontext():
+            return await call()
     except (BudgetSpentError, UnwantedError):
         raise
     except Exception as error:  # noqa: BLE001 (the broker call: whatever it is, the order may have arrived)

@@ -45,7 +45,7 @@ from cryptoalpha.learn.search.tree import (
     VISITS,
 )
 
-COMPILED_WITH = "b0acd328c720"
+COMPILED_WITH = "d42c35c4d9a2"
 """Digest of kernels_chance.py, kernels_select.py and tree.py; see kernels_select."""
 
 EXPONENT = np.int32(0x7F800000)

@@ -17,7 +17,7 @@ from numba import njit
 from cryptoalpha.learn.search.chance import WEIGHT_TOLERANCE
 from cryptoalpha.learn.search.tree import VISITS
 
-COMPILED_WITH = "091dba8c6f54"
+COMPILED_WITH = "176b70b8af21"
 """Digest of chance.py and tree.py; see kernels_select."""
 
 STRIDE = np.uint64(0x9E3779B97F4A7C15)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from cryptoalpha.learn.search.tree import CODE, COUNT, LEGAL, MEAN, PRIOR, RAW, REST, TRIED, VALUE, VISITS
 
-COMPILED_WITH = "14554f5073f1"
+COMPILED_WITH = "6f6abd9e5a52"
 """Digest of tree.py, whose columns are compiled in here: numba's cache looks at this file only, and would go on with what it compiled from
 an older one (tests/unit/learn/test_compiled_kernels.py says what to write)."""
 

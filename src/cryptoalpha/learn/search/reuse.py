@@ -23,7 +23,7 @@ from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.learn.search.contract import Floats
 from cryptoalpha.learn.search.tree import ACTION, CHILD, DEEPEST, DEPTH, FANOUT, OUTCOME, PARENT, TRIED, USED, Trees, allocate
 
-COMPILED_WITH = "14554f5073f1"
+COMPILED_WITH = "6f6abd9e5a52"
 """Digest of tree.py; see kernels_select."""
 
 NO_LIMIT = 1 << 62

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Decimal, Underflow, getcontext
 
 import pytest
 
@@ -42,6 +42,25 @@ def test_a_market_order_is_sent_under_our_id_and_its_trade_found_by_id(exchange,
     assert again == []
     assert balances["BTC"].free == 2
     assert balances["USDT"].total == Decimal("100000") - 202 - Decimal("0.202")
+
+
+def test_ccxt_does_not_change_how_our_money_rounds(exchange, on_venue, order):
+    """Its `decimal_to_precision` sets the rounding of whoever calls it, here the venue's thread: half up instead of half even."""
+
+    def rounding() -> tuple[str, bool]:
+        return getcontext().rounding, getcontext().traps[Underflow]
+
+    async def use(venue):
+        resting = order("buy", "1.5", type="limit", limit_price=Decimal("50.25"))
+        await venue.submit(resting)
+        await venue.cancel("BTC/USDT", resting.client_id)
+        ours = rounding()
+        venue._client.amount_to_precision("BTC/USDT", 1.5)
+        return ours, rounding()
+
+    ours, theirs = on_venue(exchange, use)
+    assert ours == (ROUND_HALF_EVEN, False)
+    assert theirs != ours
 
 
 def test_a_resting_order_is_listed_and_cancelled_by_our_id(exchange, on_venue, order):

@@ -22,7 +22,7 @@ from cryptoalpha.app.venues import Venues
 from cryptoalpha.core.clock import VirtualClock
 from cryptoalpha.core.values import Fill, FundingPayment, Order, Refusal
 from cryptoalpha.data.config import ExchangeConfig
-from cryptoalpha.decisions.fusion import EqualWeights
+from cryptoalpha.decisions.fusion.contract import EqualWeights
 from cryptoalpha.execution.fake_exchange.accounts import AccountSettings
 from cryptoalpha.execution.fake_exchange.market import Book
 from cryptoalpha.execution.fake_exchange.process import FakeExchange

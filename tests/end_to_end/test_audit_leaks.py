@@ -22,7 +22,7 @@ from cryptoalpha.core.values import Fill, FusedSignal, MarketState, Signal
 from cryptoalpha.data.config import SimulatedConfig
 from cryptoalpha.data.simulated import simulate
 from cryptoalpha.decisions.config import FusionConfig
-from cryptoalpha.decisions.fusion import EqualWeights
+from cryptoalpha.decisions.fusion.contract import EqualWeights
 from cryptoalpha.execution.broker import BarStep, Outcome
 from cryptoalpha.execution.config import ExecutionConfig
 from cryptoalpha.execution.simulated import SimulatedBroker

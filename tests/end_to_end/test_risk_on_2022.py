@@ -29,7 +29,18 @@ from cryptoalpha.app.summary import report_content
 from cryptoalpha.app.tail_study import passes, study_tails
 from cryptoalpha.core.clock import VirtualClock
 from cryptoalpha.core.time import DAY, parse_time
-from cryptoalpha.core.values import Decision, FusedSignal, Order, PortfolioState, Refusal, RiskEvent, Sizing, Travelling
+from cryptoalpha.core.values import (
+    Decision,
+    FusedSignal,
+    MarketState,
+    Order,
+    PortfolioState,
+    Refusal,
+    RiskEvent,
+    Signal,
+    Sizing,
+    Travelling,
+)
 from cryptoalpha.data.files import load_directory
 from cryptoalpha.monitoring.daily import DailyReturns
 from cryptoalpha.risk.config import BreakerConfig, LadderConfig, RiskConfig, TailConfig
@@ -66,7 +77,16 @@ class AlwaysLong:
 
     name = "always long"
 
-    def decide(self, at: int, fused: Sequence[FusedSignal], *, fused_events: Sequence[int], portfolio: PortfolioState) -> list[Decision]:
+    def decide(
+        self,
+        at: int,
+        fused: Sequence[FusedSignal],
+        *,
+        fused_events: Sequence[int],
+        portfolio: PortfolioState,
+        states: Sequence[MarketState],
+        signals: Sequence[Signal],
+    ) -> list[Decision]:
         share = 0.98 / len(NAMES)
         return [
             Decision(

@@ -23,7 +23,7 @@ from cryptoalpha.core.errors import ConfigError, RiskHaltError
 from cryptoalpha.core.seeds import stream
 from cryptoalpha.core.time import HOUR
 from cryptoalpha.core.values import Decision, Fill, FusedSignal, InstrumentRules, MarketState, Order, PortfolioState, RiskEvent, Signal
-from cryptoalpha.decisions.fusion import EqualWeights
+from cryptoalpha.decisions.fusion.contract import EqualWeights
 from cryptoalpha.execution.broker import BarStep
 from cryptoalpha.execution.config import ExecutionConfig
 from cryptoalpha.execution.portfolio import Portfolio
@@ -59,7 +59,16 @@ class Scripted:
     def __init__(self, weights: np.ndarray, during: Callable[[int], None]) -> None:
         self._weights, self._during = weights, during
 
-    def decide(self, at: int, fused: Sequence[FusedSignal], *, fused_events: Sequence[int], portfolio: PortfolioState) -> list[Decision]:
+    def decide(
+        self,
+        at: int,
+        fused: Sequence[FusedSignal],
+        *,
+        fused_events: Sequence[int],
+        portfolio: PortfolioState,
+        states: Sequence[MarketState],
+        signals: Sequence[Signal],
+    ) -> list[Decision]:
         t = at // HOUR - 1
         self._during(t)
         return [

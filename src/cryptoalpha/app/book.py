@@ -14,9 +14,9 @@ from cryptoalpha.core.errors import DataMissingError
 from cryptoalpha.core.time import DAY
 from cryptoalpha.core.values import InstrumentRules
 from cryptoalpha.decisions.config import FusionConfig
-from cryptoalpha.decisions.fusion import EqualWeights, Fusion
-from cryptoalpha.decisions.hedge import Hedge
-from cryptoalpha.decisions.ridge import RollingRidge
+from cryptoalpha.decisions.fusion.contract import EqualWeights, Fusion
+from cryptoalpha.decisions.fusion.hedge import Hedge
+from cryptoalpha.decisions.fusion.ridge import RollingRidge
 from cryptoalpha.decisions.rule_agent import RuleAgent
 from cryptoalpha.execution.broker import Broker, bar_steps, funding_by_bar
 from cryptoalpha.execution.portfolio import Portfolio

@@ -44,7 +44,7 @@ from cryptoalpha.core.values import (
     Signal,
     Travelling,
 )
-from cryptoalpha.decisions.fusion import Fusion
+from cryptoalpha.decisions.fusion.contract import Fusion
 from cryptoalpha.decisions.rule_agent import Agent
 from cryptoalpha.execution.broker import BarStep, Broker, Outcome
 from cryptoalpha.execution.portfolio import Portfolio
@@ -262,13 +262,18 @@ class Engine:
             state_events=range(first_state, first_signal),
             signal_events=range(first_signal, first_fused),
         )
-        first_decision = first_fused + len(fused)
-        decisions = self.agent.decide(now, fused, fused_events=range(first_fused, first_decision), portfolio=portfolio)
+        after_fused = first_fused + len(fused)
+        decisions = self.agent.decide(
+            now, fused, fused_events=range(first_fused, after_fused), portfolio=portfolio, states=step.states, signals=step.signals
+        )
         values += step.states
         values += step.signals
         values += fused
+        if self.fusion.search is not None:
+            values.append(self.fusion.search)
+        first_decision = base + len(values)
         values += decisions
-        return fused, decisions, range(first_decision, base + len(values))
+        return fused, decisions, range(first_decision, first_decision + len(decisions))
 
     def _review(
         self, now: int, decisions: Sequence[Decision], events: range, states: dict[str, MarketState], portfolio: PortfolioState

@@ -59,6 +59,12 @@ def parse_event_id(text: str) -> int:
     return event_id(int(row), int(index))
 
 
+TRENDS = ("bear", "sideways", "bull")
+VOLATILITIES = ("low_volatility", "high_volatility")
+REGIMES = tuple((trend, volatility) for trend in TRENDS for volatility in VOLATILITIES)
+"""The two axes crossed: the cells of `MarketState.regime`, in its order. `bull`, `high_volatility` … are sums of their cells."""
+
+
 class Value(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="kind", array_like=True, forbid_unknown_fields=True, gc=False):
     """Base of all travelling values."""
 
@@ -155,12 +161,16 @@ class MarketState(Value, frozen=True, kw_only=True):
     volatility: float
     """Annualised volatility (365 days) estimated from bars known at `known_at`; NaN while there is too little history."""
     regime: tuple[float, ...] = ()
-    """Belief over regimes, sums to 1; empty while no regime model is running."""
+    """Belief over `REGIMES`, sums to 1; empty while no regime model is running."""
     expected_correlation: float | None = None
     """Mean expected correlation with the rest of the book."""
     recent_cost: float | None = None
     """Average cost paid per unit traded, fraction of notional."""
     features: tuple[float, ...] = ()
+    regime_age: float | None = None
+    """Expected number of bars since the regime began; None while no regime model is running."""
+    regime_change: float | None = None
+    """Chance (0–1) that the next bar stands in another regime."""
 
 
 class FusedSignal(Value, frozen=True, kw_only=True):
@@ -181,6 +191,35 @@ class FusedSignal(Value, frozen=True, kw_only=True):
     """Event ids of the signals that were weighed."""
     market_state: int | None = None
     """Event id of the market state."""
+    expected_move: float | None = None
+    """Expected log return over `horizon` in units of the volatility over that horizon; None where the fusion names none."""
+    horizon: int = 0
+    """What `expected_move` looks ahead, ns; 0 where there is none."""
+
+
+class FusionSearch(Value, frozen=True, kw_only=True):
+    """What the searched fusion looked at in one bar, for the whole book, and who was in charge of it."""
+
+    in_charge: str
+    """The fusion whose weights acted: `search`, or the baseline that the search has not proved better than."""
+    reason: str
+    """Why that one: the paired test in words."""
+    regime: tuple[float, ...]
+    """Belief over `REGIMES` of the book as a whole, as the search read it; empty without a regime model."""
+    types: tuple[str, ...]
+    """Families of evidence that are weighed, in the order of the weights."""
+    weights_before: tuple[float, ...]
+    """Weight of each family when the search began."""
+    weights_after: tuple[float, ...]
+    action: str
+    """`hold`, `+news`, `-price`, `reset`, `equal`, `shrink` …"""
+    candidates: tuple[tuple[str, int, float, float], ...]
+    """(action, visits, prior, value) of every action visited at the root, most visited first."""
+    line: tuple[tuple[str, float], ...]
+    """The principal line: (action, value) from the root on."""
+    simulations: int
+    version: str = ""
+    """The networks that guided it: digest of the champion's weights; empty while untrained."""
 
 
 # ── decisions and orders ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -199,6 +238,11 @@ class Decision(Value, frozen=True, kw_only=True):
     """Event id of the fused signal."""
     expected_return: float | None = None
     """Expected return per year over cash, a signed fraction, that the size rests on; None where the agent names none."""
+    votes: tuple[tuple[str, float, float, float], ...] = ()
+    """(agent, target weight it wanted, its share in the decision, what its plan claims to earn: expected discounted log growth, NaN where
+    it does not plan), for a decision that several agents took."""
+    line: tuple[tuple[float, float], ...] = ()
+    """Principal line of the plan behind it: (position in the plan's grid, value) from now on; empty where nobody planned."""
 
 
 class Order(Value, frozen=True, kw_only=True):
@@ -386,6 +430,7 @@ Travelling = (
     | Signal
     | MarketState
     | FusedSignal
+    | FusionSearch
     | Decision
     | Order
     | Refusal

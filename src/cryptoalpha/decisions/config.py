@@ -26,8 +26,9 @@ class FusionConfig(Section):
     """Pull of the ridge weights towards zero, in independent outcomes. Thirty: a source must earn its weight for about a month."""
 
     noise_floor: NonNegative = 4.0
-    """Square of the t statistic a source of the ridge must exceed to have any weight (see `decisions.ridge`). Four: two standard errors,
-    which one worthless source in twenty passes at any time, with little weight left. Chosen on simulated markets and by theory alone."""
+    """Square of the t statistic a source of the ridge must exceed to have any weight (see `decisions.fusion.ridge`). Four: two standard
+    errors, which one worthless source in twenty passes at any time, with little weight left. Chosen on simulated markets and by theory
+    alone."""
 
     warmup_days: NonNegative = 365.0
     """Days before a run on which a learning fusion may learn without trading, as far as there are data. One half-life of the ridge."""

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Protocol
 
-from cryptoalpha.core.values import Decision, FusedSignal, PortfolioState
+from cryptoalpha.core.values import Decision, FusedSignal, MarketState, PortfolioState, Signal
 from cryptoalpha.decisions.config import AgentConfig
 
 
@@ -21,7 +21,14 @@ class Agent(Protocol):
     name: str
 
     def decide(
-        self, at: int, fused: Sequence[FusedSignal], *, fused_events: Sequence[int], portfolio: PortfolioState
+        self,
+        at: int,
+        fused: Sequence[FusedSignal],
+        *,
+        fused_events: Sequence[int],
+        portfolio: PortfolioState,
+        states: Sequence[MarketState],
+        signals: Sequence[Signal],
     ) -> list[Decision]: ...
 
 
@@ -41,7 +48,16 @@ class RuleAgent:
         self._smoothed: dict[str, float] = {}
         self._share = config.target_volatility / math.sqrt(book_size * (1.0 + (book_size - 1) * config.assumed_correlation))
 
-    def decide(self, at: int, fused: Sequence[FusedSignal], *, fused_events: Sequence[int], portfolio: PortfolioState) -> list[Decision]:
+    def decide(
+        self,
+        at: int,
+        fused: Sequence[FusedSignal],
+        *,
+        fused_events: Sequence[int],
+        portfolio: PortfolioState,
+        states: Sequence[MarketState],
+        signals: Sequence[Signal],
+    ) -> list[Decision]:
         decisions = []
         for signal, event in zip(fused, fused_events, strict=True):
             weight, reason = self._wanted(signal)

@@ -33,6 +33,10 @@ class TrainConfig(Section):
     train_days: Count = 504
     """Days a fold learns from: 72 weeks. Long enough for a bull and a bear market, short enough for a laptop."""
 
+    expanding: bool = False
+    """Whether a fold learns from all bars before its test, from the first of the history on, and `train_days` is the least it needs;
+    else from the newest `train_days` alone."""
+
     validation_share: Annotated[float, Field(gt=0.0, le=0.5)] = 0.15
     """Share of the training days (above 0 up to 0.5), the newest, on which training is stopped and confidence is calibrated."""
 

@@ -17,7 +17,7 @@ from cryptoalpha.app.chaos.world import CASH, ScheduledAgent, World
 from cryptoalpha.app.engine import Engine
 from cryptoalpha.core.clock import VirtualClock
 from cryptoalpha.core.values import Adjustment, Fill, FundingPayment, Order, PortfolioState, Refusal, Travelling
-from cryptoalpha.decisions.fusion import EqualWeights
+from cryptoalpha.decisions.fusion.contract import EqualWeights
 from cryptoalpha.execution.portfolio import Portfolio
 from cryptoalpha.execution.simulated import SimulatedBroker
 from cryptoalpha.risk.gate import RiskGate

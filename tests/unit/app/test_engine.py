@@ -12,7 +12,7 @@ from cryptoalpha.core.clock import VirtualClock
 from cryptoalpha.core.errors import LookAheadError
 from cryptoalpha.core.time import HOUR
 from cryptoalpha.core.values import Decision, Fill, FusedSignal, InstrumentRules, MarketState, Order, PortfolioState, Refusal, Signal
-from cryptoalpha.decisions.fusion import EqualWeights
+from cryptoalpha.decisions.fusion.contract import EqualWeights
 from cryptoalpha.execution.broker import BarStep, Outcome
 from cryptoalpha.execution.config import ExecutionConfig
 from cryptoalpha.execution.portfolio import Portfolio
@@ -38,7 +38,16 @@ class Wanting:
     def __init__(self, weights: Sequence[float]) -> None:
         self._weights = iter(weights)
 
-    def decide(self, at: int, fused: Sequence[FusedSignal], *, fused_events: Sequence[int], portfolio: PortfolioState) -> list[Decision]:
+    def decide(
+        self,
+        at: int,
+        fused: Sequence[FusedSignal],
+        *,
+        fused_events: Sequence[int],
+        portfolio: PortfolioState,
+        states: Sequence[MarketState],
+        signals: Sequence[Signal],
+    ) -> list[Decision]:
         return [
             Decision(
                 happened_at=at, known_at=at, instrument=one.instrument, agent=self.name, target_weight=next(self._weights), confidence=1.0,

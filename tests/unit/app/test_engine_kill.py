@@ -24,7 +24,7 @@ from cryptoalpha.core.values import (
     Signal,
     Travelling,
 )
-from cryptoalpha.decisions.fusion import EqualWeights
+from cryptoalpha.decisions.fusion.contract import EqualWeights
 from cryptoalpha.execution.broker import BarStep
 from cryptoalpha.execution.config import ExecutionConfig
 from cryptoalpha.execution.portfolio import Portfolio
@@ -51,7 +51,16 @@ class Wanting:
     def __init__(self, weights: Sequence[float]) -> None:
         self._weights = iter(weights)
 
-    def decide(self, at: int, fused: Sequence[FusedSignal], *, fused_events: Sequence[int], portfolio: PortfolioState) -> list[Decision]:
+    def decide(
+        self,
+        at: int,
+        fused: Sequence[FusedSignal],
+        *,
+        fused_events: Sequence[int],
+        portfolio: PortfolioState,
+        states: Sequence[MarketState],
+        signals: Sequence[Signal],
+    ) -> list[Decision]:
         return [
             Decision(
                 happened_at=at, known_at=at, instrument=one.instrument, agent=self.name, target_weight=next(self._weights), confidence=1.0,

@@ -31,7 +31,7 @@ from cryptoalpha.core.values import (
 )
 from cryptoalpha.data.config import SimulatedConfig
 from cryptoalpha.data.simulated import simulate
-from cryptoalpha.decisions.fusion import EqualWeights
+from cryptoalpha.decisions.fusion.contract import EqualWeights
 from cryptoalpha.execution.broker import REJECTED, BarStep, Outcome
 from cryptoalpha.execution.config import ExecutionConfig
 from cryptoalpha.execution.portfolio import Portfolio
@@ -54,7 +54,16 @@ class Turning:
 
     name = "turning"
 
-    def decide(self, at: int, fused: Sequence[FusedSignal], *, fused_events: Sequence[int], portfolio: PortfolioState) -> list[Decision]:
+    def decide(
+        self,
+        at: int,
+        fused: Sequence[FusedSignal],
+        *,
+        fused_events: Sequence[int],
+        portfolio: PortfolioState,
+        states: Sequence[MarketState],
+        signals: Sequence[Signal],
+    ) -> list[Decision]:
         wanted = (0.2, 0.1, 0.2, 0.1, 0.0)[at // HOUR % 5]
         return [
             Decision(

@@ -21,6 +21,7 @@ from cryptoalpha.core.values import (
     Fill,
     FundingPayment,
     FusedSignal,
+    FusionSearch,
     InstrumentRules,
     MarketState,
     ObservationRef,
@@ -74,7 +75,30 @@ EXAMPLES: list[Travelling] = [
         signals=(65536, 65537),
         market_state=65538,
     ),
-    Decision(**AT, instrument="BTC/USDT", agent="rule", target_weight=-0.1, confidence=0.4, reason="trend", fused=3),
+    FusionSearch(
+        **AT,
+        in_charge="ridge",
+        reason="not yet proved better",
+        regime=(0.1, 0.2, 0.3, 0.1, 0.2, 0.1),
+        types=("price", "news"),
+        weights_before=(0.5, 0.5),
+        weights_after=(0.6, 0.4),
+        action="+price",
+        candidates=(("+price", 40, 0.3, 1e-4), ("hold", 24, 0.2, 5e-5)),
+        line=(("+price", 1e-4),),
+        simulations=64,
+    ),
+    Decision(
+        **AT,
+        instrument="BTC/USDT",
+        agent="council",
+        target_weight=-0.1,
+        confidence=0.4,
+        reason="trend",
+        fused=3,
+        votes=(("rule", -0.1, 1.0, 0.002),),
+        line=((0.2, 1e-3),),
+    ),
     Order(**AT, **ORDER, type="limit", limit_price=Decimal("100.50"), reduce_only=True, decision=4, binding_limit="gross", attempt=1),
     Order(**AT, **ORDER, decision=4, worst_price=Decimal("110.5")),
     Refusal(**AT, instrument="BTC/USDT", rule="min_notional", message="3 < 5", decision=4),
@@ -145,6 +169,7 @@ EXAMPLES: list[Travelling] = [
     ),
 ]
 DECODER = msgspec.msgpack.Decoder(Travelling)
+LIMIT_ORDER = next(value for value in EXAMPLES if isinstance(value, Order))
 
 
 def test_there_is_an_example_of_every_kind():
@@ -159,8 +184,8 @@ def test_a_value_survives_msgpack_and_json_alone_and_among_others(value):
 
 
 def test_an_order_of_a_journal_written_before_worst_prices_were_told_has_none():
-    fields = msgspec.msgpack.decode(msgspec.msgpack.encode(EXAMPLES[8]))
-    assert DECODER.decode(msgspec.msgpack.encode(fields[:-1])) == EXAMPLES[8]
+    fields = msgspec.msgpack.decode(msgspec.msgpack.encode(LIMIT_ORDER))
+    assert DECODER.decode(msgspec.msgpack.encode(fields[:-1])) == LIMIT_ORDER
 
 
 @pytest.mark.parametrize("value", EXAMPLES, ids=lambda value: type(value).__name__)
@@ -196,10 +221,10 @@ def test_bounds_are_checked_where_values_enter():
 
 
 def test_money_keeps_every_digit_and_trailing_zero():
-    fill = DECODER.decode(msgspec.msgpack.encode(EXAMPLES[11]))
+    fill = DECODER.decode(msgspec.msgpack.encode(next(value for value in EXAMPLES if isinstance(value, Fill))))
     assert isinstance(fill, Fill)
     assert str(fill.price) == "100.123456789012345678"
-    order = DECODER.decode(msgspec.msgpack.encode(EXAMPLES[8]))
+    order = DECODER.decode(msgspec.msgpack.encode(LIMIT_ORDER))
     assert isinstance(order, Order)
     assert str(order.limit_price) == "100.50"
 

@@ -20,7 +20,7 @@ def wanted(direction: float, volatility: float, *, book_size: int = 1, **setting
         confidence=0.4, urgency=0.0, weights=(),
     )  # fmt: skip
     agent = RuleAgent(AgentConfig(**{"smoothing_half_life_bars": 0.0, **settings}), book_size=book_size)
-    (decision,) = agent.decide(7, [fused], fused_events=[12], portfolio=PORTFOLIO)
+    (decision,) = agent.decide(7, [fused], fused_events=[12], portfolio=PORTFOLIO, states=[], signals=[])
     assert decision.fused == 12
     return decision.target_weight, decision.reason
 
@@ -64,6 +64,6 @@ def test_directions_are_averaged_with_the_stated_half_life():
         urgency=0.0,
         weights=(),
     )
-    weights = [agent.decide(t, [fused], fused_events=[1], portfolio=PORTFOLIO)[0].target_weight for t in range(6)]
+    weights = [agent.decide(t, [fused], fused_events=[1], portfolio=PORTFOLIO, states=[], signals=[])[0].target_weight for t in range(6)]
     assert weights[2] == pytest.approx(0.5)  # one half-life
     assert weights[5] == pytest.approx(0.75)  # two

@@ -32,10 +32,13 @@ def history(days: int, horizon: int = 24) -> tuple[np.ndarray, np.ndarray]:
     embargo=st.floats(0.0, 2.0),
     extra=st.integers(0, 40),
     most=st.none() | st.integers(1, 3),
+    expanding=st.booleans(),
 )
-def test_no_interval_of_what_teaches_touches_what_judges(learn, test, horizon, embargo, extra, most):
+def test_no_interval_of_what_teaches_touches_what_judges(learn, test, horizon, embargo, extra, most, expanding):
     known_at, ends = history(learn + test + extra, horizon)
-    config = TrainConfig(train_days=learn, test_days=test, validation_share=0.25, accept_share=0.2, embargo_days=embargo)
+    config = TrainConfig(
+        train_days=learn, test_days=test, validation_share=0.25, accept_share=0.2, embargo_days=embargo, expanding=expanding
+    )
     folds = plan_folds(known_at, ends, config, most=most)
     samples = labels(known_at, ends)
     judged = np.zeros(len(known_at), int)
@@ -64,6 +67,13 @@ def test_the_newest_folds_are_chosen_and_are_as_long_as_asked():
     assert [len(fold.test) for fold in folds] == [90 * 24] * 4
     assert folds[-1].test[-1] == len(known_at) - 1
     assert [fold.number for fold in folds] == [0, 1, 2, 3]
+
+
+def test_an_expanding_fold_learns_from_the_first_bar_on():
+    known_at, ends = history(700)
+    folds = plan_folds(known_at, ends, TrainConfig(train_days=100, test_days=90, expanding=True), test_since=300 * DAY)
+    assert [fold.train[0] for fold in folds] == [0] * len(folds)
+    assert [fold.validation_since for fold in folds] == [pytest.approx(0.85 * fold.test_since, rel=1e-12) for fold in folds]
 
 
 def test_a_first_day_to_judge_is_kept_and_the_oldest_stretch_is_what_is_left():

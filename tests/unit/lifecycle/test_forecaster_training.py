@@ -33,7 +33,7 @@ from cryptoalpha.signals.forecast.blocks import Blocks
 from cryptoalpha.signals.forecast.model import KIND, ForecastModel, open_forecaster
 from cryptoalpha.signals.forecast.source import ForecastSource
 from cryptoalpha.signals.frame import Frame
-from cryptoalpha.signals.model_folder import ModelFolder
+from cryptoalpha.store.model_folder import ModelFolder
 from cryptoalpha.store.tables import Dataset
 
 torch.set_num_threads(1)

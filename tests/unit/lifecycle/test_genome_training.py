@@ -31,7 +31,7 @@ from cryptoalpha.signals.genome.model import KIND, GenomeModel, open_genome
 from cryptoalpha.signals.genome.source import GenomeSource
 from cryptoalpha.signals.genome.targets import outcomes
 from cryptoalpha.signals.genome.windows import Windows
-from cryptoalpha.signals.model_folder import ModelFolder
+from cryptoalpha.store.model_folder import ModelFolder
 from cryptoalpha.store.panel import build_panel
 from cryptoalpha.store.tables import Dataset
 

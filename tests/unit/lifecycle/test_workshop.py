@@ -9,7 +9,7 @@ import pytest
 
 from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.lifecycle.recipes.workshop import Workshop
-from cryptoalpha.signals.model_folder import write_fold, write_folder
+from cryptoalpha.store.model_folder import write_fold, write_folder
 
 
 @pytest.fixture

@@ -21,9 +21,9 @@ from cryptoalpha.signals.config import ForecastConfig, NewsConfig, SignalsConfig
 from cryptoalpha.signals.forecast.model import ForecastModel, open_forecaster
 from cryptoalpha.signals.forecast.source import ForecastSource
 from cryptoalpha.signals.frame import Frame
-from cryptoalpha.signals.model_folder import ModelFolder
 from cryptoalpha.signals.single_thread import single_thread
 from cryptoalpha.signals.text import EncoderId
+from cryptoalpha.store.model_folder import ModelFolder
 from cryptoalpha.store.panel import build_panel
 
 START, BARS = parse_time("2021-01-01"), 2_700

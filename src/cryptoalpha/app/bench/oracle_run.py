@@ -12,18 +12,8 @@ from cryptoalpha.app.bench.oracle_market import CASH, FEE, INSTRUMENT, SLOW
 from cryptoalpha.app.engine import Engine, Step, StepOutcome
 from cryptoalpha.core.clock import VirtualClock
 from cryptoalpha.core.time import MINUTE
-from cryptoalpha.core.values import (
-    Decision,
-    Fill,
-    FusedSignal,
-    InstrumentRules,
-    MarketState,
-    ObservationRef,
-    Order,
-    PortfolioState,
-    Signal,
-)
-from cryptoalpha.decisions.fusion import EqualWeights
+from cryptoalpha.core.values import Decision, Fill, FusedSignal, InstrumentRules, MarketState, ObservationRef, Order, PortfolioState, Signal
+from cryptoalpha.decisions.fusion.contract import EqualWeights
 from cryptoalpha.execution.broker import bar_steps
 from cryptoalpha.execution.config import CostConfig, ExecutionConfig, FillRule
 from cryptoalpha.execution.portfolio import Portfolio
@@ -45,7 +35,16 @@ class OneUnit:
 
     name = "one-unit"
 
-    def decide(self, at: int, fused: Sequence[FusedSignal], *, fused_events: Sequence[int], portfolio: PortfolioState) -> list[Decision]:
+    def decide(
+        self,
+        at: int,
+        fused: Sequence[FusedSignal],
+        *,
+        fused_events: Sequence[int],
+        portfolio: PortfolioState,
+        states: Sequence[MarketState],
+        signals: Sequence[Signal],
+    ) -> list[Decision]:
         return [
             Decision(
                 happened_at=at, known_at=at, instrument=signal.instrument, agent="one-unit",

@@ -17,9 +17,9 @@ from cryptoalpha.app.engine import Engine
 from cryptoalpha.app.venues import Keys, account_venue
 from cryptoalpha.core.clock import VirtualClock
 from cryptoalpha.core.errors import VenueError
-from cryptoalpha.core.values import Decision, FusedSignal, PortfolioState
+from cryptoalpha.core.values import Decision, FusedSignal, MarketState, PortfolioState, Signal
 from cryptoalpha.data.config import ExchangeConfig
-from cryptoalpha.decisions.fusion import EqualWeights
+from cryptoalpha.decisions.fusion.contract import EqualWeights
 from cryptoalpha.execution.live.broker import LiveBroker
 from cryptoalpha.execution.live.courier import Courier
 from cryptoalpha.execution.live.points import Point, Reached
@@ -102,8 +102,17 @@ class Deciding(ScheduledAgent):
         super().__init__(world)
         self._journal, self._reached = journal, reached
 
-    def decide(self, at: int, fused: Sequence[FusedSignal], *, fused_events: Sequence[int], portfolio: PortfolioState) -> list[Decision]:
-        decisions = super().decide(at, fused, fused_events=fused_events, portfolio=portfolio)
+    def decide(
+        self,
+        at: int,
+        fused: Sequence[FusedSignal],
+        *,
+        fused_events: Sequence[int],
+        portfolio: PortfolioState,
+        states: Sequence[MarketState],
+        signals: Sequence[Signal],
+    ) -> list[Decision]:
+        decisions = super().decide(at, fused, fused_events=fused_events, portfolio=portfolio, states=states, signals=signals)
         if decisions and not self._journal.is_replaying:
             self._reached(Point.BEFORE_INTENT)
         return decisions

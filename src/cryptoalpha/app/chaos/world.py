@@ -16,7 +16,7 @@ import numpy as np
 from cryptoalpha.app.chaos.schedule import Schedule, market_bars, targets
 from cryptoalpha.app.engine import Step
 from cryptoalpha.core.time import HOUR
-from cryptoalpha.core.values import Decision, FusedSignal, InstrumentRules, MarketState, ObservationRef, PortfolioState
+from cryptoalpha.core.values import Decision, FusedSignal, InstrumentRules, MarketState, ObservationRef, PortfolioState, Signal
 from cryptoalpha.execution.broker import bar_steps, funding_by_bar
 from cryptoalpha.execution.config import CostConfig, ExecutionConfig, LiveConfig
 from cryptoalpha.risk.config import BreakerConfig, OrderLimitsConfig, RiskConfig, TailConfig
@@ -146,7 +146,16 @@ class ScheduledAgent:
         self._wanted = targets(world.schedule)
         self._first = int(world.panel.known_at[0])
 
-    def decide(self, at: int, fused: Sequence[FusedSignal], *, fused_events: Sequence[int], portfolio: PortfolioState) -> list[Decision]:
+    def decide(
+        self,
+        at: int,
+        fused: Sequence[FusedSignal],
+        *,
+        fused_events: Sequence[int],
+        portfolio: PortfolioState,
+        states: Sequence[MarketState],
+        signals: Sequence[Signal],
+    ) -> list[Decision]:
         row, offset = divmod(at - self._first, HOUR)
         if offset or row >= len(self._wanted) or np.isnan(self._wanted[row]).all():
             return []  # a step between bars, or the quiet end

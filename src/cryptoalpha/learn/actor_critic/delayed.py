@@ -3,8 +3,8 @@
 A decision enters with the moment at which its label falls due (the end of its horizon), gets its reward when somebody has worked it out,
 and leaves by `mature(now)` once that reward is known. Memory is fixed; a queue that is full says so instead of forgetting.
 
-`decisions.outcomes.DelayedOutcomes` works out labels of opinions from prices; this queue keeps what a learner needs (features, action,
-probability …) until any label arrives, and knows nothing of prices.
+`decisions.fusion.outcomes.DelayedOutcomes` works out labels of opinions from prices; this queue keeps what a learner needs (features,
+action, probability …) until any label arrives, and knows nothing of prices.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ A bar belongs to a stretch if it is known inside it and its label is settled, wi
 the label's own end, not by a count of bars. So nothing that a fold's model was made of, the calibration of its confidence included, had
 seen a price that its test is judged by. The model may be used from the first bar of its test on.
 
+With `expanding` every fold learns from the first bar of the history on; validation and accept keep their shares of what it learns from.
+
 Test stretches lie end to end and are counted back from the end of the history: the newest bars are always judged.
 
 Source: López de Prado (2018), "Advances in Financial Machine Learning", chapters 7 and 12 (`learn.splits`).
@@ -103,11 +105,13 @@ def plan_folds(
         starts.append(earliest)  # what was asked for is judged from its first day on: the oldest stretch is a shorter one
     starts = sorted(starts)[-most:] if most is not None else sorted(starts)
     ends = [*starts[1:], until]
-    return tuple(_fold(number, samples, config, begin, stop) for number, (begin, stop) in enumerate(zip(starts, ends, strict=True)))
+    since = first if config.expanding else None
+    return tuple(_fold(number, samples, config, begin, stop, since) for number, (begin, stop) in enumerate(zip(starts, ends, strict=True)))
 
 
-def _fold(number: int, samples: Labels, config: TrainConfig, test_since: int, test_until: int) -> Fold:
-    length = config.train_days * DAY
+def _fold(number: int, samples: Labels, config: TrainConfig, test_since: int, test_until: int, since: int | None) -> Fold:
+    """`since`: begin of an expanding stretch; None where only the newest `train_days` teach."""
+    length = config.train_days * DAY if since is None else test_since - since
     validation = test_since - round(config.validation_share * length)
     accept = validation - round(config.accept_share * length)
     bounds = (test_since - length, accept, validation, test_since)

@@ -44,10 +44,10 @@ from cryptoalpha.signals.forecast.arrays import forecast_arrays
 from cryptoalpha.signals.forecast.labels import correlation_horizon, forecast_labels
 from cryptoalpha.signals.forecast.model import KIND, ForecastDesign, finish
 from cryptoalpha.signals.frame import Frame
-from cryptoalpha.signals.model_folder import FoldFile
 from cryptoalpha.signals.price_features import WARMUP_BARS
 from cryptoalpha.signals.text import open_encoder
 from cryptoalpha.signals.text.encoder import EncoderId
+from cryptoalpha.store.model_folder import FoldFile
 from cryptoalpha.store.panel import Panel, build_panel
 from cryptoalpha.store.tables import Dataset
 from cryptoalpha.store.whole_file import write_whole

@@ -36,7 +36,7 @@ from cryptoalpha.signals.genome.arrays import PRICE_REACH, genome_arrays
 from cryptoalpha.signals.genome.frames import frames_reach
 from cryptoalpha.signals.genome.model import KIND, GenomeDesign, finish
 from cryptoalpha.signals.genome.targets import outcomes
-from cryptoalpha.signals.model_folder import FoldFile
+from cryptoalpha.store.model_folder import FoldFile
 from cryptoalpha.store.panel import Panel, build_panel
 from cryptoalpha.store.tables import Dataset
 from cryptoalpha.store.whole_file import write_whole

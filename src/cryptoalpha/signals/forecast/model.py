@@ -24,9 +24,9 @@ from cryptoalpha.signals.chain_features import CHAIN_FEATURES
 from cryptoalpha.signals.config import ForecastConfig, NewsConfig
 from cryptoalpha.signals.forecast.pairs import pair_feature_names
 from cryptoalpha.signals.forecast.scaling import ForecastScaler
-from cryptoalpha.signals.model_folder import FoldFile, ModelFolder, plain, refuse_other, write_fold, write_folder
 from cryptoalpha.signals.price_features import PRICE_FEATURES
 from cryptoalpha.signals.text.encoder import EncoderId
+from cryptoalpha.store.model_folder import FoldFile, ModelFolder, plain, refuse_other, write_fold, write_folder
 
 KIND = "forecaster"
 

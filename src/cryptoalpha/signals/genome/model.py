@@ -25,7 +25,7 @@ from cryptoalpha.signals.genome.arrays import PAIR_FEATURES
 from cryptoalpha.signals.genome.frames import frame_intervals
 from cryptoalpha.signals.genome.vocabulary import TOKENS
 from cryptoalpha.signals.genome.windows import Grid
-from cryptoalpha.signals.model_folder import FoldFile, ModelFolder, plain, refuse_other, write_fold, write_folder
+from cryptoalpha.store.model_folder import FoldFile, ModelFolder, plain, refuse_other, write_fold, write_folder
 
 KIND = "genome"
 

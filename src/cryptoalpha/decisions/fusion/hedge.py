@@ -13,10 +13,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cryptoalpha.core.values import FusedSignal, MarketState, Signal
+from cryptoalpha.core.values import FusedSignal, FusionSearch, MarketState, Signal
 from cryptoalpha.decisions.config import FusionConfig
-from cryptoalpha.decisions.fusion import compose
-from cryptoalpha.decisions.outcomes import OUTCOME_CAP, DelayedOutcomes
+from cryptoalpha.decisions.fusion.contract import compose
+from cryptoalpha.decisions.fusion.outcomes import OUTCOME_CAP, DelayedOutcomes
 from cryptoalpha.store.tables import Floats
 
 
@@ -27,6 +27,7 @@ class Hedge:
     """
 
     name = "hedge"
+    search: FusionSearch | None = None
 
     def __init__(self, config: FusionConfig) -> None:
         self._config = config

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cryptoalpha.core.errors import ConfigError, ModelError
-from cryptoalpha.signals.model_folder import ModelFolder, refuse_other, write_fold, write_folder
+from cryptoalpha.store.model_folder import ModelFolder, refuse_other, write_fold, write_folder
 
 
 @pytest.fixture

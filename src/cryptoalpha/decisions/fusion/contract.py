@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from cryptoalpha.core.values import FusedSignal, MarketState, Signal
+from cryptoalpha.core.values import FusedSignal, FusionSearch, MarketState, Signal
 
 TEXT_TYPES = frozenset({"news", "mood"})
 """Signal types that count as sentiment."""
@@ -19,6 +19,8 @@ class Fusion(Protocol):
     """Weighs signals. One instance serves one run and is called once per step, in time order."""
 
     name: str
+    search: FusionSearch | None
+    """What the newest call of `fuse` searched; None where a fusion does not search."""
 
     def fuse(
         self,
@@ -93,6 +95,7 @@ class EqualWeights:
     """Every source that has an opinion counts the same."""
 
     name = "equal"
+    search: FusionSearch | None = None
 
     def fuse(
         self,

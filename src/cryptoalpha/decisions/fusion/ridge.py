@@ -19,10 +19,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cryptoalpha.core.values import FusedSignal, MarketState, Signal
+from cryptoalpha.core.values import FusedSignal, FusionSearch, MarketState, Signal
 from cryptoalpha.decisions.config import FusionConfig
-from cryptoalpha.decisions.fusion import compose
-from cryptoalpha.decisions.outcomes import DelayedOutcomes, Matured
+from cryptoalpha.decisions.fusion.contract import compose
+from cryptoalpha.decisions.fusion.outcomes import DelayedOutcomes, Matured
 from cryptoalpha.store.tables import Floats
 
 
@@ -30,6 +30,7 @@ class RollingRidge:
     """Exponentially forgetting ridge regression with the garrote. Weights are renewed once per horizon."""
 
     name = "ridge"
+    search: FusionSearch | None = None
 
     def __init__(self, config: FusionConfig) -> None:
         self._config = config

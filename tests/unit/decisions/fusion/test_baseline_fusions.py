@@ -15,10 +15,10 @@ from cryptoalpha.core.seeds import stream
 from cryptoalpha.core.time import DAY, HOUR
 from cryptoalpha.core.values import FusedSignal, MarketState, Signal
 from cryptoalpha.decisions.config import FusionConfig
-from cryptoalpha.decisions.fusion import EqualWeights, Fusion
-from cryptoalpha.decisions.hedge import Hedge
-from cryptoalpha.decisions.outcomes import OUTCOME_CAP, DelayedOutcomes
-from cryptoalpha.decisions.ridge import RollingRidge
+from cryptoalpha.decisions.fusion.contract import EqualWeights, Fusion
+from cryptoalpha.decisions.fusion.hedge import Hedge
+from cryptoalpha.decisions.fusion.outcomes import OUTCOME_CAP, DelayedOutcomes
+from cryptoalpha.decisions.fusion.ridge import RollingRidge
 
 ANNUAL = math.sqrt(8760)
 
@@ -139,8 +139,8 @@ def test_the_ridge_finds_the_weights_of_least_squares_when_the_edge_is_strong():
 _LEARNED = """
 import numpy as np
 from cryptoalpha.decisions.config import FusionConfig
-from cryptoalpha.decisions.outcomes import Matured
-from cryptoalpha.decisions.ridge import RollingRidge
+from cryptoalpha.decisions.fusion.outcomes import Matured
+from cryptoalpha.decisions.fusion.ridge import RollingRidge
 draw, ridge = np.random.default_rng(0), RollingRidge(FusionConfig(horizon_bars=1, noise_floor=0.0))
 ridge._gram, ridge._meat, ridge._cross = np.zeros((8, 8)), np.zeros((8, 8)), np.zeros(8)
 for _ in range(50):

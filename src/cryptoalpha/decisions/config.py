@@ -1,4 +1,4 @@
-"""Settings of the fusion and of the rule agent."""
+"""Settings of the fusion and of the agents."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from cryptoalpha.core.config import Count, Fraction, NonNegative, Positive, Section
+from cryptoalpha.decisions.council.config import CouncilConfig
 
 
 class FusionConfig(Section):
@@ -43,8 +44,11 @@ class FusionConfig(Section):
     """Share of weight handed back to the prior per independent outcome (0–1), so that a dead source can return."""
 
 
+MemberName = Literal["rule", "bootstrap", "quantiles", "garch"]
+
+
 class AgentConfig(Section):
-    """[agent] The rule agent: a volatility-targeted position from the fused direction."""
+    """[agent] Who decides what to hold. The values here are the rule agent's: a volatility-targeted position from the fused direction."""
 
     target_volatility: Positive = 0.30
     """Annualised volatility of the whole book at full conviction. The customary target of the trend-following baselines."""
@@ -61,3 +65,9 @@ class AgentConfig(Section):
 
     long_only: bool = True
     """Refuse to want a short position. On spot there is nothing to borrow."""
+
+    members: Annotated[tuple[MemberName, ...], Field(min_length=1)] = ("rule",)
+    """Who decides: `rule` follows the fused direction; `bootstrap`, `quantiles` and `garch` plan over scenarios of that kind. Several
+    sit in a council (`agent.council`). The rule alone: it needs no training and every other has to beat it."""
+
+    council: CouncilConfig = CouncilConfig()

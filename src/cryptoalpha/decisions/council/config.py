@@ -28,5 +28,5 @@ class CouncilConfig(Section):
     fit is then worth more than a parameter costs (Akaike)."""
 
     disagreement: Fraction = 1.0
-    """How much of the spread of the votes counts against their size (0–1). One: the size that fits the votes best by least squares; 0:
-    the plain mean."""
+    """How much of the spread of the votes counts against their size (0–1). One: as if the members shared their
+    errors (see `decisions.council.council`); 0: the plain mean."""

@@ -1,8 +1,9 @@
 """The council: several agents decide, one target results.
 
 Every member is asked about every instrument and heard with the share its out-of-sample skill has earned (`skill`). With shares `s_k` and
-targets `w_k` the mean is `m = Σ s_k w_k`, and the council wants `m · m² / (m² + c Σ s_k (w_k − m)²)`: for c = 1 the multiple of the mean
-that fits the votes best by least squares. Members of one mind are followed unchanged; votes that cancel leave nothing; in between, the
+targets `w_k` the mean is `m = Σ s_k w_k`, and the council wants `m · m² / (m² + c Σ s_k (w_k − m)²)`. For c = 1 the factor is the multiple
+of a single vote that comes closest to what all agree on, by least squares: members hear the same signals, so their errors do not average
+out, and a book sized as if they did would be too large. Members of one mind are followed unchanged; votes that cancel leave nothing; in between, the
 more the votes differ relative to their size, the smaller the position. It never leaves the hull of the votes and no position.
 
 The decision carries everybody's vote and the principal line of whoever has the greatest share. Everything depends on what was handed in:

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from cryptoalpha.core.config import Count, Fraction, NonNegative, Positive, Section
 from cryptoalpha.decisions.council.config import CouncilConfig
+from cryptoalpha.decisions.fusion.learning_config import FusionLearningConfig, FusionOnlineConfig
 
 
 class FusionConfig(Section):
@@ -42,6 +43,12 @@ class FusionConfig(Section):
 
     hedge_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.02
     """Share of weight handed back to the prior per independent outcome (0–1), so that a dead source can return."""
+
+    learning: FusionLearningConfig = FusionLearningConfig()
+    """How the network of a searched fusion is taught."""
+
+    online: FusionOnlineConfig = FusionOnlineConfig()
+    """Learning beside the loop."""
 
 
 MemberName = Literal["rule", "bootstrap", "quantiles", "garch"]

@@ -9,6 +9,7 @@ from pydantic import Field
 from cryptoalpha.core.config import Count, Fraction, NonNegative, Positive, Section
 from cryptoalpha.decisions.council.config import CouncilConfig
 from cryptoalpha.decisions.fusion.learning_config import FusionLearningConfig, FusionOnlineConfig
+from cryptoalpha.decisions.league.config import LeagueConfig
 
 
 class FusionConfig(Section):
@@ -78,3 +79,6 @@ class AgentConfig(Section):
     sit in a council (`agent.council`). The rule alone: it needs no training and every other has to beat it."""
 
     council: CouncilConfig = CouncilConfig()
+
+    league: LeagueConfig = LeagueConfig()
+    """How an agent is trained against its own past in a market that it moves (`train agent --league`)."""

@@ -23,6 +23,7 @@ from cryptoalpha.signals.momentum import Momentum
 from cryptoalpha.signals.mood import FearGreed
 from cryptoalpha.signals.news import NewsTone
 from cryptoalpha.signals.price_features import WARMUP_BARS
+from cryptoalpha.signals.regime.source import RegimeSource
 from cryptoalpha.signals.tape import SignalTape, SourceTape
 from cryptoalpha.signals.text.tone import open_tone
 from cryptoalpha.signals.trend import Trend
@@ -83,11 +84,13 @@ class SignalBook:
         if doubled := sorted({name for name in names if names.count(name) > 1}):
             raise ConfigError(f"signal sources named twice: {', '.join(doubled)}", hint="list each once in signals.sources")
         self._models = tuple(chosen)
+        self._regime = RegimeSource(self._config.regime) if self._config.regime.model else None
 
     def reach(self, interval: int) -> int:
         """Rows before a bar that its signals may depend on."""
         features = WARMUP_BARS if self._config.keep_features else 0
-        return max([features, *(model.reach(interval) for model in self._models)])
+        regime = 0 if self._regime is None else self._regime.reach(interval)
+        return max([features, regime, *(model.reach(interval) for model in self._models)])
 
     def prepare(
         self, dataset: Dataset, *, since: int, until: int, instruments: Sequence[str] | None = None, progress: Progress | None = None
@@ -112,10 +115,11 @@ class SignalBook:
             assets=frame.assets,
             sigma=frame.sigma[kept],
             sources=tuple(sources),
-            price=frame.price[kept] if with_features else None,
-            chain=frame.chain[kept] if with_features else None,
+            price=frame.price_from(frame.first)[kept] if with_features else None,
+            chain=frame.chain_from(frame.first)[kept] if with_features else None,
             act_at=self._config.act_at,
             act_strongly_at=self._config.act_strongly_at,
+            regime=None if self._regime is None else self._regime.compute(frame).rows(frame.first),
         )
 
     def _frame(self, dataset: Dataset, since: int, until: int, instruments: Sequence[str] | None) -> Frame:

@@ -11,13 +11,14 @@ what was known the stated number of days before.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 
 from cryptoalpha.signals.chain_series import EMPTY, Series, combine, either, series
 from cryptoalpha.signals.features import FeatureSpec
 from cryptoalpha.store.panel import Panel
-from cryptoalpha.store.tables import Dataset, Floats
+from cryptoalpha.store.tables import Dataset, Floats, ReadingTable
 
 MARKET = "*"
 """The asset that market-wide readings are filed under."""
@@ -109,9 +110,16 @@ def base_of(dataset: Dataset, instrument: str) -> str:
 
 def asset_series(dataset: Dataset, asset: str) -> tuple[Series, ...]:
     """The features of `CHAIN_FEATURES` for one asset, on their own clocks."""
+    return _features(asset, tuple((key, dataset.readings[key]) for key in sorted(dataset.readings) if key[0] in (asset, MARKET)))
+
+
+@lru_cache(maxsize=64)
+def _features(asset: str, tables: tuple[tuple[tuple[str, str], ReadingTable], ...]) -> tuple[Series, ...]:
+    """`asset_series` of these very tables, which never change: readings come once a day, bars each hour."""
+    readings = dict(tables)
 
     def metric(name: str, of: str = asset) -> Series:
-        table = dataset.readings.get((of, name))
+        table = readings.get((of, name))
         return EMPTY if table is None else series(table)
 
     activity = tuple(feature for name in _ACTIVITY_METRICS for log in (metric(name).log(),) for feature in (log.z(), log.change(7)))

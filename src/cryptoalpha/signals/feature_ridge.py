@@ -16,14 +16,16 @@ Departure from BLAS: the normal equations are summed in a fixed order by own ker
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
 from cryptoalpha.core.time import DAY
+from cryptoalpha.signals.chain_features import MARKET
 from cryptoalpha.signals.config import FeatureRidgeConfig
 from cryptoalpha.signals.frame import Frame, rows_in, squash_all
 from cryptoalpha.signals.labels import Labels, forward_return
@@ -31,6 +33,7 @@ from cryptoalpha.signals.model import Opinions, opinions
 from cryptoalpha.signals.price_features import WARMUP_BARS
 from cryptoalpha.signals.scaler import Scaler, fit_scaler
 from cryptoalpha.store.as_of import as_of_index
+from cryptoalpha.store.panel import FIELDS
 from cryptoalpha.store.tables import Floats
 
 
@@ -95,6 +98,46 @@ class Fit:
     effective_rows: float
 
 
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """All that a fit at a moment can depend on: bars and readings known by then, as far back as its features reach."""
+
+    anchor: int
+    instruments: tuple[str, ...]
+    columns: tuple[npt.NDArray[Any], ...]
+    readings: Mapping[tuple[str, str], tuple[npt.NDArray[Any], ...]]
+
+    @classmethod
+    def of(cls, frame: Frame, anchor: int, *, since: int) -> Evidence:
+        """That of a fit which looks back to `since`. Views, nothing is copied."""
+        panel = frame.panel
+        bounds = int(np.searchsorted(panel.open_time, since)), int(np.searchsorted(panel.known_at, anchor, side="right"))
+        known = panel.rows(*bounds)
+        columns = known.open_time, known.known_at, known.present, *(getattr(known, name) for name in FIELDS)
+        tables = {key: table for key, table in frame.dataset.readings.items() if key[0] in (*frame.assets, MARKET)}
+        ends = {key: int(np.searchsorted(table.known_at, anchor, side="right")) for key, table in tables.items()}
+        readings = {
+            key: tuple(part[: ends[key]] for part in (t.known_at, t.happened_at, t.value)) for key, t in tables.items() if ends[key]
+        }
+        return cls(anchor, panel.instruments, columns, readings)
+
+    def equals(self, other: Evidence) -> bool:
+        """Whether a fit of the other would be the same to the last bit."""
+        if (self.anchor, self.instruments, self.readings.keys()) != (other.anchor, other.instruments, other.readings.keys()):
+            return False
+        pairs = [*zip(self.columns, other.columns, strict=True)]
+        for key, parts in self.readings.items():
+            pairs += zip(parts, other.readings[key], strict=True)
+        return all(_same(one, another) for one, another in pairs)
+
+
+def _same(one: npt.NDArray[Any], another: npt.NDArray[Any]) -> bool:
+    """Equal to the last bit; a NaN equals itself."""
+    if one.shape != another.shape:
+        return False
+    return bool(np.array_equal(one.view(np.int64), another.view(np.int64)) if one.dtype.kind == "f" else np.array_equal(one, another))
+
+
 class FeatureRidge:
     """Walk-forward ridge on the price and on-chain features. `config` says over which windows."""
 
@@ -104,19 +147,20 @@ class FeatureRidge:
     def __init__(self, config: FeatureRidgeConfig) -> None:
         self._config = config
         self.horizon = round(config.horizon_days * DAY)
+        self._newest: tuple[Evidence, Fit | None] | None = None
 
     def reach(self, interval: int) -> int:
         days = self._config.train_days + self._config.refit_days
         return rows_in(days, interval) + WARMUP_BARS + 2
 
     def compute(self, frame: Frame) -> Opinions:
-        features = np.concatenate((frame.price, frame.chain), axis=2)  # [T, A, F]
+        features = _features(frame, frame.first)
         labels = forward_return(frame.panel, rows_in(self._config.horizon_days, frame.panel.interval), frame.sigma)
         width = features.shape[2]
         prediction, strength, confidence = (np.full(frame.shape, np.nan) for _ in range(3))
         traces = {name: np.full((len(frame.panel), width), np.nan) for name in ("scaler/centre", "scaler/scale", "weights/features")}
         for anchor, rows in self._stretches(frame):
-            fit = self.fit(frame, features, labels, anchor)
+            fit = self._fit_at(frame, labels, anchor)
             if fit is None:
                 continue
             scaled, observed = fit.scaler.apply(features[rows])
@@ -138,6 +182,15 @@ class FeatureRidge:
             stop = int(np.searchsorted(anchors, anchors[start], side="right"))
             yield int(anchors[start]), slice(start, stop)
             start = stop
+
+    def _fit_at(self, frame: Frame, labels: Labels, anchor: int) -> Fit | None:
+        """The fit that stands at `anchor`: the newest one again if all that it was made of is the same, which live it is for weeks."""
+        evidence = Evidence.of(
+            frame, anchor, since=anchor - round(self._config.train_days * DAY) - (WARMUP_BARS + 2) * frame.panel.interval
+        )
+        if self._newest is None or not evidence.equals(self._newest[0]):
+            self._newest = evidence, self.fit(frame, _features(frame, 0), labels, anchor)
+        return self._newest[1]
 
     def fit(self, frame: Frame, features: Floats, labels: Labels, anchor: int) -> Fit | None:
         """The fit that stands at `anchor`; None with too few labelled rows. Features `[T, A, F]`."""
@@ -162,6 +215,11 @@ class FeatureRidge:
         if not (np.isfinite(strength) and strength > 0.0):
             return None
         return Fit(scaler, weights, strength, n * independent)
+
+
+def _features(frame: Frame, first: int) -> Floats:
+    """Price and on-chain features of the rows from `first` on. `[T, A, F]`."""
+    return np.concatenate((frame.price_from(first), frame.chain_from(first)), axis=2)
 
 
 def _training_rows(features: Floats, label: Floats) -> tuple[Floats, Floats, int]:

@@ -10,6 +10,7 @@ average of one-minute closes costs 3,600 times more than one of hourly closes an
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,10 +21,13 @@ from numba import njit
 from cryptoalpha.core.time import DAY, HOUR
 from cryptoalpha.signals.chain_features import chain_features
 from cryptoalpha.signals.price_bars import LONGEST_GAP, AssetBars, asset_bars
-from cryptoalpha.signals.price_features import price_features
+from cryptoalpha.signals.price_features import WARMUP_BARS, price_features
 from cryptoalpha.signals.rolling import CUTOFF_HALF_LIVES, half_life_weights, last_before, logarithm, weighted_mean
 from cryptoalpha.store.panel import Panel
 from cryptoalpha.store.tables import Dataset, Floats
+
+SHARED_ROWS = 128
+"""Rows before `Frame.first` whose features are computed with those from it on, whoever asks."""
 
 SLOW_VOLATILITY_DAYS = 10.0
 """Half-life in days of the volatility that returns over weeks are measured in. The feature σ (32 bars) follows each storm; over weeks it
@@ -82,6 +86,12 @@ class Frame:
     dataset: Dataset
     first: int = 0
 
+    def beginning(self, first: int) -> Frame:
+        """The same window for one who looks at rows from `first` on; what does not depend on it is computed once for both."""
+        other = Frame(self.panel, self.dataset, first)
+        other.__dict__.update({name: getattr(self, name) for name in ("bars", "slow_rows", "slow_log_close", "slow_unit_return")})
+        return other
+
     @property
     def shape(self) -> tuple[int, int]:
         """(T, A)."""
@@ -111,12 +121,42 @@ class Frame:
     @cached_property
     def price(self) -> Floats:
         """The price features. `[T, A, 50]`."""
-        return price_features(self.panel)
+        return self.price_from(0)
 
     @cached_property
     def chain(self) -> Floats:
         """The on-chain features. `[T, A, 30]`."""
-        return chain_features(self.panel, self.dataset)
+        return self.chain_from(0)
+
+    def price_from(self, row: int) -> Floats:
+        """The price features of the rows from `row` on; rows before it may be NaN. `[T, A, 50]`.
+
+        They are computed in a window that begins `WARMUP_BARS` before, which gives the same to the last bit.
+        """
+
+        def compute(begin: int) -> Floats:
+            start = max(0, begin - WARMUP_BARS)
+            return price_features(self.panel.rows(start, len(self.panel)), begin - start)[begin - start :]
+
+        return self._rows_from("price", row, compute)
+
+    def chain_from(self, row: int) -> Floats:
+        """The on-chain features of the rows from `row` on; rows before it may be NaN. `[T, A, 30]`."""
+        return self._rows_from("chain", row, lambda begin: chain_features(self.panel.rows(begin, len(self.panel)), self.dataset))
+
+    @cached_property
+    def _known_rows(self) -> dict[str, tuple[int, Floats]]:
+        """Features computed so far, and from which row on."""
+        return {}
+
+    def _rows_from(self, name: str, row: int, compute: Callable[[int], Floats]) -> Floats:
+        """Rows from `row` on; asked for again with a later row, nothing is computed."""
+        # Sources ask from a few dozen rows before the first on, each from another one: computed once for all of them.
+        begin = max(0, min(row, self.first - SHARED_ROWS))
+        if name not in self._known_rows or self._known_rows[name][0] > begin:
+            values = compute(begin)
+            self._known_rows[name] = (begin, np.concatenate((np.full((begin, *values.shape[1:]), np.nan), values)))
+        return self._known_rows[name][1]
 
     # ── the slow grid ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -154,7 +194,7 @@ class Frame:
         """`weighted_mean` from `slow_first` on, NaN before: warm-up rows are looked at, not averaged. `[S]`, `[w]` → `[S]`."""
         begin = max(0, self.slow_first - len(weights))
         out = np.full(column.size, np.nan)
-        out[begin:] = weighted_mean(column[begin:], weights)
+        out[begin:] = weighted_mean(column[begin:], weights, self.slow_first - begin)
         return out
 
     def slow_volatility(self, half_life_days: float) -> tuple[Floats, ...]:

@@ -34,7 +34,10 @@ UNKNOWN_WICK = 1.0
 
 @dataclass(frozen=True, eq=False)
 class AssetBars:
-    """Columns of one asset, `[T]` each; NaN where there is no bar. What several features share is computed once."""
+    """Columns of one asset, `[T]` each; NaN where there is no bar. What several features share is computed once.
+
+    Rows before `first` are warm-up: windows that no other window looks at leave them NaN.
+    """
 
     open: Floats
     raw_high: Floats
@@ -42,6 +45,7 @@ class AssetBars:
     close: Floats
     volume: Floats
     taker_buy_volume: Floats
+    first: int = 0
 
     @cached_property
     def log_close(self) -> Floats:
@@ -68,9 +72,10 @@ class AssetBars:
         """Log return with the variance of one bar: the step over √(rows it spans)."""
         return np.asarray(self.step / np.sqrt(self.rows_since_close), np.float64)
 
-    def volatility(self, half_life: float) -> Floats:
-        """σ per bar: root of the exponential mean of squared unit returns, this bar included. NaN where the price stood still."""
-        sigma = np.sqrt(weighted_mean(self.unit_return * self.unit_return, half_life_weights(half_life)))
+    def volatility(self, half_life: float, first: int = 0) -> Floats:
+        """σ per bar: root of the exponential mean of squared unit returns, this bar included. NaN where the price stood still, and in
+        rows before `first`."""
+        sigma = np.sqrt(weighted_mean(self.unit_return * self.unit_return, half_life_weights(half_life), first))
         return np.where(sigma > 0.0, sigma, np.nan)
 
     @cached_property
@@ -119,8 +124,8 @@ class AssetBars:
         return ratio(distance, self.atr)
 
 
-def asset_bars(panel: Panel, asset: int) -> AssetBars:
-    """The columns of one asset of a panel, unusable bars blanked."""
+def asset_bars(panel: Panel, asset: int, first: int = 0) -> AssetBars:
+    """The columns of one asset of a panel, unusable bars blanked; rows before `first` are warm-up."""
     open_, high, low, close = (np.array(column[:, asset]) for column in (panel.open, panel.high, panel.low, panel.close))
     usable = panel.present[:, asset].copy()
     for column in (open_, high, low, close):
@@ -130,4 +135,4 @@ def asset_bars(panel: Panel, asset: int) -> AssetBars:
     taker[~(np.isfinite(taker) & (taker >= 0.0))] = np.nan
     for column in (open_, high, low, close, volume, taker):
         column[~usable] = np.nan
-    return AssetBars(open_, high, low, close, volume, taker)
+    return AssetBars(open_, high, low, close, volume, taker, first)

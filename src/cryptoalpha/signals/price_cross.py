@@ -51,7 +51,7 @@ def cross_columns(book: tuple[AssetBars, ...]) -> tuple[tuple[Floats, ...], ...]
 
 def _against(bars: AssetBars, market: Floats, rank: Floats) -> tuple[Floats, ...]:
     own = bars.unit_return
-    beta, correlation = beta_and_correlation(own, market, 128)
+    beta, correlation = beta_and_correlation(own, market, 128, bars.first)
     both = np.where(np.isfinite(market), own, np.nan)
     mean_own = weighted_mean(both, flat_weights(8))
     mean_market = weighted_mean(np.where(np.isfinite(own), market, np.nan), flat_weights(8))

@@ -28,9 +28,13 @@ SIGMA_HALF_LIFE = HALF_LIFE
 """Half-life in bars of `ewma_volatility`."""
 
 
-def price_features(panel: Panel) -> Floats:
-    """All 50 features. Shapes: bars `[T, A]` → `[T, A, 50]`; NaN where masked, never infinite."""
-    book = tuple(asset_bars(panel, a) for a in range(len(panel.instruments)))
+def price_features(panel: Panel, first: int = 0) -> Floats:
+    """All 50 features. Shapes: bars `[T, A]` → `[T, A, 50]`; NaN where masked, never infinite.
+
+    Args:
+        first: rows before it are warm-up, looked at and left NaN: of a live bar one row is asked.
+    """
+    book = tuple(asset_bars(panel, a, first) for a in range(len(panel.instruments)))
     values = np.full((len(panel), len(book), len(PRICE_FEATURES)), np.nan)
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):  # absurd bars overflow here and are masked below
         cross = price_cross.cross_columns(book)
@@ -40,6 +44,7 @@ def price_features(panel: Panel) -> Floats:
             values[:, a] = np.stack(columns, axis=1)
             values[~np.isfinite(bars.close), a] = np.nan
     values[~np.isfinite(values)] = np.nan
+    values[:first] = np.nan
     return values
 
 

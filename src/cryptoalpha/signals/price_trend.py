@@ -76,7 +76,7 @@ def _returns(bars: AssetBars) -> tuple[Floats, ...]:
 
 
 def _volatility(bars: AssetBars) -> tuple[Floats, ...]:
-    logs = [logarithm(bars.volatility(half_life)) for half_life in (8, 32, 128)]
+    logs = [logarithm(bars.volatility(8, max(0, bars.first - 64))), logarithm(bars.sigma), logarithm(bars.volatility(128, bars.first))]
     span, body = logarithm(bars.high / bars.low), logarithm(bars.close / bars.open)
     window = flat_weights(32)
     parkinson = weighted_mean(span * span / (4.0 * math.log(2.0)), window)
@@ -84,17 +84,17 @@ def _volatility(bars: AssetBars) -> tuple[Floats, ...]:
     square = bars.unit_return * bars.unit_return
     falling = np.where(bars.unit_return < 0.0, square, 0.0 * square)
     downside = ratio(weighted_mean(falling, flat_weights(64)), weighted_mean(square, flat_weights(64)))
-    return (*logs, 0.5 * logarithm(parkinson), 0.5 * logarithm(garman_klass), downside, mean_and_deviation(logs[0], 64)[1])
+    return (*logs, 0.5 * logarithm(parkinson), 0.5 * logarithm(garman_klass), downside, mean_and_deviation(logs[0], 64, bars.first)[1])
 
 
 def _trend(bars: AssetBars) -> tuple[Floats, ...]:
     log_close = bars.log_close
-    distances = [ratio(log_close - weighted_mean(log_close, span_weights(k)), bars.sigma * math.sqrt(k)) for k in (8, 32, 128)]
+    distances = [ratio(log_close - weighted_mean(log_close, span_weights(k), bars.first), bars.sigma * math.sqrt(k)) for k in (8, 32, 128)]
     macd = weighted_mean(log_close, span_weights(12)) - weighted_mean(log_close, span_weights(26))
     histogram = ratio(macd - weighted_mean(macd, span_weights(9)), bars.sigma)
     path = weighted_mean(np.abs(bars.step), flat_weights(32))
     efficiency = ratio(np.abs(weighted_mean(bars.step, flat_weights(32))), path, flat=0.0)
-    return (*distances, histogram, _adx(bars), slope_t(log_close, 32), slope_t(log_close, 128), efficiency)
+    return (*distances, histogram, _adx(bars), slope_t(log_close, 32, bars.first), slope_t(log_close, 128, bars.first), efficiency)
 
 
 def _adx(bars: AssetBars) -> Floats:

@@ -51,7 +51,7 @@ def columns(bars: AssetBars) -> tuple[Floats, ...]:
     log_volume = logarithm(traded)
     scores = []
     for window in (64, 512):
-        mean, deviation = mean_and_deviation(log_volume, window)
+        mean, deviation = mean_and_deviation(log_volume, window, bars.first)
         scores.append(ratio(log_volume - mean, deviation))
 
     signed = np.sign(bars.step) * volume
@@ -65,5 +65,5 @@ def columns(bars: AssetBars) -> tuple[Floats, ...]:
 
     turnover = bars.close * traded
     illiquidity = weighted_mean(ratio(np.abs(bars.unit_return), turnover), flat_weights(64))
-    amihud = logarithm(illiquidity * weighted_mean(turnover, flat_weights(512)))
+    amihud = logarithm(illiquidity * weighted_mean(turnover, flat_weights(512), bars.first))
     return (*scores, on_balance, bars.in_atr(bars.close - vwap), imbalance, amihud)

@@ -88,8 +88,11 @@ def _dot(weights: Floats, values: Floats, start: int) -> float:
 
 
 @njit(cache=True)
-def weighted_mean(x: Floats, weights: Floats) -> Floats:
-    """Mean of the last rows under non-negative `weights`, newest first: exponential, Wilder, flat or any other. `[n]`, `[w]` → `[n]`."""
+def weighted_mean(x: Floats, weights: Floats, first: int = 0) -> Floats:
+    """Mean of the last rows under non-negative `weights`, newest first: exponential, Wilder, flat or any other. `[n]`, `[w]` → `[n]`.
+
+    Rows before `first` are looked at and not averaged: NaN. A live bar asks for one row of a window of thousands.
+    """
     n, w = x.size, weights.size
     out = np.full(n, np.nan)
     oldest_first = weights[::-1].copy()
@@ -106,7 +109,7 @@ def weighted_mean(x: Floats, weights: Floats) -> Floats:
             count += 1
         if t > 0 and there[t - 1] > 0.0:
             count -= 1
-        if there[w - 1 + t] == 0.0:
+        if t < first or there[w - 1 + t] == 0.0:
             continue
         weight = total if count == w else _dot(oldest_first, there, t)
         if weight >= MINIMUM_SHARE * total * _TOLERANCE:
@@ -115,14 +118,15 @@ def weighted_mean(x: Floats, weights: Floats) -> Floats:
 
 
 @njit(cache=True)
-def mean_and_deviation(x: Floats, window: int) -> tuple[Floats, Floats]:
+def mean_and_deviation(x: Floats, window: int, first: int = 0) -> tuple[Floats, Floats]:
     """Rolling mean and standard deviation (n − 1). `[n]` → `[n]`, `[n]`; a constant window has a deviation of exactly 0.
 
-    Values enter as differences from the newest one, which keeps constant windows exact and large offsets harmless.
+    Values enter as differences from the newest one, which keeps constant windows exact and large offsets harmless. Rows
+    before `first`: NaN.
     """
     n = x.size
     mean, deviation = np.full(n, np.nan), np.full(n, np.nan)
-    for t in range(n):
+    for t in range(max(0, first), n):
         if not np.isfinite(x[t]):
             continue
         here, count, total, square = x[t], 0, 0.0, 0.0
@@ -187,14 +191,15 @@ def rolling_maximum(x: Floats, window: int) -> Floats:
 
 
 @njit(cache=True)
-def slope_t(x: Floats, window: int) -> Floats:
+def slope_t(x: Floats, window: int, first: int = 0) -> Floats:
     """t statistic of the least-squares slope of x on time. `[n]` → `[n]`.
 
-    A constant window has t = 0. A perfect line would be infinite: the residual is taken to be at least 1e-12 of the variance.
+    A constant window has t = 0. A perfect line would be infinite: the residual is taken to be at least 1e-12 of the variance. Rows before
+    `first`: NaN.
     """
     n = x.size
     out = np.full(n, np.nan)
-    for t in range(n):
+    for t in range(max(0, first), n):
         if not np.isfinite(x[t]):
             continue
         here, count = x[t], 0
@@ -220,14 +225,14 @@ def slope_t(x: Floats, window: int) -> Floats:
 
 
 @njit(cache=True)
-def beta_and_correlation(y: Floats, x: Floats, window: int) -> tuple[Floats, Floats]:
+def beta_and_correlation(y: Floats, x: Floats, window: int, first: int = 0) -> tuple[Floats, Floats]:
     """Least-squares slope of y on x, and their correlation, over rows where both have values. `[n]`, `[n]` → `[n]`, `[n]`.
 
-    NaN where x (or for the correlation, y) does not vary.
+    NaN where x (or for the correlation, y) does not vary, and in rows before `first`.
     """
     n = x.size
     beta, correlation = np.full(n, np.nan), np.full(n, np.nan)
-    for t in range(n):
+    for t in range(max(0, first), n):
         if not (np.isfinite(x[t]) and np.isfinite(y[t])):
             continue
         count = 0

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from cryptoalpha.core.config import Count, Fraction, NonNegative, Positive, Section
+from cryptoalpha.decisions.alphazero.config import AlphaZeroConfig
 from cryptoalpha.decisions.council.config import CouncilConfig
 from cryptoalpha.decisions.fusion.learning_config import FusionLearningConfig, FusionOnlineConfig
 from cryptoalpha.decisions.league.config import LeagueConfig
@@ -79,6 +80,9 @@ class AgentConfig(Section):
     sit in a council (`agent.council`). The rule alone: it needs no training and every other has to beat it."""
 
     council: CouncilConfig = CouncilConfig()
+
+    planner: AlphaZeroConfig = AlphaZeroConfig()
+    """How a planning agent looks ahead."""
 
     league: LeagueConfig = LeagueConfig()
     """How an agent is trained against its own past in a market that it moves (`train agent --league`)."""

@@ -1,0 +1,215 @@
+"""The planning agent: one plan per bar for the whole book, from what is known to the position that earns most after costs.
+
+Each instrument becomes a row of numbers (`state`), all rows are planned at once on scenario trees (`learn.search`), and the best move from
+the position that is held, rounded to the grid, is the decision. A full position is the weight at which the book has its target volatility
+(as the rule agent's), and a plan chooses a share of it. Where the plan says hold, the weight held is wanted as it is, so that rounding
+never trades.
+
+The agent is a function of its settings and of what it was handed: scenarios are drawn with the run's seed and the bar's time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from cryptoalpha.core.time import DAY, DAYS_PER_YEAR
+from cryptoalpha.core.values import REGIMES, Decision, FusedSignal, MarketState, PortfolioState, Signal
+from cryptoalpha.decisions.alphazero.config import AlphaZeroConfig, ScenarioName
+from cryptoalpha.decisions.alphazero.market import LeafValue, Taste, TradingModel
+from cryptoalpha.decisions.alphazero.memory import MarketMemory
+from cryptoalpha.decisions.alphazero.scenarios import Bootstrap, Garch, Law, Quantiles
+from cryptoalpha.decisions.alphazero.state import (
+    CARRY,
+    CONFIDENCE,
+    COST_RATE,
+    DRIFT,
+    HOME,
+    IMPACT,
+    LOG_VOLATILITY,
+    REGIME,
+    SHAPE,
+    UNIT,
+    WIDTH,
+    Array,
+    Row,
+    drift_per_bar,
+    forecast_shape,
+)
+from cryptoalpha.decisions.config import AgentConfig
+from cryptoalpha.execution.config import CostConfig
+from cryptoalpha.learn.search.contract import Budget, LineStep, Roots
+from cryptoalpha.learn.search.scenario_dp import plan_scenarios
+
+NOWHERE = np.zeros(len(REGIMES))
+
+
+class Trader:
+    """An agent that plans; implements `decisions.rule_agent.Agent`.
+
+    Args:
+        name: `bootstrap`, `quantiles` or `garch`: the law of its scenarios, and what it is called.
+        agent: target volatility, correlation and whether shorts are refused.
+        config: how it looks ahead.
+        costs: what trading costs.
+        book_size: N, the number of instruments the target volatility is shared among.
+        seed: of the scenarios.
+        leaf: what a trained value function adds at the end of a plan.
+    """
+
+    def __init__(
+        self,
+        name: ScenarioName,
+        agent: AgentConfig,
+        config: AlphaZeroConfig,
+        costs: CostConfig,
+        *,
+        book_size: int,
+        seed: int,
+        leaf: LeafValue | None = None,
+    ) -> None:
+        self.name: str = name
+        self.config = config
+        self.memory = MarketMemory(config, book_size=book_size)
+        self.grid = grid(config.positions, long_only=agent.long_only)
+        crowd = 1.0 + (book_size - 1) * agent.assumed_correlation
+        self._share = agent.target_volatility / math.sqrt(book_size * crowd)
+        self._taste = Taste(config.reward, config.risk_aversion * crowd, config.discount, config.leaf)
+        self._budget = Budget(branching=config.branching)
+        self._costs, self._seed, self._leaf = costs, seed, leaf
+
+    def decide(
+        self,
+        at: int,
+        fused: Sequence[FusedSignal],
+        *,
+        fused_events: Sequence[int],
+        portfolio: PortfolioState,
+        states: Sequence[MarketState],
+        signals: Sequence[Signal],
+    ) -> list[Decision]:
+        known = {state.instrument: state for state in states}
+        shapes = _quantiles(signals) if self.name == "quantiles" else {}
+        equity = float(portfolio.equity)
+        held = {name: float(quantity) for name, quantity in portfolio.positions}
+        rows: list[Row] = []
+        places: list[tuple[int, float, float]] = []
+        """Place among `fused`, weight held, expected return per year."""
+        for place, signal in enumerate(fused):
+            found = self.row(at, signal, known.get(signal.instrument), shapes.get(signal.instrument))
+            if found is not None:
+                price = known[signal.instrument].price
+                weight = held.get(signal.instrument, 0.0) * price / equity if equity > 0.0 else 0.0
+                rows.append(found[0])
+                places.append((place, weight, found[1]))
+        self.memory.end_bar()
+        if not places:
+            return [self._unplanned(at, signal, event) for signal, event in zip(fused, fused_events, strict=True)]
+        planned = self._planned(at, rows, places, fused, fused_events)
+        return [
+            planned[place] if place in planned else self._unplanned(at, signal, event)
+            for place, (signal, event) in enumerate(zip(fused, fused_events, strict=True))
+        ]
+
+    def row(
+        self, at: int, signal: FusedSignal, state: MarketState | None, quantiles: tuple[float, ...] | None = None
+    ) -> tuple[Row, float] | None:
+        """The state of one instrument `[WIDTH]` and its expected return per year; None where its volatility or price is unknown.
+
+        Also remembers the bar: to be called once per bar and instrument.
+        """
+        bar = at - signal.happened_at
+        if state is None or bar <= 0 or not (signal.volatility > 0.0 and state.price > 0.0):
+            return None
+        per_year = DAYS_PER_YEAR * DAY / bar
+        log_volatility = math.log(signal.volatility / math.sqrt(per_year))
+        belief = np.array(state.regime) if state.regime else NOWHERE
+        self.memory.observe(signal.instrument, signal.happened_at, bar, state.price, log_volatility, belief)
+        move, horizon = self._move(signal, bar)
+        drift = drift_per_bar(move, horizon, self.memory.dynamics().persistence)
+        self.memory.believed(signal.instrument, signal.happened_at, bar, state.price, move, drift, log_volatility, belief)
+        row: Row = np.zeros(WIDTH, dtype=np.float32)
+        row[DRIFT], row[LOG_VOLATILITY], row[CONFIDENCE] = drift, log_volatility, signal.confidence
+        if self.name == "garch":
+            row[LOG_VOLATILITY] = self.memory.garch_log_volatility(signal.instrument)
+        row[REGIME] = belief
+        row[HOME] = self.memory.home(signal.instrument)
+        row[UNIT] = min(self._share / signal.volatility, self.config.largest_weight)
+        row[COST_RATE] = max(self._costs.taker_fee + self._costs.half_spread, state.recent_cost or 0.0)
+        daily = signal.volatility / math.sqrt(DAYS_PER_YEAR)
+        row[IMPACT] = self._costs.impact * daily * math.sqrt(self.config.equity_over_volume)
+        row[CARRY] = self.config.carry_per_day * bar / DAY
+        row[SHAPE] = forecast_shape(quantiles)
+        return row, move * signal.volatility * math.sqrt(per_year / horizon)
+
+    def model(self) -> TradingModel:
+        """The market model of this bar: laws and dynamics as far as history tells."""
+        dynamics = self.memory.dynamics()
+        law: Law
+        if self.name == "garch":
+            law = Garch(self.config.student_degrees)
+            dynamics = dynamics.with_garch(self.config.garch_alpha, self.config.garch_beta)
+        else:
+            law = Quantiles(self.memory.pool()) if self.name == "quantiles" else Bootstrap(self.memory.pool())
+        return TradingModel(self.grid, law, dynamics, self._taste, leaf=self._leaf)
+
+    def _move(self, signal: FusedSignal, bar: int) -> tuple[float, float]:
+        """Expected move in volatilities over the horizon, and the horizon in bars."""
+        if signal.expected_move is None or signal.horizon <= 0:
+            return self.config.typical_ic * signal.direction, float(self.config.horizon_bars)
+        return signal.expected_move, max(signal.horizon / bar, 1.0)
+
+    def _planned(
+        self, at: int, rows: Sequence[Row], places: Sequence[tuple[int, float, float]], fused: Sequence[FusedSignal], events: Sequence[int]
+    ) -> dict[int, Decision]:
+        states = np.stack(rows)
+        units = states[:, UNIT].astype(np.float64)
+        weights = np.array([weight for _, weight, _ in places])
+        shares: Array = weights / units
+        positions = np.abs(self.grid[None, :] - shares[:, None]).argmin(axis=1)
+        names = tuple(fused[place].instrument for place, _, _ in places)
+        plan = plan_scenarios(Roots(states, positions, names=names), self.model(), self._budget, seed=self._seed + at)
+        decisions = {}
+        for i, (place, weight, expected) in enumerate(places):
+            action, signal = int(plan.action[i]), fused[place]
+            share = float(self.grid[action])
+            holds = action == positions[i] and share != 0.0 and abs(shares[i]) <= 1.0 + HALF / (len(self.grid) - 1)
+            target = weight if holds else share * float(units[i])
+            worth = float(plan.q[i, action])
+            decisions[place] = Decision(
+                happened_at=at, known_at=at, instrument=signal.instrument, agent=self.name, target_weight=target,
+                confidence=signal.confidence, reason="plan holds" if action == positions[i] else "plan trades", fused=events[place],
+                expected_return=expected, votes=((self.name, target, 1.0, worth),), line=self._line(plan.lines[i]),
+            )  # fmt: skip
+        return decisions
+
+    def _line(self, steps: Sequence[LineStep]) -> tuple[tuple[float, float], ...]:
+        return tuple((float(self.grid[step.action]), step.value) for step in steps)
+
+    def _unplanned(self, at: int, signal: FusedSignal, event: int) -> Decision:
+        return Decision(
+            happened_at=at, known_at=at, instrument=signal.instrument, agent=self.name, target_weight=0.0, confidence=signal.confidence,
+            reason="volatility unknown", fused=event, votes=((self.name, 0.0, 1.0, math.nan),),
+        )  # fmt: skip
+
+
+HALF = 1.0
+"""Half of a step of a grid from −1 to 1 is this over K − 1."""
+
+
+def grid(positions: int, *, long_only: bool) -> Array:
+    """Positions as shares of a unit, rising, with 0 among them: from 0 to 1, or from −1 to 1 (then an odd number, one more if need be)."""
+    if long_only:
+        return np.linspace(0.0, 1.0, positions)
+    return np.linspace(-1.0, 1.0, positions + (positions + 1) % 2)
+
+
+def _quantiles(signals: Sequence[Signal]) -> Mapping[str, tuple[float, ...]]:
+    """The first forecast of each instrument that has quantiles."""
+    found: dict[str, tuple[float, ...]] = {}
+    for signal in signals:
+        if signal.quantiles is not None:
+            found.setdefault(signal.instrument, signal.quantiles)
+    return found

@@ -72,10 +72,14 @@ class Liquidity:
                     weight = decay
                 self._volume[i] += weight * (traded - self._volume[i])
 
-    def impact(self, instrument: int, coefficient: float, quantity: float) -> float | None:
-        """Impact of trading `quantity` now, or None where too little is known."""
+    def daily(self, instrument: int) -> tuple[float, float] | None:
+        """Daily volatility and volume (base units) as estimated now, or None where too little is known."""
         daily_volume = self._volume[instrument] * self._bars_per_day
         if self._returns[instrument] < MINIMUM_RETURNS or not daily_volume > 0.0:
             return None
-        daily_volatility = math.sqrt(self._variance[instrument] * self._bars_per_day)
-        return impact_fraction(coefficient, daily_volatility, daily_volume, quantity)
+        return math.sqrt(self._variance[instrument] * self._bars_per_day), daily_volume
+
+    def impact(self, instrument: int, coefficient: float, quantity: float) -> float | None:
+        """Impact of trading `quantity` now, or None where too little is known."""
+        known = self.daily(instrument)
+        return None if known is None else impact_fraction(coefficient, *known, quantity)

@@ -56,6 +56,8 @@ class Lanes:
         self.books = self.accounts.open(np.full(count, self.accounts.flat))
         self.ages = np.zeros(count, dtype=np.int64)
         """Decisions made in the running episodes `[B]`."""
+        self.ended = np.ones(count, dtype=np.bool_)
+        """Lanes whose episode is over, `[B]`; so is every one before its first reset."""
         self._uniforms = np.zeros((count, config.horizon if market.by_chance else 0))
         self.places = np.empty((count, 0))
         self._known: Known | None = None
@@ -84,6 +86,7 @@ class Lanes:
             kept[lanes] = fresh
         self._uniforms[lanes] = drawn[:, 2:]
         self.ages[lanes] = 0
+        self.ended[lanes] = False
         self._known = None
 
     def _first_buckets(self, uniforms: Array, options: dict[str, Any]) -> NDArray[np.int64]:
@@ -125,10 +128,20 @@ class Lanes:
         return Books(np.where(equity > 0.0, equity, self.config.initial_equity), value) if self.config.reward == "log" else self.books
 
     def step(self, actions: Integers) -> Stepped:
-        """One decision in every lane; lanes that ended wait for their `reset`."""
+        """One decision in every lane.
+
+        Raises:
+            ConfigError: an action off the grid, or a lane whose episode is over.
+        """
+        if self.ended.any():
+            raise ConfigError(
+                f"the episode of lane {int(np.argmax(self.ended))} is over, or never began", hint="reset it before the next step"
+            )
+        if ((actions < 0) | (actions >= len(self.accounts.positions))).any():
+            raise ConfigError(f"actions {actions} on a grid of {len(self.accounts.positions)}", hint="positions are counted from 0")
         uniforms = np.zeros(self.count)
         if self.market.by_chance:
-            uniforms = self._uniforms[np.arange(self.count), np.minimum(self.ages, self.config.horizon - 1)]
+            uniforms = self._uniforms[np.arange(self.count), self.ages]
         known = self.known
         self.places, period = self.market.follow(self.places, uniforms)
         settled = self.accounts.settle(self.books, actions, known, period)
@@ -136,7 +149,9 @@ class Lanes:
         self.ages += 1
         self._known = None
         terminated = settled.ruined | period.ended
-        return Stepped(settled, terminated, (self.ages >= self.config.horizon) & ~terminated)
+        truncated = (self.ages >= self.config.horizon) & ~terminated
+        self.ended = terminated | truncated
+        return Stepped(settled, terminated, truncated)
 
     def info(self, settled: Settled | None) -> dict[str, NDArray[Any]]:
         """What is told beside observations, each `[B, ...]` and new.
@@ -165,10 +180,11 @@ class Lanes:
             "value": self.books.value.copy(),
             "ages": self.ages.copy(),
             "uniforms": self._uniforms.copy(),
+            "ended": self.ended.copy(),
         }
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on from there."""
-        self.places, self.ages, self._uniforms = (np.array(state[name]) for name in ("places", "ages", "uniforms"))
+        self.places, self.ages, self._uniforms, self.ended = (np.array(state[name]) for name in ("places", "ages", "uniforms", "ended"))
         self.books = Books(np.array(state["equity"]), np.array(state["value"]))
         self._known = None

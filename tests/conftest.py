@@ -108,3 +108,39 @@ def random_genome() -> Callable[..., Path]:
         return folder
 
     return write
+
+
+@pytest.fixture(scope="session")
+def random_regime() -> Callable[..., Path]:
+    """Write a regime model of made-up parameters: a folder as `train regime` makes, quick and fit for every test that needs beliefs.
+
+    Called with the folder, a frame, the `RegimeConfig`, and the rows of the frame whose moments the folds take over at. Scalers are fitted
+    on the rows before the first of them.
+    """
+
+    def write(folder: Path, frame: Any, config: Any, rows: Sequence[int], *, temper: float = 0.02, stay: float = 0.99) -> Path:
+        import numpy as np
+
+        from cryptoalpha.signals.regime.features import regime_features
+        from cryptoalpha.signals.regime.hmm import GaussianHmm
+        from cryptoalpha.signals.regime.model import RegimeDesign, RegimeModel, finish
+        from cryptoalpha.signals.scaler import fit_scaler
+
+        features = regime_features(frame.beginning(0))
+        design, files = RegimeDesign(config, frame.panel.interval), []
+        scaler = fit_scaler(features[: rows[0]].reshape(-1, features.shape[2]), fitted_until=int(frame.panel.known_at[rows[0] - 1]))
+
+        def chain(states: int, number: int) -> GaussianHmm:
+            transition = np.full((states, states), (1.0 - stay) / (states - 1))
+            np.fill_diagonal(transition, stay)
+            mean = np.linspace(-1.0, 1.0, states)[:, None] * np.linspace(0.8, 1.2 + 0.1 * number, 10)
+            covariance = np.repeat((0.6 * np.eye(10) + 0.4)[None], states, axis=0)
+            return GaussianHmm(np.full(states, 1.0 / states), transition, mean, covariance, temper)
+
+        for number, row in enumerate(rows):
+            model = RegimeModel(design, scaler, chain(3, number), chain(2, number), int(frame.panel.known_at[row]))
+            files.append(model.save(folder, number))
+        finish(folder, design, files, {"seed": 0})
+        return folder
+
+    return write

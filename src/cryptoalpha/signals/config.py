@@ -231,6 +231,25 @@ class GenomeSignalConfig(Section):
     """Share of a window (0–1) that its first answered bar may look back at; windows begin at fixed multiples since 1970."""
 
 
+class RegimeConfig(Section):
+    """[signals.regime] Which kind of market it is: trend and volatility, as a belief."""
+
+    model: str = ""
+    """Folder of trained models (`cryptoalpha train regime`); empty = none. Every bar is answered by the newest one trained before it."""
+
+    block_bars: Count = 64
+    """Bars answered in one pass. Blocks begin at fixed multiples since 1970, so that a bar is computed alike live and in a replay."""
+
+    warm_up_bars: Count = 512
+    """Bars before a block over which its belief forms: three weeks of hourly bars, several mean spells."""
+
+    spell_days: Positive = 5.0
+    """Mean length in days of a regime that is believed before seeing data."""
+
+    prior_spells: NonNegative = 20.0
+    """How many such spells of each regime that belief counts as; a few hundred are seen in training."""
+
+
 class SignalsConfig(Section):
     """[signals] Sources of opinion and their windows."""
 
@@ -279,3 +298,6 @@ class SignalsConfig(Section):
 
     genome: GenomeSignalConfig = GenomeSignalConfig()
     """The market genome."""
+
+    regime: RegimeConfig = RegimeConfig()
+    """Regimes of the market."""

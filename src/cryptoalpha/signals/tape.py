@@ -18,6 +18,7 @@ from cryptoalpha.core.time import DAY, DAYS_PER_YEAR
 from cryptoalpha.core.values import Action, MarketState, ObservationRef, Signal
 from cryptoalpha.signals.chain_features import CHAIN_FEATURES
 from cryptoalpha.signals.price_features import PRICE_FEATURES
+from cryptoalpha.signals.regime.source import Beliefs
 from cryptoalpha.store.as_of import as_of_value
 from cryptoalpha.store.panel import FIELDS, Panel
 from cryptoalpha.store.tables import Dataset, Floats
@@ -94,6 +95,8 @@ class SignalTape:
     chain: Floats | None
     act_at: float
     act_strongly_at: float
+    regime: Beliefs | None = None
+    """Beliefs about the regime; None where no model is named."""
     _open: dict[int, _Stretch] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
@@ -136,6 +139,8 @@ class SignalTape:
         """The market state of every instrument with a bar at t, in the order of the panel."""
         happened_at, known_at = int(self.panel.open_time[t]), int(self.panel.known_at[t])
         bars_per_year = DAYS_PER_YEAR * DAY / self.panel.interval
+        regimes = self._regimes_at(t)
+        columns = zip(self.panel.instruments, self.panel.close[t].tolist(), self.sigma[t].tolist(), regimes, strict=True)
         return [
             MarketState(
                 happened_at=happened_at,
@@ -143,10 +148,20 @@ class SignalTape:
                 instrument=instrument,
                 price=price,
                 volatility=sigma * math.sqrt(bars_per_year),
+                regime=belief,
+                regime_age=age,
+                regime_change=change,
             )
-            for instrument, price, sigma in zip(self.panel.instruments, self.panel.close[t].tolist(), self.sigma[t].tolist(), strict=True)
+            for instrument, price, sigma, (belief, age, change) in columns
             if price > 0.0  # false for the NaN of an absent bar
         ]
+
+    def _regimes_at(self, t: int) -> list[tuple[tuple[float, ...], float | None, float | None]]:
+        """Belief, age and chance of change of every instrument at t; empty and None where there is no belief."""
+        if self.regime is None:
+            return [((), None, None)] * len(self.panel.instruments)
+        columns = zip(self.regime.belief[t].tolist(), self.regime.age[t].tolist(), self.regime.change[t].tolist(), strict=True)
+        return [(tuple(belief), age, change) if age == age else ((), None, None) for belief, age, change in columns]  # NaN: no belief
 
     def references_at(self, t: int) -> list[ObservationRef]:
         """Where the bars of t lie in the store, one for every instrument that has one."""
@@ -184,7 +199,7 @@ class SignalTape:
             if tape.quantiles is not None:
                 named[f"signal/{tape.source}/quantiles"] = tape.quantiles
             named |= dict(tape.traces)
-        return named
+        return named if self.regime is None else named | self.regime.as_arrays()
 
     def _stretch_of(self, t: int) -> _Stretch:
         """The stretch that holds bar t; only the newest one opened is kept.

@@ -129,6 +129,11 @@ class LocalProcesses(Generic[S]):
     def count(self) -> int:
         return len(self._processes)
 
+    @property
+    def pids(self) -> list[int | None]:
+        """The kernel's number of each process."""
+        return [process.pid for process in self._processes]
+
     def map(self, task: Callable[[S, I], R], items: Sequence[I]) -> list[R]:
         self._check_open()
         _pickled(task, "the task")  # a lambda is refused before any item has been worked on

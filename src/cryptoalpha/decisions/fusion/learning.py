@@ -44,6 +44,10 @@ class Chained:
     advantages: NDArray[np.float64]
     returns: NDArray[np.float64]
 
+    def of(self, chosen: NDArray[np.bool_]) -> Chained:
+        """Some of them."""
+        return Chained(self.rows[chosen], self.advantages[chosen], self.returns[chosen])
+
 
 @dataclass(frozen=True)
 class Lesson:
@@ -124,11 +128,20 @@ class FusionLearner:
             _, values = self.net(torch.from_numpy(np.ascontiguousarray(features, np.float32)))
         return np.asarray(values.double().numpy())
 
-    def teach(self, lessons: Lessons, *, now: int, passes: int | None = None, told: Callable[[UpdateReport], None] | None = None) -> Lesson:
+    def teach(
+        self,
+        lessons: Lessons,
+        *,
+        now: int,
+        passes: int | None = None,
+        only: NDArray[np.bool_] | None = None,
+        told: Callable[[UpdateReport], None] | None = None,
+    ) -> Lesson:
         """Learn from `lessons` in random order, `passes` times (as configured without it).
 
         Args:
             now: UTC ns: what the learner's clock reads.
+            only: `[N]`, those that teach; the others say what followed. All teach without it.
             told: called after every step.
 
         Raises:
@@ -142,7 +155,7 @@ class FusionLearner:
         newest: list[UpdateReport] = []
         count = 0
         for _ in range(self.config.passes if passes is None else passes):
-            chained = self._chained(lessons)
+            chained = self._chained(lessons, only)
             count, newest = len(chained.rows), []
             order = stream(self.seed, "fusion-learner", self._critic.updates, self._critic.rollbacks).permutation(count)
             for start in range(0, count, self.config.batch):
@@ -170,11 +183,12 @@ class FusionLearner:
         """
         self._critic.restore(path)
 
-    def _chained(self, lessons: Lessons) -> Chained:
+    def _chained(self, lessons: Lessons, only: NDArray[np.bool_] | None) -> Chained:
         """Advantages by the values as they are now. The very first lessons set the value's scale: until then it knows no unit."""
         if is_unscaled(self.net) and len(lessons):
             scale_from(self.net, lessons.rewards, discount=self.discount)
-        return chained(lessons, self.values(lessons.features), discount=self.discount, trace=self.config.gae_lambda)
+        found = chained(lessons, self.values(lessons.features), discount=self.discount, trace=self.config.gae_lambda)
+        return found if only is None else found.of(only[found.rows])
 
     def _batch(self, lessons: Lessons, chained: Chained, chosen: NDArray[np.int64]) -> Batch:
         rows = chained.rows[chosen]

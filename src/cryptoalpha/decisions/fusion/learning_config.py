@@ -71,13 +71,17 @@ class FusionOnlineConfig(Section):
     a live run has it ready where a replay takes it."""
 
     judged_on: Count = 336
-    """Decisions at least, none of them ever taught to the challenger, on which it is compared with the champion. Two weeks of hours."""
+    """Decisions at least, each judged before it is taught, on which the challenger is compared with the champion. Two weeks of hours."""
 
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
     """Confidence (above 0.5, below 1) with which the challenger must be better, one-sided."""
 
     memory: Count = 8_760
-    """Newest decisions that are taught from. A year of hours."""
+    """Newest decisions that are kept to be taught again. A year of hours."""
+
+    rehearsed: Annotated[int, Field(ge=0)] = 3
+    """Older decisions that are taught beside each new one, so that what was known is not forgotten. A lesson of a week then takes some
+    tenths of a second of the learner's core."""
 
     patience_lessons: Count = 8
     """Lessons after which a challenger that has not proved better is dropped for a fresh copy of the champion."""

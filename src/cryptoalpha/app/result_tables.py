@@ -16,14 +16,15 @@ from cryptoalpha.app.recorder import Recorder
 from cryptoalpha.app.report.risk_content import InstrumentRow
 from cryptoalpha.app.tail_study import daily_closes
 from cryptoalpha.core.time import DAY, DAYS_PER_YEAR
+from cryptoalpha.core.values import REGIMES, TRENDS, VOLATILITIES
 from cryptoalpha.monitoring.attribution import CostEntries
 from cryptoalpha.monitoring.daily import DailyReturns
 from cryptoalpha.monitoring.period_tables import PeriodRow, period_table, regime_table, year_table
 from cryptoalpha.store.tables import Dataset, Floats, Times
 
 TREND_DAYS, VOLATILITY_DAYS, LEAST_MEDIAN_DAYS = 50, 20, 60
-REGIMES = ("calm", "turbulent", "crisis")
-"""Names of three regimes, as `risk.ladder.regime_exposure` orders them."""
+LEAST_COVERED = 0.9
+"""Share of days that must have a belief for regimes to be told from it."""
 
 UNKNOWN = "too little history"
 
@@ -39,16 +40,19 @@ def by_regime(
     """The strategy by state of the market at the beginning of each day.
 
     Args:
-        beliefs: moment and probabilities, once a day; those that do not cover every day are left aside.
+        beliefs: moment and probabilities over `core.values.REGIMES`, once a day. Where nearly all days have one, the rows are the five
+            named regimes, those of trend and those of volatility, over these days: each day counts once on either axis.
     """
     options = {"periods_per_year": DAYS_PER_YEAR, "seed": seed}
-    believed = {at // DAY: belief for at, belief in beliefs if at % DAY == 0}
-    known = [believed.get(day) for day in (book.days // DAY).tolist()]
-    if known and all(belief is not None for belief in known):
-        probabilities = np.array(known, dtype=np.float64)
-        count = probabilities.shape[1]
-        names = REGIMES if count == len(REGIMES) else tuple(f"regime {k + 1}" for k in range(count))
-        return tuple(regime_table(book.returns, probabilities, names, **options))
+    believed = {at // DAY: belief for at, belief in beliefs if at % DAY == 0 and len(belief) == len(REGIMES)}
+    there = np.array([day in believed for day in (book.days // DAY).tolist()], dtype=np.bool_)
+    if there.size and there.mean() >= LEAST_COVERED:
+        cells = np.array([believed[day] for day in (book.days[there] // DAY).tolist()]).reshape(-1, len(TRENDS), len(VOLATILITIES))
+        tables = [
+            regime_table(book.returns[there], cells.sum(axis=summed), names, **options)
+            for summed, names in ((2, TRENDS), (1, VOLATILITIES))
+        ]
+        return (*(row for row in tables[0] if row.label != "all"), *tables[1])
     return tuple(period_table(book.returns, market_states(dataset, instruments, book.days), **options))
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from cryptoalpha.core.config import Count, Fraction, NonNegative, Positive, PositiveFraction, Section
+from cryptoalpha.core.values import REGIMES, VOLATILITIES
 
 
 class TailConfig(Section):
@@ -55,9 +56,10 @@ class LadderConfig(Section):
     step_up_hours: NonNegative = 24.0
     """Least time on a rung before exposure grows again, hours."""
 
-    regime_exposure: tuple[Fraction, ...] = (1.0, 0.5, 0.25)
-    """Exposure by regime: calm, turbulent, crisis. Weighed by the belief of `MarketState.regime` where that has as many entries; without
-    one, all is 1."""
+    regime_exposure: tuple[Fraction, ...] = (0.75, 0.25, 1.0, 0.5, 1.0, 0.75)
+    """Exposure in bear, sideways and bull markets, each calm and stormy, in the order of `core.values.REGIMES`; weighed by the belief of
+    `MarketState.regime`, 1 without one. A calm market leaves all but in a fall, a stormy one half, more in a rise, and a quarter in a
+    fall: caps on volatility follow a storm only while it lasts, a book that may not be short loses in a fall whatever its size."""
 
     @field_validator("rungs")
     @classmethod
@@ -77,8 +79,12 @@ class LadderConfig(Section):
     @field_validator("regime_exposure")
     @classmethod
     def _falls(cls, exposures: tuple[float, ...]) -> tuple[float, ...]:
-        if not exposures or any(after > before for before, after in pairwise(exposures)):
-            raise ValueError("needs an exposure for at least one regime, and none larger than that of a calmer one")
+        columns = len(VOLATILITIES)
+        if len(exposures) != len(REGIMES):
+            raise ValueError(f"needs an exposure for each of the {len(REGIMES)} regimes: {', '.join(map(' '.join, REGIMES))}")
+        rows = [exposures[start : start + columns] for start in range(0, len(REGIMES), columns)]
+        if any(after > before for row in rows for before, after in pairwise(row)):
+            raise ValueError("no exposure may be larger than that of the calmer market with the same trend")
         return exposures
 
 

@@ -174,11 +174,16 @@ def test_states_by_hand(market: Dataset) -> None:
 
 def test_regimes_that_were_believed_in_go_before_those_of_the_market(market: Dataset) -> None:
     book = book_of([0.01, -0.02, 0.03])
-    beliefs = [(START, (0.8, 0.1, 0.1)), (START + DAY, (0.1, 0.1, 0.8)), (START + 2 * DAY, (0.7, 0.2, 0.1))]
+    beliefs = [
+        (START, (0.0, 0.1, 0.1, 0.1, 0.6, 0.1)),
+        (START + DAY, (0.2, 0.7, 0.0, 0.1, 0.0, 0.0)),
+        (START + 2 * DAY, (0.0, 0.0, 0.0, 0.0, 0.4, 0.6)),
+    ]
     rows = {row.label: row for row in by_regime(market, tuple(market.bars), book, beliefs, seed=0)}
-    assert rows["calm"].periods == 2
-    assert rows["calm"].growth == pytest.approx(1.01 * 1.03 - 1.0)
-    assert rows["crisis"].growth == pytest.approx(-0.02)
-    assert math.isnan(rows["calm"].sharpe.estimate)
+    assert {name: row.periods for name, row in rows.items()} == {"bear": 1, "bull": 2, "low_volatility": 1, "high_volatility": 2, "all": 3}
+    assert rows["bull"].growth == pytest.approx(1.01 * 1.03 - 1.0)
+    assert rows["bull"].belief == pytest.approx((0.7 + 1.0) / 2.0)
+    assert rows["high_volatility"].growth == pytest.approx(0.98 * 1.03 - 1.0)
+    assert math.isnan(rows["bull"].sharpe.estimate)
     holes = {row.label for row in by_regime(market, tuple(market.bars), book, beliefs[:2], seed=0)}
     assert holes == {UNKNOWN, "all"}

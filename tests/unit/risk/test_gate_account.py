@@ -108,7 +108,7 @@ def test_ladder_and_regime_scale_what_the_caps_leave_and_are_named():
     config = WIDE.model_copy(update={"max_drawdown": 0.3, "max_position": 0.4, "volatility_target": None, "no_trade_band": 0.0})
     gate = RiskGate(config, RULES)
     look(gate, {}, book("1000"))
-    review = look(gate, {A: 0.5}, book("880"), at=NOW + HOUR, regime=(0.0, 1.0, 0.0))
+    review = look(gate, {A: 0.5}, book("880"), at=NOW + HOUR, regime=(0.0, 0.0, 0.0, 1.0, 0.0, 0.0))
     assert told(review) == [("drawdown_ladder", "1")]
     (sizing,) = review.sizings
     # 0.5 → 0.4 → three quarters of it → half of that

@@ -50,6 +50,7 @@ def test_without_rungs_everything_is_left():
 
 
 def test_regimes_are_weighed_by_belief():
+    assert regime_exposure((0.1, 0.2, 0.0, 0.3, 0.4, 0.0), LadderConfig().regime_exposure) == pytest.approx(0.675)  # .075 + .05 + .15 + .4
     exposures = (1.0, 0.5, 0.25)
     assert regime_exposure((0.5, 0.25, 0.25), exposures) == pytest.approx(0.6875)
     assert regime_exposure((), exposures) == regime_exposure((0.5, 0.5), exposures) == 1.0

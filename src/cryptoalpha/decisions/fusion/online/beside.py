@@ -73,6 +73,7 @@ class OnlineLearning:
         self._say = say
         self._bars = 0
         self._lesson = 0
+        self._is_over = False
         self._due: list[tuple[int, int]] = []  # (bar count at which it may take over, number of the lesson)
         self._held: list[Lessons] = []
         self._champion: dict[str, Array] | None = None
@@ -98,9 +99,9 @@ class OnlineLearning:
         self._bars += 1
         if fusion.experience is not None:
             matured = fusion.experience.take(at)
-            if len(matured):
+            if len(matured) and not self._is_over:
                 self._held.append(matured)
-        if self._bars % self.config.every_bars == 0 and self._held:
+        if self._bars % self.config.every_bars == 0 and self._held and not self._is_over:
             self._hand_out(at)
         answer = self._answer()
         if at <= self.follow_until:
@@ -148,9 +149,10 @@ class OnlineLearning:
         return newest
 
     def _mourn(self) -> None:
-        if self._due:
-            self._say(f"the fusion's learner has ended: {self._desk.died}; the network in charge stays, nothing more is learned")
-            self._due.clear()
+        self._say(f"the fusion's learner has ended: {self._desk.died}; the network in charge stays, nothing more is learned")
+        self._is_over = True
+        self._due.clear()
+        self._held.clear()
 
     def _take_over(self, adoption: Adoption, graph: bytes, fusion: Adopting) -> None:
         from cryptoalpha.learn.search.evaluators import OnnxEvaluator

@@ -12,7 +12,6 @@ Sums run forward in a fixed order: the same bars give the same bits.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -57,6 +56,10 @@ class MarketMemory:
         self._moved = np.zeros((2, len(REGIMES), len(REGIMES)))
         self._renewed = -1
         self._pool: Pool | None = None
+        self.ghosts: Pool | None = None
+        """Residuals of a training, with which the pool begins; None begins with Student shocks."""
+        self.garch = (config.garch_alpha, config.garch_beta)
+        self._is_fixed = False
         self._dynamics = self._prior()
 
     def observe(self, instrument: str, happened_at: int, bar: int, price: float, log_volatility: float, belief: Array) -> None:
@@ -75,7 +78,7 @@ class MarketMemory:
         row = self._rows % len(self._z)
         self._z[row], self._kicks[row], self._beliefs[row] = z, kick, held
         self._rows += 1
-        alpha, beta = self.config.garch_alpha, self.config.garch_beta
+        alpha, beta = self.garch
         home = math.exp(2.0 * mean)
         self._variance[instrument] = (1.0 - alpha - beta) * home + alpha * change * change + beta * self._variance[instrument]
         away = old - mean
@@ -106,7 +109,7 @@ class MarketMemory:
         if self.bars // self.config.refresh_bars != self._renewed:
             self._renewed = self.bars // self.config.refresh_bars
             self._pool = None
-            self._dynamics = self._fitted()
+            self._dynamics = self._dynamics if self._is_fixed else self.fitted()
 
     def home(self, instrument: str) -> float:
         """Long-run log volatility of a bar."""
@@ -122,7 +125,9 @@ class MarketMemory:
             there = min(self._rows, len(self._z))
             z, kicks, beliefs = self._z[:there], self._kicks[:there], self._beliefs[:there]
             config = self.config
-            self._pool = make_pool(z, kicks, beliefs, bins=config.pool_bins, prior=config.pool_prior, degrees=config.student_degrees)
+            self._pool = make_pool(
+                z, kicks, beliefs, bins=config.pool_bins, prior=config.pool_prior, ghosts=self.ghosts, degrees=config.student_degrees
+            )
         return self._pool
 
     def dynamics(self) -> Dynamics:
@@ -133,7 +138,12 @@ class MarketMemory:
         config = self.config
         return Dynamics(0.5 ** (1.0 / config.persistence_half_life_bars), 0.0, 0.5 ** (1.0 / config.volatility_half_life_bars))
 
-    def _fitted(self) -> Dynamics:
+    def fix(self, dynamics: Dynamics, garch: tuple[float, float]) -> None:
+        """States move on like this from now, whatever history tells."""
+        self._dynamics, self.garch, self._is_fixed, self._pool = dynamics, garch, True, None
+
+    def fitted(self) -> Dynamics:
+        """What history tells of how states move on."""
         prior, sums = self._prior(), self._sums
         share = PRIOR_BARS / max(self.bars, 1)
         moves, away = share * sums[2], share * sums[0]
@@ -150,7 +160,3 @@ class MarketMemory:
             min(max(float(persistence), 0.0), LARGEST_PERSISTENCE), float(response), min(max(float(reversion), 0.0), LARGEST_PERSISTENCE),
             moved / moved.sum(axis=1, keepdims=True),
         )  # fmt: skip
-
-    def state(self) -> dict[str, Any]:
-        """Everything remembered, as plain values."""
-        return dict(self.__dict__)

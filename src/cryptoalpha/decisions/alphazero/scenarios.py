@@ -24,6 +24,9 @@ from cryptoalpha.core.values import REGIMES
 from cryptoalpha.decisions.alphazero.state import REGIME, SHAPE, Array, inverse_law
 from cryptoalpha.learn.search.contract import Floats
 
+GHOSTS = 2_000
+"""Residuals that a trained pool counts for beside the agent's own."""
+
 
 @dataclass(frozen=True)
 class Shocks:
@@ -46,11 +49,12 @@ class Law(Protocol):
 @dataclass(frozen=True)
 class Pool:
     """Past residuals summed up. Shapes: z and kicks `[G]` rising in z; ladder `[R + 1, G]` cumulated shares, one row per regime and the
-    last of all regimes together."""
+    last of all regimes together; regimes `[R]` mean belief in each."""
 
     z: Array
     kicks: Array
     ladder: Array
+    regimes: Array
 
 
 @lru_cache(maxsize=16)
@@ -71,16 +75,23 @@ def student_quantile(uniforms: Floats, degrees: float) -> Array:
     return found
 
 
-def make_pool(z: Array, kicks: Array, beliefs: Array, *, bins: int, prior: float, degrees: float) -> Pool:
+def make_pool(z: Array, kicks: Array, beliefs: Array, *, bins: int, prior: float, degrees: float, ghosts: Pool | None = None) -> Pool:
     """Sum up residuals `[P]`, the kicks of log volatility that went with them `[P]` and the regimes believed in then `[P, R]`.
 
-    Residuals stand in bins of equal mass, finer by half in both tails; a bin is its mean. As many Student shocks as `prior` says are mixed
-    in, so that a young pool has a law too.
+    Residuals stand in bins that are narrower in both tails; a bin is its mean. A number of others is mixed in, so that a young pool has a
+    law too: Student shocks, or the residuals of an earlier pool (`ghosts`, then `GHOSTS` of them). `prior` is what a regime borrows.
     """
-    borrowed = int(min(max(prior, bins), 1_000))
-    ghosts = student_quantile((np.arange(borrowed) + 0.5) / borrowed, degrees)
-    values = np.concatenate([z, ghosts])
-    moved = np.concatenate([kicks, np.zeros(borrowed)])
+    if ghosts is None:
+        borrowed = int(min(max(prior, bins), 1_000))
+        drawn = student_quantile((np.arange(borrowed) + 0.5) / borrowed, degrees)
+        kicked, believed = np.zeros(borrowed), np.zeros((borrowed, beliefs.shape[1]))
+    else:
+        borrowed = GHOSTS
+        place = np.searchsorted(ghosts.ladder[-1], (np.arange(borrowed) + 0.5) / borrowed).clip(0, len(ghosts.z) - 1)
+        drawn, kicked = ghosts.z[place], ghosts.kicks[place]
+        masses = np.diff(ghosts.ladder, axis=1, prepend=0.0)
+        believed = ghosts.regimes * (masses[:-1] / masses[-1])[:, place].T
+    values, moved = np.concatenate([z, drawn]), np.concatenate([kicks, kicked])
     order = np.argsort(values, kind="stable")
     edge = np.sin(np.linspace(-np.pi / 2.0, np.pi / 2.0, bins + 1)) / 2.0 + 0.5  # narrower bins in the tails
     cuts = np.unique(np.round(edge * len(values)).astype(np.int64))
@@ -90,11 +101,12 @@ def make_pool(z: Array, kicks: Array, beliefs: Array, *, bins: int, prior: float
     kick = np.add.reduceat(moved[order], starts) / sizes
     centre = centre - (centre * sizes).sum() / sizes.sum()
     centre = centre / math.sqrt(float((centre**2 * sizes).sum() / sizes.sum()))
-    held = np.concatenate([beliefs, np.zeros((borrowed, beliefs.shape[1]))])[order]
+    held = np.concatenate([beliefs, believed])[order]
     by_regime = np.add.reduceat(held, starts, axis=0).T  # [R, G]
     shares = sizes / sizes.sum()
     weighed = (by_regime + max(prior, 1e-9) * shares) / (by_regime.sum(axis=1, keepdims=True) + max(prior, 1e-9))
-    return Pool(centre, kick, np.cumsum(np.concatenate([weighed, shares[None, :]]), axis=1))
+    ladder = np.cumsum(np.concatenate([weighed, shares[None, :]]), axis=1)
+    return Pool(centre, kick, ladder, by_regime.sum(axis=1) / sizes.sum())
 
 
 class Bootstrap:

@@ -11,16 +11,17 @@ The agent is a function of its settings and of what it was handed: scenarios are
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from cryptoalpha.core.time import DAY, DAYS_PER_YEAR
 from cryptoalpha.core.values import REGIMES, Decision, FusedSignal, MarketState, PortfolioState, Signal
 from cryptoalpha.decisions.alphazero.config import AlphaZeroConfig, ScenarioName
-from cryptoalpha.decisions.alphazero.market import LeafValue, Taste, TradingModel
+from cryptoalpha.decisions.alphazero.market import Dynamics, LeafValue, Taste, TradingModel
 from cryptoalpha.decisions.alphazero.memory import MarketMemory
-from cryptoalpha.decisions.alphazero.scenarios import Bootstrap, Garch, Law, Quantiles
+from cryptoalpha.decisions.alphazero.scenarios import Bootstrap, Garch, Law, Pool, Quantiles
 from cryptoalpha.decisions.alphazero.state import (
     CARRY,
     CONFIDENCE,
@@ -46,6 +47,27 @@ from cryptoalpha.learn.search.scenario_dp import plan_scenarios
 NOWHERE = np.zeros(len(REGIMES))
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """What a training found for one law of scenarios."""
+
+    dynamics: Dynamics
+    garch: tuple[float, float]
+    """Reaction and memory of the variance."""
+    degrees: float
+    """Of Student shocks."""
+    pool: Pool
+    """Residuals of the training stretch, to which the agent adds its own."""
+    leaf: LeafValue | None = None
+    """What is added to the formula at the end of a plan; None where nothing better than the formula was found."""
+    version: str = ""
+    """Digest of the file it is from."""
+
+
+FittedAt = Callable[[int], Fitted | None]
+"""What may be used at a moment; the same object as long as it is the same fold."""
+
+
 class Trader:
     """An agent that plans; implements `decisions.rule_agent.Agent`.
 
@@ -56,7 +78,8 @@ class Trader:
         costs: what trading costs.
         book_size: N, the number of instruments the target volatility is shared among.
         seed: of the scenarios.
-        leaf: what a trained value function adds at the end of a plan.
+        fitted_at: what a training found that may be used at a moment (UTC ns), None where nothing yet; without it, dynamics are fitted on
+            the way and plans end with the formula.
     """
 
     def __init__(
@@ -68,7 +91,7 @@ class Trader:
         *,
         book_size: int,
         seed: int,
-        leaf: LeafValue | None = None,
+        fitted_at: FittedAt | None = None,
     ) -> None:
         self.name: str = name
         self.config = config
@@ -76,9 +99,34 @@ class Trader:
         self.grid = grid(config.positions, long_only=agent.long_only)
         crowd = 1.0 + (book_size - 1) * agent.assumed_correlation
         self._share = agent.target_volatility / math.sqrt(book_size * crowd)
-        self._taste = Taste(config.reward, config.risk_aversion * crowd, config.discount, config.leaf)
-        self._budget = Budget(branching=config.branching)
-        self._costs, self._seed, self._leaf = costs, seed, leaf
+        self.taste = Taste(config.reward, config.risk_aversion * crowd, config.discount, config.leaf)
+        self.budget = Budget(branching=config.branching)
+        self._costs, self._seed = costs, seed
+        self.fitted: Fitted | None = None
+        self._fitted_at = fitted_at
+
+    def adopt(self, fitted: Fitted) -> None:
+        """Go on with what another training found; between two bars."""
+        self.fitted = fitted
+        self.memory.ghosts = fitted.pool
+        self.memory.fix(fitted.dynamics, fitted.garch)
+
+    def learn(self, at: int, fused: Sequence[FusedSignal], states: Sequence[MarketState], signals: Sequence[Signal]) -> None:
+        """Remember a bar of the past without deciding anything."""
+        self.rows(at, fused, states, signals)
+
+    def rows(
+        self, at: int, fused: Sequence[FusedSignal], states: Sequence[MarketState], signals: Sequence[Signal]
+    ) -> list[tuple[Row, float] | None]:
+        """The state `[WIDTH]` and the expected return per year of every fused signal, None where price or volatility is unknown. Also
+        remembers the bar: to be called once per bar."""
+        if self._fitted_at is not None and (fitted := self._fitted_at(at)) is not None and fitted is not self.fitted:
+            self.adopt(fitted)
+        known = {state.instrument: state for state in states}
+        shapes = _quantiles(signals) if self.name == "quantiles" else {}
+        rows = [self._row(at, signal, known.get(signal.instrument), shapes.get(signal.instrument)) for signal in fused]
+        self.memory.end_bar()
+        return rows
 
     def decide(
         self,
@@ -90,21 +138,17 @@ class Trader:
         states: Sequence[MarketState],
         signals: Sequence[Signal],
     ) -> list[Decision]:
-        known = {state.instrument: state for state in states}
-        shapes = _quantiles(signals) if self.name == "quantiles" else {}
+        prices = {state.instrument: state.price for state in states}
         equity = float(portfolio.equity)
         held = {name: float(quantity) for name, quantity in portfolio.positions}
         rows: list[Row] = []
         places: list[tuple[int, float, float]] = []
         """Place among `fused`, weight held, expected return per year."""
-        for place, signal in enumerate(fused):
-            found = self.row(at, signal, known.get(signal.instrument), shapes.get(signal.instrument))
+        for place, found in enumerate(self.rows(at, fused, states, signals)):
             if found is not None:
-                price = known[signal.instrument].price
-                weight = held.get(signal.instrument, 0.0) * price / equity if equity > 0.0 else 0.0
+                name = fused[place].instrument
                 rows.append(found[0])
-                places.append((place, weight, found[1]))
-        self.memory.end_bar()
+                places.append((place, held.get(name, 0.0) * prices[name] / equity if equity > 0.0 else 0.0, found[1]))
         if not places:
             return [self._unplanned(at, signal, event) for signal, event in zip(fused, fused_events, strict=True)]
         planned = self._planned(at, rows, places, fused, fused_events)
@@ -113,13 +157,9 @@ class Trader:
             for place, (signal, event) in enumerate(zip(fused, fused_events, strict=True))
         ]
 
-    def row(
+    def _row(
         self, at: int, signal: FusedSignal, state: MarketState | None, quantiles: tuple[float, ...] | None = None
     ) -> tuple[Row, float] | None:
-        """The state of one instrument `[WIDTH]` and its expected return per year; None where its volatility or price is unknown.
-
-        Also remembers the bar: to be called once per bar and instrument.
-        """
         bar = at - signal.happened_at
         if state is None or bar <= 0 or not (signal.volatility > 0.0 and state.price > 0.0):
             return None
@@ -146,14 +186,14 @@ class Trader:
 
     def model(self) -> TradingModel:
         """The market model of this bar: laws and dynamics as far as history tells."""
-        dynamics = self.memory.dynamics()
+        fitted, dynamics, pool = self.fitted, self.memory.dynamics(), self.memory.pool()
+        degrees = self.config.student_degrees if fitted is None else fitted.degrees
         law: Law
         if self.name == "garch":
-            law = Garch(self.config.student_degrees)
-            dynamics = dynamics.with_garch(self.config.garch_alpha, self.config.garch_beta)
+            law, dynamics = Garch(degrees), dynamics.with_garch(*self.memory.garch)
         else:
-            law = Quantiles(self.memory.pool()) if self.name == "quantiles" else Bootstrap(self.memory.pool())
-        return TradingModel(self.grid, law, dynamics, self._taste, leaf=self._leaf)
+            law = Quantiles(pool) if self.name == "quantiles" else Bootstrap(pool)
+        return TradingModel(self.grid, law, dynamics, self.taste, leaf=None if fitted is None else fitted.leaf)
 
     def _move(self, signal: FusedSignal, bar: int) -> tuple[float, float]:
         """Expected move in volatilities over the horizon, and the horizon in bars."""
@@ -170,7 +210,7 @@ class Trader:
         shares: Array = weights / units
         positions = np.abs(self.grid[None, :] - shares[:, None]).argmin(axis=1)
         names = tuple(fused[place].instrument for place, _, _ in places)
-        plan = plan_scenarios(Roots(states, positions, names=names), self.model(), self._budget, seed=self._seed + at)
+        plan = plan_scenarios(Roots(states, positions, names=names), self.model(), self.budget, seed=self._seed + at)
         decisions = {}
         for i, (place, weight, expected) in enumerate(places):
             action, signal = int(plan.action[i]), fused[place]

@@ -116,7 +116,7 @@ class SharedMarket:
     @property
     def impact(self) -> Numbers:
         """What past auctions moved the price by, `[B]` ticks."""
-        moved: Numbers = self.config.permanent_impact * self.bought
+        moved: Numbers = np.asarray(self.config.permanent_impact * self.bought, np.float64)
         return moved
 
     def view(self, *, knows_fundamental: bool = False) -> View:
@@ -172,7 +172,8 @@ class SharedMarket:
         phi = config.mispricing_persistence
         self.noise = np.asarray(phi * self.noise + config.mispricing_volatility * (1.0 - phi**2) ** 0.5 * fade)
         self.price = self._quote()
-        self.change, self.pressure = (self.price - before).astype(np.float64), config.permanent_impact * total
+        self.change = (self.price - before).astype(np.float64)
+        self.pressure = np.asarray(config.permanent_impact * total, np.float64)
         self.estimate = self.filter.follow(self.estimate, seen, self._seen(), self.number)
 
     def _quote(self) -> Lots:

@@ -39,6 +39,10 @@ class Population:
         chosen = np.arange(len(self))[member]
         return Population(self.market, Weights.of({name: array[chosen : chosen + 1] for name, array in self.weights.arrays().items()}))
 
+    def first(self, count: int) -> Population:
+        """The oldest `count` members."""
+        return Population(self.market, Weights.of({name: array[:count] for name, array in self.weights.arrays().items()}))
+
     def draw(self, shape: tuple[int, ...], random: np.random.Generator) -> NDArray[np.int64]:
         """Members, each with equal chance."""
         return random.integers(len(self), size=shape)
@@ -46,6 +50,16 @@ class Population:
     def policies(self, read: NDArray[np.float32]) -> Numbers:
         """What each member does, `[n, F]` → shares `[K, n, A]`."""
         return softmax(self.weights.logits(read))
+
+    def shares(self, read: NDArray[np.float32], who: NDArray[np.int64]) -> Numbers:
+        """What member `who[i]` does where it reads `read[i]`: `[n, F]`, `[n]` → shares `[n, A]`."""
+        arrays = self.weights.arrays()
+        found = np.empty((len(read), len(self.market.targets)))
+        for member in np.unique(who):
+            rows = who == member
+            one = Weights.of({name: array[member : member + 1] for name, array in arrays.items()})
+            found[rows] = softmax(one.logits(read[rows])[0])
+        return found
 
     def average(self, read: NDArray[np.float32]) -> Numbers:
         """What a member drawn with equal chance does, `[n, F]` → shares `[n, A]`."""
@@ -64,7 +78,7 @@ class Seat:
     def wants(self, view: View, held: Lots, luck: Numbers) -> Lots:
         market = self.population.market
         read = features(market, view.number, view.estimate, view.impact, view.change, view.pressure, held.astype(np.float64))
-        shares = self.population.policies(read)[self.who, np.arange(len(held))]
+        shares = self.population.shares(read, self.who)
         return np.asarray(market.targets, np.int64)[pick(shares, luck)]
 
 

@@ -157,7 +157,7 @@ def fit_hmm(
     counts = _prior(first.states, spell_bars, prior_spells)
     rows, model, objective, done = x[seen], first, [], False
     for _ in range(most_steps):
-        gamma, pairs, value = smooth(model.temper * model.log_density(x), bounds, model.start, model.transition)
+        gamma, pairs, value, _ = smooth(model.temper * model.log_density(x), bounds, model.start, model.transition)
         objective.append(value + float((counts * np.log(model.transition)).sum()))
         if len(objective) > 1 and objective[-1] - objective[-2] < tolerance * len(rows):
             done = True
@@ -228,8 +228,9 @@ def log_densities(x: Floats, mean: Floats, whiten: Floats, offset: Floats) -> Fl
 
 
 @njit(cache=True)
-def smooth(log_density: Floats, bounds: Integers, start: Floats, transition: Floats) -> tuple[Floats, Floats, float]:
-    """The E-step: chance of each state given ALL data, expected transitions, log likelihood. `[n, K]` → `[n, K]`, `[K, K]`, scalar.
+def smooth(log_density: Floats, bounds: Integers, start: Floats, transition: Floats) -> tuple[Floats, Floats, float, Floats]:
+    """The E-step: chance of each state given ALL data, expected transitions, log likelihood, and per row the chance that its state is that
+    of the row before (1 in first rows). `[n, K]` → `[n, K]`, `[K, K]`, scalar, `[n]`.
 
     Looks ahead by design: for fitting inside a training stretch and as the mutation that the causality tests must catch, never for use.
     """
@@ -238,6 +239,7 @@ def smooth(log_density: Floats, bounds: Integers, start: Floats, transition: Flo
     pairs = np.zeros((states, states))
     likely = np.zeros((n, states))
     scale = np.zeros(n)
+    stays = np.ones(n)
     total = 0.0
     for s in range(bounds.size - 1):
         begin, end = bounds[s], bounds[s + 1]
@@ -261,11 +263,13 @@ def smooth(log_density: Floats, bounds: Integers, start: Floats, transition: Flo
         for t in range(end - 2, begin - 1, -1):
             ahead = likely[t + 1] * beta / scale[t + 1]
             beta = np.zeros(states)
+            stays[t + 1] = 0.0
             for j in range(states):
                 for k in range(states):
                     flow = transition[j, k] * ahead[k]
                     beta[j] += flow
                     pairs[j, k] += gamma[t, j] * flow
+                stays[t + 1] += gamma[t, j] * transition[j, j] * ahead[j]
             for j in range(states):
                 gamma[t, j] *= beta[j]
-    return gamma, pairs, total
+    return gamma, pairs, total, stays

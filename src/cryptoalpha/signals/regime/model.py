@@ -90,7 +90,12 @@ class RegimeModel:
 
     def scaled(self, features: Floats) -> Floats:
         """Features as the chains see them, NaN where masked. `[..., 20]` → `[..., 20]`."""
-        values, observed = self.scaler.apply(features, CLIP)
+        return self.scale(features, self.scaler)
+
+    @staticmethod
+    def scale(features: Floats, scaler: Scaler) -> Floats:
+        """Features scaled and cut, NaN where masked. `[..., 20]` → `[..., 20]`."""
+        values, observed = scaler.apply(features, CLIP)
         return np.where(observed, values, np.nan)
 
     def filter(self, features: Floats) -> Filtered:

@@ -76,13 +76,14 @@ class RegimeSource:
             )
         fold = self._folder.numbers_at(frame.panel.known_at)
         fold[: frame.first] = -1
-        found = no_beliefs(frame, fold)
+        found = no_beliefs(frame.shape, fold)
         asked = np.flatnonzero((fold >= 0) & frame.usable.any(axis=1))
         if asked.size:
-            begin = grid_of(frame, self._config, int(asked[0]))[1]
-            features = regime_features(frame.beginning(max(0, begin)))
+            first_bar = int(frame.panel.open_time[0]) // frame.panel.interval
+            begin = max(0, filter_begin(first_bar, self._config, int(asked[0])))
+            features = regime_features(frame.beginning(begin))
             for number in np.unique(fold[asked]).tolist():
-                answer(frame, features, self._model(number), self._config, asked[fold[asked] == number], found)
+                answer(features, frame.usable, first_bar, self._model(number), asked[fold[asked] == number], found)
         return found
 
     def _model(self, number: int) -> RegimeModel:
@@ -91,33 +92,37 @@ class RegimeSource:
         return self._models[number]
 
 
-def no_beliefs(frame: Frame, fold: npt.NDArray[np.int64]) -> Beliefs:
-    """Nothing said yet."""
-    return Beliefs(np.full((*frame.shape, len(REGIMES)), np.nan), np.full(frame.shape, np.nan), np.full(frame.shape, np.nan), fold)
+def no_beliefs(shape: tuple[int, int], fold: npt.NDArray[np.int64]) -> Beliefs:
+    """Nothing said yet. `shape`: (T, A)."""
+    return Beliefs(np.full((*shape, len(REGIMES)), np.nan), np.full(shape, np.nan), np.full(shape, np.nan), fold)
 
 
-def grid_of(frame: Frame, config: RegimeConfig, row: int) -> tuple[int, int]:
-    """The number of the block that answers a row, and the row at which its filter begins (below 0: before the frame)."""
-    first_bar = int(frame.panel.open_time[0]) // frame.panel.interval
-    block = (first_bar + row) // config.block_bars
-    return block, block * config.block_bars - config.warm_up_bars - first_bar
+def filter_begin(first_bar: int, config: RegimeConfig, row: int) -> int:
+    """The row at which the filter that answers `row` begins, below 0: before the frame. `first_bar`: number of row 0 since 1970."""
+    return (first_bar + row) // config.block_bars * config.block_bars - config.warm_up_bars - first_bar
 
 
-def answer(frame: Frame, features: Floats, model: RegimeModel, config: RegimeConfig, rows: npt.NDArray[np.int64], into: Beliefs) -> None:
-    """Write what a model believes at these rows (ascending) into `into`, block by block. `features` `[T, A, 20]`."""
-    length = config.warm_up_bars + config.block_bars
-    blocks = np.array([grid_of(frame, config, row)[0] for row in (int(rows[0]), int(rows[-1]))])
-    for block in range(blocks[0], blocks[1] + 1):
-        begin = grid_of(frame, config, int(rows[0]))[1] + (block - blocks[0]) * config.block_bars
-        mine = rows[(rows >= begin + config.warm_up_bars) & (rows < begin + length)]
-        if not mine.size:
-            continue
+def answer(
+    features: Floats, usable: npt.NDArray[np.bool_], first_bar: int, model: RegimeModel, rows: npt.NDArray[np.int64], into: Beliefs
+) -> None:
+    """Write what a model believes at these rows into `into`, block by block.
+
+    Args:
+        features: `[T, A, 20]`, from the begin of the first block's filter on.
+        usable: `[T, A]` where an instrument has a bar.
+        first_bar: number of row 0, counted since 1970.
+        rows: ascending.
+    """
+    config = model.design.config
+    begins = np.array([filter_begin(first_bar, config, row) for row in rows.tolist()], np.int64)
+    for begin in np.unique(begins).tolist():
+        mine = rows[begins == begin]
         end = int(mine[-1]) + 1
-        for a in range(frame.shape[1]):
+        for a in range(usable.shape[1]):
             window = np.full((end - begin, len(REGIME_FEATURES)), np.nan)  # bars before the frame never printed
             window[max(0, -begin) :] = features[max(0, begin) : end, a]
             said: Filtered = model.filter(window)
-            there = mine[frame.usable[mine, a] & said.seen[mine - begin]]
+            there = mine[usable[mine, a] & said.seen[mine - begin]]
             into.belief[there, a] = said.belief[there - begin]
             into.age[there, a] = said.age[there - begin]
             into.change[there, a] = said.change[there - begin]

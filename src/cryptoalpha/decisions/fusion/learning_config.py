@@ -11,7 +11,10 @@ from cryptoalpha.learn.config import ActorCriticConfig
 
 
 class FusionLearningConfig(Section):
-    """[fusion.learning] How the network that guides the fusion's search is taught."""
+    """[fusion.learning] Which network guides the fusion's search, and how it is taught."""
+
+    model: str = ""
+    """Folder of trained networks (`cryptoalpha train fusion`); empty = none. Every bar is decided with the newest one trained before it."""
 
     learning_rate: Positive = 3e-4
     """Step size of Adam; the user's."""

@@ -19,7 +19,7 @@ from cryptoalpha.nets.config import EvoformerConfig, GenomeConfig
 from cryptoalpha.nets.evoformer import Evoformer
 from cryptoalpha.nets.genome.embedding import PairEmbedding, TokenEmbedding
 from cryptoalpha.nets.genome.heads import MOST_TOKENS, LevelHead, log_odds, quiet_linear
-from cryptoalpha.nets.genome.values import GenomeInputs, GenomeReading
+from cryptoalpha.nets.genome.values import ColumnAnswers, GenomeInputs, GenomeReading
 
 
 class MarketGenome(nn.Module):
@@ -92,14 +92,21 @@ class MarketGenome(nn.Module):
         mean = (sequences * present).sum(1) / present.sum(1).clamp(min=1.0)  # [B, N, C]
         columns = functional.relu(self.column(self.column_norm(mean)))
         return GenomeReading(
-            supports=self.supports(columns),
-            resistances=self.resistances(columns),
-            hold=self.hold(columns) * self.hold_scale + self.hold_shift,
-            trend=self.trend(columns),
-            movement=self.movement(columns),
+            *self._called(columns),
             tokens=self.tokens(self.cell_norm(sequences)) + self.usual_tokens(inputs),
             distance=self.distance(self.pair_norm(pairs)),
         )
+
+    def answers(self, sequences: Tensor, present: Tensor) -> ColumnAnswers:
+        """The answers at one column. Sequences `[B, S, C]`, present `[B, S]` bool → `[B, …]` each."""
+        there = present[..., None].to(sequences.dtype)
+        mean = (sequences * there).sum(1) / there.sum(1).clamp(min=1.0)
+        return ColumnAnswers(*self._called(functional.relu(self.column(self.column_norm(mean)))))
+
+    def _called(self, columns: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Supports, resistances, whether they hold, trend and movement. `[…, C]` → `[…, K]`, … ."""
+        hold = self.hold(columns) * self.hold_scale + self.hold_shift
+        return self.supports(columns), self.resistances(columns), hold, self.trend(columns), self.movement(columns)
 
     def usual_tokens(self, inputs: GenomeInputs) -> Tensor:
         """Log odds of each token given that of the last bar seen before it in its frame, as in the training stretch, `[B, S, N, V]`."""

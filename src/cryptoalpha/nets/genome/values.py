@@ -45,6 +45,16 @@ class GenomeReading(NamedTuple):
     """Logits of the bins of |ln p(j+h) − ln p(i)| / σ_i for i ≤ j (distance training), `[B, N, N, bins]`."""
 
 
+class ColumnAnswers(NamedTuple):
+    """The answers at one column of each window: as in `GenomeReading`, without its axis N."""
+
+    supports: Tensor
+    resistances: Tensor
+    hold: Tensor
+    trend: Tensor
+    movement: Tensor
+
+
 class GenomeTargets(NamedTuple):
     """What happened; NaN (or −1 for classes) where it is not known. Only `supervised` columns count."""
 

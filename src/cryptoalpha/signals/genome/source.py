@@ -1,9 +1,12 @@
 """The market genome as a source of opinions: trend, next movement, and levels of support and resistance with their chance to hold.
 
-Each window that holds an asked-for bar is computed alone, one instrument at a time, in one fixed shape and one thread: the bars before the
-frame, after the newest bar or never printed are padding. So a bar's opinion is the same to the last bit live, in a replay, after a
-restart, and when later data are removed or poisoned. Every bar is answered by the newest fold that may be used at the moment the bar is
-known; before the first there is no opinion. A window in which folds change is computed once per fold.
+Each window that holds an asked-for bar is read for all instruments of the book at once, column by column (`nets.genome.by_column`), in
+shapes that depend on the column's place and the number of instruments alone, in one thread: the bars before the frame, after the newest bar
+or never printed are padding. So a bar's opinion is the same to the last bit live, in a replay of the same book, after a restart, and when
+later data are removed or poisoned. What was read stays for the next call as long as its inputs are the same: a live bar costs a column of
+its window and a column of the context of the next, which is read ahead. Windows too large to be kept are computed whole, one instrument at
+a time. Every bar is answered by the newest fold that may be used at the moment the bar is known; before the first there is no opinion.
+A window in which folds change is read once per fold.
 
 Value = P(up) − P(down) over the horizon, the trend's strength. Confidence = the calibrated chance of the likeliest of up, down, sideways.
 Impact = value × the mean size of a move that is not sideways, were moves normal: E|z| given |z| > .43 = φ(.43) / (1 − Φ(.43)) = 1.09 σ √h.
@@ -11,7 +14,7 @@ Impact = value × the mean size of a move that is not sideways, were moves norma
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -22,7 +25,8 @@ import torch
 
 from cryptoalpha.core.errors import ModelError
 from cryptoalpha.core.time import interval_name
-from cryptoalpha.nets.genome.values import GenomeInputs
+from cryptoalpha.nets.genome.by_column import GenomeByColumn
+from cryptoalpha.nets.genome.values import ColumnAnswers, GenomeInputs
 from cryptoalpha.signals.config import GenomeSignalConfig
 from cryptoalpha.signals.frame import Frame
 from cryptoalpha.signals.genome.arrays import PRICE_REACH, GenomeArrays, genome_arrays
@@ -33,6 +37,9 @@ from cryptoalpha.signals.genome.windows import Window, Windows
 from cryptoalpha.signals.model import Opinions, opinions
 from cryptoalpha.signals.single_thread import single_thread
 from cryptoalpha.store.tables import Floats
+
+READERS_KEPT = 3
+"""Windows that stay read: the one that answers, the next one's context, and one more while folds change."""
 
 TYPICAL_MOVE = NormalDist().pdf(SIDEWAYS) / (1.0 - NormalDist().cdf(SIDEWAYS))
 """Mean size of a normal move beyond `SIDEWAYS`, in standard deviations."""
@@ -58,6 +65,7 @@ class GenomeSource:
         self._folder, self._design = open_genome(config)
         self.horizon = config.horizon_bars * self._design.interval
         self._models: dict[int, GenomeModel] = {}
+        self._readers: dict[tuple[int, int], GenomeByColumn] = {}
 
     def reach(self, interval: int) -> int:
         return max(PRICE_REACH, frames_reach(self._design.intervals)) + self._design.grid.columns
@@ -99,43 +107,72 @@ class GenomeSource:
         arrays = genome_arrays(frame, self._design.config.frames, begin=max(0, int(asked[0]) - grid.columns))
         windows = Windows(arrays, grid)
         with single_thread():
-            for number in windows.holding(asked):
+            for number in windows.holding(asked).tolist():
                 found = windows.rows_of(int(number))
                 rows = np.maximum(found, 0)
                 answered = (found >= 0) & (np.arange(grid.columns) >= grid.context) & (fold[rows] >= 0)
-                for a in range(frame.shape[1]):
-                    mine = answered & arrays.sets.present[rows, a, 0] & np.isfinite(arrays.atr[rows, a])
-                    for model in np.unique(fold[rows[mine]]).tolist():
-                        columns = np.flatnonzero(mine & (fold[rows] == model))
-                        said = self._ask(model, windows.inputs(Window(int(number), a)), columns)
-                        said["levels"] = _prices(said["levels"], arrays, rows[columns], a, sizes.supports)
-                        for name, values in said.items():
-                            answers[name][rows[columns], a] = values
+                mine = answered[:, None] & arrays.sets.present[rows, :, 0] & np.isfinite(arrays.atr[rows])  # [N, A]
+                for model in np.unique(fold[rows[mine.any(axis=1)]]).tolist():
+                    columns = np.flatnonzero(mine.any(axis=1) & (fold[rows] == model))
+                    for name, values in self._ask(model, windows, number, columns).items():
+                        if name == "levels":
+                            values = _prices(values, arrays, rows[columns], sizes.supports)
+                        there = mine[columns][..., None]
+                        answers[name][rows[columns]] = np.where(there, values, answers[name][rows[columns]])
+            self._read_ahead(windows, int(fold[-1]))
         return answers, fold
 
-    def _ask(self, number: int, inputs: GenomeInputs, columns: npt.NDArray[np.int64]) -> Answers:
-        """One fold's answers at some columns of one window, `[n, …]` each; levels as distances in ATR.
+    def _ask(self, model_number: int, windows: Windows, number: int, columns: npt.NDArray[np.int64]) -> Answers:
+        """One fold's answers at some columns of one window for every instrument, `[n, A, …]` each; levels as distances in ATR.
 
         Raises:
             ModelError: if one is not finite.
         """
-        model = self._model(number)
-        # Copied into torch's own memory, which is aligned alike every time: a kernel may round by where its input lies.
-        said = model.net(GenomeInputs(*(part.clone() for part in inputs)))
-        answers = {
-            "levels": torch.cat((said.supports, said.resistances), -1),
-            "hold": torch.sigmoid(said.hold),
-            "trend": torch.softmax(said.trend / model.temperature, -1),
-            "movement": torch.softmax(said.movement / model.temperature, -1),
-        }
-        found = {name: values[0].double().numpy()[columns] for name, values in answers.items()}
+        model = self._model(model_number)
+        inputs = _stacked(windows, number)
+        present = inputs.present[:, 0].numpy().T[columns]  # [n, A]
+        said = [_called(one, model.temperature) for one in self._columns(model_number, inputs, number, columns)]
+        found = {name: torch.stack([one[name] for one in said]).double().numpy() for name in said[0]}
         for name, values in found.items():
-            if not np.isfinite(values).all():
+            if not np.isfinite(values[present]).all():
                 raise ModelError(
-                    f"fold {number} of {self._folder.path} answered {name} with a number that is not finite",
+                    f"fold {model_number} of {self._folder.path} answered {name} with a number that is not finite",
                     hint="train it anew: cryptoalpha train genome",
                 )
         return found
+
+    def _columns(
+        self, model_number: int, inputs: GenomeInputs, number: int, columns: npt.NDArray[np.int64]
+    ) -> list[tuple[torch.Tensor, ...]]:
+        """What the network says at these columns, ascending: supports, resistances, hold, trend, movement, `[A, …]` each."""
+        net, batch = self._model(model_number).net, len(inputs.present)
+        if GenomeByColumn.pays(net, batch=batch, columns=self._design.grid.columns):
+            found = self._reader(model_number, number, batch).read(inputs, int(columns[-1]) + 1)
+            return [found[t] for t in columns.tolist()]
+        alone = [net(GenomeInputs(*(part[a : a + 1].clone() for part in inputs))) for a in range(batch)]
+        whole = [torch.cat([getattr(one, name) for one in alone]) for name in ColumnAnswers._fields]  # [A, N, …] each
+        return [tuple(part[:, t].clone() for part in whole) for t in columns.tolist()]
+
+    def _reader(self, model_number: int, number: int, batch: int) -> GenomeByColumn:
+        """What a fold has read of a window; the windows asked for last are kept."""
+        key = (model_number, number)
+        reader = self._readers.pop(key, None)
+        if reader is None or reader.batch != batch:
+            reader = GenomeByColumn(self._model(model_number).net, batch=batch, columns=self._design.grid.columns)
+        self._readers[key] = reader
+        for old in list(self._readers)[:-READERS_KEPT]:
+            del self._readers[old]
+        return reader
+
+    def _read_ahead(self, windows: Windows, model_number: int) -> None:
+        """Read the newest bars as the context of the next window too: else the first bar of a window would have to wait for its context."""
+        arrays, grid = windows.arrays, windows.grid
+        number = (arrays.first_bar + len(arrays) - 1) // grid.answered + 1
+        rows, batch = windows.rows_of(number), len(arrays.instruments)
+        if model_number < 0 or not (rows >= 0).any():
+            return
+        if GenomeByColumn.pays(self._model(model_number).net, batch=batch, columns=grid.columns):
+            self._reader(model_number, number, batch).read(_stacked(windows, number), int(np.flatnonzero(rows >= 0)[-1]) + 1)
 
     def _model(self, number: int) -> GenomeModel:
         if number not in self._models:
@@ -143,11 +180,29 @@ class GenomeSource:
         return self._models[number]
 
 
-def _prices(distances: Floats, arrays: GenomeArrays, rows: npt.NDArray[np.int64], instrument: int, supports: int) -> Floats:
-    """Distances in ATR as prices around the close. `[n, 2K]` → `[n, 2K]`."""
-    side = np.where(np.arange(distances.shape[1]) < supports, -1.0, 1.0)
-    close, atr = arrays.close[rows, instrument], arrays.atr[rows, instrument]
-    return np.asarray(close[:, None] + side * atr[:, None] * distances, np.float64)
+def _called(said: Sequence[torch.Tensor], temperature: float) -> dict[str, torch.Tensor]:
+    """What the network says at one column as levels, `[A, 2K]`, and chances. One column at a time: a row's last bit must not depend on
+    how many rows are asked for."""
+    supports, resistances, hold, trend, movement = said
+    return {
+        "levels": torch.cat((supports, resistances), -1),
+        "hold": torch.sigmoid(hold),
+        "trend": torch.softmax(trend / temperature, -1),
+        "movement": torch.softmax(movement / temperature, -1),
+    }
+
+
+def _stacked(windows: Windows, number: int) -> GenomeInputs:
+    """A window of every instrument, in torch's own memory: aligned alike every time, since a kernel may round by where its input lies."""
+    alone = [windows.inputs(Window(number, a)) for a in range(len(windows.arrays.instruments))]
+    return GenomeInputs(*(torch.cat(parts) for parts in zip(*alone, strict=True)))
+
+
+def _prices(distances: Floats, arrays: GenomeArrays, rows: npt.NDArray[np.int64], supports: int) -> Floats:
+    """Distances in ATR as prices around the close. `[n, A, 2K]` → `[n, A, 2K]`."""
+    side = np.where(np.arange(distances.shape[2]) < supports, -1.0, 1.0)
+    close, atr = arrays.close[rows], arrays.atr[rows]
+    return np.asarray(close[..., None] + side * atr[..., None] * distances, np.float64)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ from cryptoalpha.core.config import Count, Fraction, NonNegative, Positive, Sect
 from cryptoalpha.decisions.alphazero.config import AlphaZeroConfig
 from cryptoalpha.decisions.council.config import CouncilConfig
 from cryptoalpha.decisions.fusion.learning_config import FusionLearningConfig, FusionOnlineConfig
+from cryptoalpha.decisions.fusion.search.config import SearchConfig
 from cryptoalpha.decisions.league.config import LeagueConfig
 from cryptoalpha.decisions.market_env.config import EnvironmentConfig
 
@@ -17,8 +18,9 @@ from cryptoalpha.decisions.market_env.config import EnvironmentConfig
 class FusionConfig(Section):
     """[fusion] How opinions are weighed into one. These three stay as the baselines of any learned fusion."""
 
-    method: Literal["ridge", "hedge", "equal"] = "ridge"
-    """`ridge` learns signed weights by rolling regression, `hedge` by multiplicative updates with sharing, `equal` does not learn."""
+    method: Literal["ridge", "hedge", "equal", "search"] = "ridge"
+    """`ridge` learns signed weights by rolling regression, `hedge` by multiplicative updates with sharing, `equal` does not learn. `search`
+    plans the weights of families of evidence by tree search and acts on them only while they beat the other three."""
 
     horizon_bars: Count = 24
     """How far ahead outcomes are measured when weights are learned, bars. A day of hourly bars: costs drown anything faster."""
@@ -46,6 +48,9 @@ class FusionConfig(Section):
 
     hedge_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.02
     """Share of weight handed back to the prior per independent outcome (0–1), so that a dead source can return."""
+
+    search: SearchConfig = SearchConfig()
+    """How the searched fusion weighs families of evidence, and when it may act."""
 
     learning: FusionLearningConfig = FusionLearningConfig()
     """How the network of a searched fusion is taught."""

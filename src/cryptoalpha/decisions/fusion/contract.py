@@ -19,8 +19,11 @@ class Fusion(Protocol):
     """Weighs signals. One instance serves one run and is called once per step, in time order."""
 
     name: str
-    search: FusionSearch | None
-    """What the newest call of `fuse` searched; None where a fusion does not search."""
+
+    @property
+    def search(self) -> FusionSearch | None:
+        """What the newest call of `fuse` searched; None where a fusion does not search."""
+        ...
 
     def fuse(
         self,
@@ -42,11 +45,15 @@ def compose(
     opinions: Sequence[tuple[Signal, int, float]],
     *,
     direction: float | None = None,
+    expected_move: float | None = None,
+    horizon: int = 0,
+    confidence: float | None = None,
 ) -> FusedSignal:
     """Build the fused signal of one instrument from its (signal, event id, weight) triples.
 
     Weights may be negative (a source that is reliably wrong) and are normalised so that absolute values sum to 1. `direction` defaults to
-    the weighted mean of the signal values. Urgency is the weighted mean of bar length over horizon, capped at 1.
+    the weighted mean of the signal values, `confidence` to that of their confidence; `expected_move` over `horizon` ns is passed on.
+    Urgency is the weighted mean of bar length over horizon, capped at 1.
     """
     scale = 0.0
     for _, _, raw in opinions:  # a loop: for a few opinions a generator costs more than the sum
@@ -55,16 +62,16 @@ def compose(
         return FusedSignal(
             happened_at=state.happened_at, known_at=at, instrument=state.instrument, sentiment=0.0, direction=0.0,
             volatility=state.volatility, confidence=0.0, urgency=0.0, weights=(),
-            signals=tuple([event for _, event, _ in opinions]), market_state=state_event,
+            signals=tuple([event for _, event, _ in opinions]), market_state=state_event, expected_move=expected_move, horizon=horizon,
         )  # fmt: skip
     bar = at - state.happened_at
-    mean = confidence = urgency = text = text_scale = 0.0
+    mean = sure = urgency = text = text_scale = 0.0
     weights, events = [], []
     for signal, event, raw in opinions:
         weight = raw / scale
         share = weight if weight >= 0.0 else -weight
         mean += weight * signal.value
-        confidence += share * signal.confidence
+        sure += share * signal.confidence
         urgency += share * bar / signal.horizon
         if signal.type in TEXT_TYPES:
             text += weight * signal.value
@@ -72,6 +79,8 @@ def compose(
         weights.append((signal.source, weight))
         events.append(event)
     wanted = mean if direction is None else direction
+    if confidence is not None:
+        sure = confidence
     return FusedSignal(
         happened_at=state.happened_at,
         known_at=at,
@@ -79,11 +88,13 @@ def compose(
         sentiment=_clip(text / text_scale) if text_scale else 0.0,
         direction=_clip(wanted),
         volatility=state.volatility,
-        confidence=confidence if confidence < 1.0 else 1.0,
+        confidence=sure if sure < 1.0 else 1.0,
         urgency=urgency if urgency < 1.0 else 1.0,
         weights=tuple(weights),
         signals=tuple(events),
         market_state=state_event,
+        expected_move=expected_move,
+        horizon=horizon,
     )
 
 

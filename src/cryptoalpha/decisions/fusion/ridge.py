@@ -66,7 +66,9 @@ class RollingRidge:
         for state, event in zip(states, state_events, strict=True):
             heard = opinions[state.instrument]
             move = sum(weight * signal.value for signal, _, weight in heard)
-            fused.append(compose(at, state, event, heard, direction=math.tanh(move / self._config.ridge_scale)))
+            horizon = self._config.horizon_bars * (at - state.happened_at)
+            direction = math.tanh(move / self._config.ridge_scale)
+            fused.append(compose(at, state, event, heard, direction=direction, expected_move=move, horizon=horizon))
         return fused
 
     def _grow(self) -> None:
@@ -92,15 +94,15 @@ class RollingRidge:
 
     def _solve(self) -> None:
         horizon = self._config.horizon_bars
-        inverse = _inverse(self._gram + self._config.ridge_penalty * horizon * np.eye(len(self._cross)))
-        weights = (inverse * self._cross).sum(axis=1)
-        variance = horizon * ((inverse[:, :, None] * self._meat).sum(axis=1) * inverse).sum(axis=1)
+        spread = inverse(self._gram + self._config.ridge_penalty * horizon * np.eye(len(self._cross)))
+        weights = (spread * self._cross).sum(axis=1)
+        variance = horizon * ((spread[:, :, None] * self._meat).sum(axis=1) * spread).sum(axis=1)
         square = weights**2
         kept = np.where(square > 0.0, 1.0 - self._config.noise_floor * variance / np.where(square > 0.0, square, 1.0), 0.0)
         self._weights = np.asarray(np.maximum(kept, 0.0) * weights, dtype=np.float64)
 
 
-def _inverse(matrix: Floats) -> Floats:
+def inverse(matrix: Floats) -> Floats:
     """Inverse of a symmetric positive definite matrix, by elimination without pivots. `[S, S]` → `[S, S]`, symmetric to the last bit."""
     size = len(matrix)
     rows = np.hstack([matrix, np.eye(size)])

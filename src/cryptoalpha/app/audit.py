@@ -13,6 +13,7 @@ What differs is a leak. The report names the array or the kind of value, the mom
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Any, Literal
@@ -227,7 +228,8 @@ def _trade(path: Path, dataset: Dataset, tape: SignalTape, until: int) -> Journa
     clock = VirtualClock()
     with Journal(None, durable=False, header={"run": "audit"}) as journal:
         engine = path.engine(dataset, tape, clock, journal)
-        engine.run(_until(tape_steps(tape, dataset, clock), until))
+        with closing(engine):
+            engine.run(_until(tape_steps(tape, dataset, clock), until))
         return [(at, list(values)) for _, at, values in journal.rows(1, journal.next_row)]
 
 

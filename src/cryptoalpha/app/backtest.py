@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,13 +18,17 @@ from time import perf_counter
 import numpy as np
 
 from cryptoalpha import __version__
+from cryptoalpha.app.ablation import Ablation
 from cryptoalpha.app.baselines import WARMUP_DAYS, baseline_weights, shifted_copies
 from cryptoalpha.app.book import build_engine, show_the_past, tape_steps, warm_up
+from cryptoalpha.app.deciders import model_files
 from cryptoalpha.app.engine import Engine, Step, StepOutcome
 from cryptoalpha.app.held_out import held_out_notes
+from cryptoalpha.app.marks import newest_marks
 from cryptoalpha.app.period import Period
 from cryptoalpha.app.recorder import Recorder
 from cryptoalpha.app.report.content import SourceSkill
+from cryptoalpha.app.report.decision_content import StageRow
 from cryptoalpha.app.report.risk_content import InstrumentRow, StressStudy, TailStudy
 from cryptoalpha.app.result_tables import by_instrument, by_regime, by_year
 from cryptoalpha.app.runs import digest_of
@@ -35,6 +40,7 @@ from cryptoalpha.core.clock import VirtualClock
 from cryptoalpha.core.errors import AccountingError
 from cryptoalpha.core.seeds import stream
 from cryptoalpha.core.time import DAY, DAYS_PER_YEAR, interval_name
+from cryptoalpha.decisions.council.council import Learner
 from cryptoalpha.execution.broker import funding_by_bar
 from cryptoalpha.execution.vectorised import WeightsRun, simulate_weights
 from cryptoalpha.monitoring.comparison import Comparison, EquitySeries, compare
@@ -43,7 +49,7 @@ from cryptoalpha.signals.book import SignalBook
 from cryptoalpha.signals.tape import SignalTape
 from cryptoalpha.store.journal import Journal
 from cryptoalpha.store.panel import Panel, build_panel
-from cryptoalpha.store.tables import Dataset, Floats, Times
+from cryptoalpha.store.tables import Dataset, Floats
 
 RANDOM_SIGNAL = "random signal of equal turnover"
 RANDOM_COPIES = 20
@@ -73,6 +79,9 @@ class BacktestResult:
     digest: str
     tape: SignalTape
     seconds: dict[str, float]
+    stages: tuple[StageRow, ...] = ()
+    """What each stage of deciding added; empty where no ablation was asked for."""
+    missing_stages: tuple[str, ...] = ()
 
     @property
     def instruments(self) -> tuple[str, ...]:
@@ -145,12 +154,7 @@ def model_hashes(settings: Settings) -> dict[str, str]:
 
     A folder's `model.json` holds the hashes of its folds. A file that is not there is left to whoever opens the model.
     """
-    signals = settings.signals
-    folders: dict[str, str] = {"forecast": signals.forecast.model, "genome": signals.genome.model}
-    files: dict[str, Path] = {name: Path(folder) / "model.json" for name, folder in folders.items() if name in signals.sources and folder}
-    if signals.text.sentiment_model:
-        files["sentiment"] = Path(signals.text.sentiment_model)
-    return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items() if file.is_file()}
+    return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in model_files(settings).items() if file.is_file()}
 
 
 def run_backtest(
@@ -164,6 +168,7 @@ def run_backtest(
     trials: int = 1,
     book: SignalBook | None = None,
     advance: Progress | None = None,
+    ablation: bool = False,
 ) -> BacktestResult:
     """Replay `period` and measure what came of it.
 
@@ -172,6 +177,7 @@ def run_backtest(
         trials: variants of the strategy tried on these data so far, this one included.
         book: asks these sources instead of the configured ones.
         advance: told of every step taken.
+        ablation: also run the stages that lead up to this run, beside it (`app.ablation`).
 
     Raises:
         DataMissingError: if the period has no bars.
@@ -183,17 +189,26 @@ def run_backtest(
     prepared, panel = perf_counter(), tape.panel
     recorder, clock = Recorder(panel.instruments), VirtualClock()
     identity = run_identity(settings, dataset, period, panel.instruments)
-    with Journal(journal_path, durable=False, header=identity) as journal:
+    with Journal(journal_path, durable=False, header=identity) as journal, ExitStack() as ended:
         account = digest_of(identity)[:8]  # not the run's name: it enters order ids, and a run by another name is the same run
-        engine = build_engine(settings, dataset, panel.instruments, clock=clock, journal=journal, auto_trading=True, account=account)
-        learn_before(settings, dataset, period, panel.instruments, engine, book=book)
-        steps = engine.run(tape_steps(tape, dataset, clock), _watcher(recorder, advance))
+        engine = ended.enter_context(
+            closing(
+                build_engine(
+                    settings, dataset, panel.instruments, clock=clock, journal=journal, auto_trading=True, account=account,
+                    place=None if journal_path is None else journal_path.parent,
+                )
+            )
+        )  # fmt: skip
+        beside = Ablation(settings, dataset, panel.instruments, clock) if ablation else None
+        learn_before(settings, dataset, period, panel.instruments, engine, book=book, beside=beside)
+        steps = engine.run(tape_steps(tape, dataset, clock), _watcher(recorder, advance, beside))
         digest = journal.digest()
     if steps != len(panel):
         raise AccountingError(f"{steps} of {len(panel)} bars were processed; the result would be of another period than the one asked for")
     looped = perf_counter()
     weights = recorder.position_weights()
     strategy = own_series(settings, recorder, panel)
+    stages = () if beside is None else beside.finish(strategy, _years(panel))
     baselines = run_baselines(settings, dataset, panel, weights)
     comparison = _compared(settings, recorder, compare(strategy, baselines, trials, seed=settings.engine.seed))
     return BacktestResult(
@@ -211,7 +226,14 @@ def run_backtest(
         trials=trials,
         digest=digest,
         tape=tape,
-        seconds={"signals": prepared - started, "loop": looped - prepared, "evaluation": perf_counter() - looped},
+        seconds={
+            "signals": prepared - started,
+            "loop": looped - prepared - (beside.seconds if beside else 0.0),
+            **({"ablation": beside.seconds} if beside else {}),
+            "evaluation": perf_counter() - looped,
+        },
+        stages=stages,
+        missing_stages=() if beside is None else tuple(beside.missing),
     )
 
 
@@ -234,27 +256,42 @@ def own_series(settings: Settings, recorder: Recorder, panel: Panel) -> EquitySe
 
 
 def learn_before(
-    settings: Settings, dataset: Dataset, period: Period, instruments: Sequence[str], engine: Engine, *, book: SignalBook | None = None
+    settings: Settings,
+    dataset: Dataset,
+    period: Period,
+    instruments: Sequence[str],
+    engine: Engine,
+    *,
+    book: SignalBook | None = None,
+    beside: Ablation | None = None,
 ) -> None:
     """Show an engine what the data hold of the days before the period; there may be nothing. The gate remembers the market, a fusion that
-    learns is warmed up. `book` as in `run_backtest`."""
-    show_the_past(engine.gate, dataset, period.since, instruments)
-    days = settings.fusion.warmup_days if settings.fusion.method != "equal" else 0.0
+    learns is warmed up, agents fill their pools; stages that run `beside` see the same. `book` as in `run_backtest`."""
+    gates, agents = [engine.gate], [engine.agent]
+    if beside is not None:
+        gates, agents = [*gates, *beside.gates], [*agents, *beside.agents]
+    for gate in gates:
+        show_the_past(gate, dataset, period.since, instruments)
+    learners = [agent for agent in agents if isinstance(agent, Learner)]
+    days = settings.fusion.warmup_days if settings.fusion.method != "equal" or learners else 0.0
     since = period.since - int(days * DAY)
     opened = [dataset.bars[name].open_time for name in instruments]
     first = [int(times[np.searchsorted(times, since)]) for times in opened if len(times) and times[-1] >= since]
     if first and min(first) < period.since:
         book = book or SignalBook(settings.signals)
-        warm_up(engine.fusion, book.prepare(dataset, since=min(first), until=period.since, instruments=instruments))
+        warm_up(engine.fusion, book.prepare(dataset, since=min(first), until=period.since, instruments=instruments), learners)
 
 
-def _watcher(recorder: Recorder, advance: Progress | None) -> Callable[[Step, StepOutcome], None]:
-    if advance is None:
+def _watcher(recorder: Recorder, advance: Progress | None, beside: Ablation | None) -> Callable[[Step, StepOutcome], None]:
+    if advance is None and beside is None:
         return recorder.watch
 
     def watch(step: Step, outcome: StepOutcome) -> None:
         recorder.watch(step, outcome)
-        advance(1)
+        if beside is not None:
+            beside.step(step, outcome)
+        if advance is not None:
+            advance(1)
 
     return watch
 
@@ -274,12 +311,6 @@ def _turnover(recorder: Recorder, panel: Panel) -> float:
 def _years(panel: Panel) -> float:
     """From the first open to the last close."""
     return len(panel) * panel.interval / (DAYS_PER_YEAR * DAY)
-
-
-def newest_marks(times: Times, equity: Floats) -> tuple[Times, Floats]:
-    """Marks at increasing times: of rows that became known together, after a bar that came late, only the newest counts. `[T]` each."""
-    newest = np.append(np.diff(times) > 0, True) if len(times) else np.zeros(0, bool)
-    return times[newest], equity[newest]
 
 
 def run_baselines(settings: Settings, dataset: Dataset, panel: Panel, own_weights: Floats) -> dict[str, EquitySeries]:

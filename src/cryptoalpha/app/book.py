@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
+from cryptoalpha.app.deciders import bar_length, build_agent, build_fusion
 from cryptoalpha.app.engine import Engine, Step
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.watchdog import DriftWatchdog
@@ -13,11 +15,8 @@ from cryptoalpha.core.clock import Clock, VirtualClock
 from cryptoalpha.core.errors import DataMissingError
 from cryptoalpha.core.time import DAY
 from cryptoalpha.core.values import InstrumentRules
-from cryptoalpha.decisions.config import FusionConfig
-from cryptoalpha.decisions.fusion.contract import EqualWeights, Fusion
-from cryptoalpha.decisions.fusion.hedge import Hedge
-from cryptoalpha.decisions.fusion.ridge import RollingRidge
-from cryptoalpha.decisions.rule_agent import RuleAgent
+from cryptoalpha.decisions.council.council import Learner
+from cryptoalpha.decisions.fusion.contract import Fusion
 from cryptoalpha.execution.broker import Broker, bar_steps, funding_by_bar
 from cryptoalpha.execution.portfolio import Portfolio
 from cryptoalpha.execution.simulated import SimulatedBroker
@@ -34,17 +33,6 @@ CHUNK = 4_096
 """Bars turned into Python floats at a time: five hundred days of minutes would be a gigabyte of them."""
 
 
-def build_fusion(config: FusionConfig) -> Fusion:
-    """The fusion of that name."""
-    match config.method:
-        case "equal":
-            return EqualWeights()
-        case "hedge":
-            return Hedge(config)
-        case "ridge":
-            return RollingRidge(config)
-
-
 def build_engine(
     settings: Settings,
     dataset: Dataset,
@@ -55,11 +43,15 @@ def build_engine(
     auto_trading: bool,
     account: str,
     broker: BrokerFactory | None = None,
+    live: bool = False,
+    place: Path | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Engine:
     """An engine with fresh fusion, agent, risk gate, broker, portfolio and watch over drift.
 
     Args:
         broker: makes a broker at a venue, whose trades may be told in another order than they happened; None simulates one.
+        live, place, say: as in `deciders.build_fusion`. End the engine with `close`: a fusion may learn beside it.
 
     Raises:
         DataMissingError: if an instrument has no trading rules.
@@ -72,8 +64,15 @@ def build_engine(
     drift = settings.monitoring.drift
     return Engine(
         clock=clock,
-        fusion=build_fusion(settings.fusion),
-        agent=RuleAgent(settings.agent, book_size=len(instruments)),
+        fusion=build_fusion(
+            settings.fusion,
+            seed=settings.engine.seed,
+            live=live,
+            place=place,
+            follow_until=journal.read(len(journal))[0] if journal.is_replaying else 0,
+            say=say,
+        ),
+        agent=build_agent(settings, instruments, interval=bar_length(dataset, instruments)),
         gate=RiskGate(settings.risk, rules, account=account),
         broker=SimulatedBroker(settings.execution, rules) if broker is None else broker(rules),
         portfolio=Portfolio(settings.execution.initial_cash, instruments, perpetual, may_overdraw=broker is not None),
@@ -83,11 +82,14 @@ def build_engine(
     )
 
 
-def warm_up(fusion: Fusion, tape: SignalTape) -> None:
-    """Let a fusion learn from the bars before a run. Nothing is traded or journaled: it is the past when the run starts."""
+def warm_up(fusion: Fusion, tape: SignalTape, learners: Sequence[Learner] = ()) -> None:
+    """Let a fusion learn from the bars before a run, and agents fill their pools. Nothing is decided, traded or journaled: it is the past
+    when the run starts. Shares in a council stay equal, for nobody was asked then."""
     for t, at in enumerate(tape.panel.known_at.tolist()):
         states, signals = tape.states_at(t), tape.signals_at(t)
-        fusion.fuse(at, states, signals, state_events=range(len(states)), signal_events=range(len(signals)))
+        fused = fusion.fuse(at, states, signals, state_events=range(len(states)), signal_events=range(len(signals)))
+        for learner in learners:
+            learner.learn(at, fused, states, signals)
 
 
 def show_the_past(gate: RiskGate, dataset: Dataset, since: int, instruments: Sequence[str]) -> int:

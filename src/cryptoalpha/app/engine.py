@@ -35,6 +35,7 @@ from cryptoalpha.core.values import (
     Alarm,
     Decision,
     FusedSignal,
+    FusionSearch,
     MarketState,
     ObservationRef,
     Order,
@@ -82,6 +83,8 @@ class StepOutcome(msgspec.Struct, gc=False):
     happened: Sequence[Outcome]
     values: Sequence[Travelling] = ()
     """Everything the row holds, in its order."""
+    search: FusionSearch | None = None
+    """What the fusion searched in this step; None where it did not."""
 
 
 class Watchdog(Protocol):
@@ -144,6 +147,12 @@ class Engine:
             self.journal.commit()
         return self.steps
 
+    def close(self) -> None:
+        """End what runs beside the loop: a fusion that learns in a process of its own. Closing twice does nothing."""
+        end = getattr(self.fusion, "close", None)
+        if end is not None:
+            end()
+
     def step(self, step: Step) -> StepOutcome:
         """Take one step; the intents it produced are in the journal before the broker hears of them."""
         now = self.clock.now()
@@ -184,7 +193,7 @@ class Engine:
         if review.verdicts:
             self._send(review.verdicts, (row << ROW_SHIFT) + len(values) - len(review.verdicts), states)
         self.steps += 1
-        return StepOutcome(row, portfolio, fused, decisions, review, happened, values)
+        return StepOutcome(row, portfolio, fused, decisions, review, happened, values, self.fusion.search if fused else None)
 
     def _obey(self, now: int, asked: Sequence[Control]) -> list[RiskEvent]:
         """Do what people asked of the run, in their order; what changed by it."""

@@ -18,13 +18,15 @@ from cryptoalpha.app.sizing_steps import (
     units_line,
     units_of,
 )
+from cryptoalpha.app.thought_words import decision_details, regime_details, search_details, search_words
 from cryptoalpha.core.errors import ConfigError, DataMissingError
-from cryptoalpha.core.time import iso
+from cryptoalpha.core.time import interval_name, iso
 from cryptoalpha.core.values import (
     Alarm,
     Decision,
     Fill,
     FusedSignal,
+    FusionSearch,
     MarketState,
     ObservationRef,
     Order,
@@ -72,7 +74,14 @@ class Explanation:
     def as_dict(self) -> dict[str, object]:
         return {
             "chain": [
-                {"event": link.event, "kind": type(link.value).__name__, "words": link.words, "value": link.value} for link in self.links
+                {
+                    "event": link.event,
+                    "kind": type(link.value).__name__,
+                    "words": link.words,
+                    **({"details": list(link.details)} if link.details else {}),
+                    "value": link.value,
+                }
+                for link in self.links
             ],
             "sizing": None if self.sizing is None else _sizing_dict(self.sizing, self.units),
         }
@@ -185,20 +194,25 @@ def _look_up(journal: JournalReader, name: str) -> tuple[int, Fill | Verdict | R
 
 def _decision_links(journal: JournalReader, event: int) -> list[Link]:
     decision = cast(Decision, journal.get(event))
-    links = [Link(format_event_id(event), decision, _decision_words(decision))]
+    links = [Link(format_event_id(event), decision, _decision_words(decision), decision_details(decision))]
+    row, _ = split_event_id(event)
+    _, values = journal.read(row)
     if decision.fused is None:
         return links
     fused = cast(FusedSignal, journal.get(decision.fused))
     links.append(Link(format_event_id(decision.fused), fused, _fused_words(fused)))
+    links += [
+        Link(format_event_id(event_id(row, index)), value, search_words(value), search_details(value))
+        for index, value in enumerate(values)
+        if isinstance(value, FusionSearch)
+    ]
     weights = dict(fused.weights)
     for signal_event in fused.signals:
         signal = cast(Signal, journal.get(signal_event))
         links.append(Link(format_event_id(signal_event), signal, _signal_words(signal, weights.get(signal.source, 0.0))))
     if fused.market_state is not None:
         state = cast(MarketState, journal.get(fused.market_state))
-        links.append(Link(format_event_id(fused.market_state), state, _state_words(state)))
-    row, _ = split_event_id(event)
-    _, values = journal.read(row)
+        links.append(Link(format_event_id(fused.market_state), state, _state_words(state), regime_details(state)))
     for index, value in enumerate(values):
         if isinstance(value, ObservationRef) and value.subject == decision.instrument:
             links.append(Link(f"{row}.{index}", value, f"read from row {value.row} of partition {value.partition or '(not stored)'}"))
@@ -229,9 +243,10 @@ def _decision_words(decision: Decision) -> str:
 
 
 def _fused_words(fused: FusedSignal) -> str:
+    expected = "" if fused.expected_move is None else f", expected move {fused.expected_move:+z.3f} σ over {interval_name(fused.horizon)}"
     return (
         f"fused direction {fused.direction:+z.3f}, confidence {fused.confidence:.2f}, sentiment {fused.sentiment:+z.2f}, "
-        f"expected volatility {fused.volatility:.0%} a year"
+        f"expected volatility {fused.volatility:.0%} a year{expected}"
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cryptoalpha.app.audit import AuditReport
 from cryptoalpha.app.backtest import BacktestResult, Progress, run_backtest, run_identity
+from cryptoalpha.app.deciders import has_learned
 from cryptoalpha.app.output import plain
 from cryptoalpha.app.period import Period
 from cryptoalpha.app.report.build import build_report
@@ -50,6 +51,7 @@ def run_and_keep(
     replace: bool = False,
     audited: AuditReport | None = None,
     advance: Progress | None = None,
+    ablation: bool | None = None,
 ) -> KeptRun:
     """Backtest and keep the run.
 
@@ -57,6 +59,7 @@ def run_and_keep(
         name: what to call it; made from its identity where None.
         elsewhere: trials made on these data that the ledger does not know.
         command: the command line that repeats it.
+        ablation: whether to tell what each stage of deciding added; None: where anything learned decides.
         replace: whether a run of that name with other data, period or settings may be overwritten.
 
     Raises:
@@ -70,8 +73,9 @@ def run_and_keep(
     with new_run(home, run) as draft:
         trials = count_trial(home, identity) + elsewhere
         result = run_backtest(
-            settings, dataset, period, run=run, journal_path=draft / JOURNAL, instruments=names, trials=trials, advance=advance
-        )
+            settings, dataset, period, run=run, journal_path=draft / JOURNAL, instruments=names, trials=trials, advance=advance,
+            ablation=has_learned(settings) if ablation is None else ablation,
+        )  # fmt: skip
         content = report_content(result, command=command, audited=audited)
         (draft / CONTENT).write_bytes(dump_content(content))
         write_whole(draft / METRICS, json.dumps(plain(as_dict(result)), indent=2, ensure_ascii=False))

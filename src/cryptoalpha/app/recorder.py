@@ -9,6 +9,7 @@ from decimal import Decimal
 import numpy as np
 
 from cryptoalpha.app.book_forecasts import BookForecasts, JudgedDay
+from cryptoalpha.app.decision_record import DecisionRecord
 from cryptoalpha.app.engine import Step, StepOutcome
 from cryptoalpha.core.time import DAY
 from cryptoalpha.core.values import (
@@ -56,6 +57,7 @@ class Recorder:
         self.judged: list[JudgedDay] = []
         self.source_weights: list[tuple[int, dict[str, float]]] = []
         self.regimes: list[tuple[int, tuple[float, ...]]] = []
+        self.deciders = DecisionRecord()
         self.last: PortfolioState | None = None
         self._directions: list[list[float]] = []
         self._positions: list[tuple[tuple[str, Decimal], ...]] = []
@@ -73,6 +75,7 @@ class Recorder:
         said = {fused.instrument: fused.direction for fused in outcome.fused}
         self._directions.append([said.get(name, 0.0) for name in self.instruments])
         self.last = outcome.portfolio
+        self.deciders.take(at, outcome.decisions, outcome.search)
         if (judged := self._forecasts.take(at, outcome.values)) is not None:
             self.judged.append(judged)
         if outcome.happened:

@@ -11,6 +11,7 @@ import numpy as np
 from cryptoalpha import __version__
 from cryptoalpha.app.audit import AuditReport
 from cryptoalpha.app.backtest import BacktestResult, decisive_settings
+from cryptoalpha.app.decision_summary import decision_lines, run_deciders
 from cryptoalpha.app.output import Table
 from cryptoalpha.app.report.content import (
     Check,
@@ -20,9 +21,9 @@ from cryptoalpha.app.report.content import (
     ReportContent,
     RunCard,
     Trade,
-    WeightHistory,
 )
-from cryptoalpha.app.report.metrics import risk_metrics
+from cryptoalpha.app.report.metrics import decider_metrics, risk_metrics
+from cryptoalpha.app.report.weight_history import WeightHistory
 from cryptoalpha.app.risk_summary import risk_record
 from cryptoalpha.app.runs import digest_of
 from cryptoalpha.core.time import DAY, interval_name, iso
@@ -86,6 +87,7 @@ def as_dict(result: BacktestResult) -> dict[str, object]:
                   "funding_received": costs.funding_received, "net": costs.net, "currency": card.quote},
         "source_skill": list(result.source_skill),
         "turnover_per_year": result.turnover,
+        "deciders": decider_metrics(run_deciders(result)),
         "exposure": {"mean_gross": float(gross.mean()), "max_gross": float(gross.max()), "mean_net": float(net.mean())},
         "orders": result.recorder.orders,
         "fills": len(result.recorder.fills),
@@ -115,6 +117,7 @@ def tables(result: BacktestResult) -> list[str | Table]:
         f"{len(result.recorder.fills):,} fills; gross {costs.gross:+,.0f} − fees {costs.fees:,.0f} − spread {costs.spread:,.0f} "
         f"− impact {costs.impact:,.0f} + funding {costs.funding_received:+,.0f} = net {costs.net:+,.0f} {card.quote}; "
         f"mean exposure {gross.mean():.0%}",
+        *decision_lines(result),
         *_silent_sources(result),
         f"run {result.run}, journal {result.digest[:16]}",
     ]
@@ -203,6 +206,7 @@ def report_content(result: BacktestResult, *, command: str, audited: AuditReport
         years=result.years,
         regimes=result.regimes,
         instruments=result.by_instrument,
+        deciders=run_deciders(result),
     )
 
 

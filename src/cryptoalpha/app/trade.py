@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -224,9 +225,9 @@ def replay(
     tape = SignalBook(settings.signals).prepare(dataset, since=period.since, until=period.until, instruments=instruments)
     names = tape.panel.instruments
     header = {**run_identity(settings, dataset, period, names), TRADE_MARK: str(settings.engine.auto_trading)}
-    with Journal(journal_path, durable=True, header=header) as journal:
+    with Journal(journal_path, durable=True, header=header) as journal, ExitStack() as ended:
         clock = VirtualClock()
-        engine = _engine(settings, dataset, names, clock, journal, run)
+        engine = ended.enter_context(closing(_engine(settings, dataset, names, clock, journal, run, journal_path.parent, say, live=False)))
         learn_before(settings, dataset, period, names, engine)
         if monitor is not None:
             interval = tape.panel.interval
@@ -267,9 +268,9 @@ def paper(
         TRADE_MARK: str(settings.engine.auto_trading),
         LIVE_MARK: str(begun),
     }
-    with Journal(journal_path, durable=True, header=header) as journal:
+    with Journal(journal_path, durable=True, header=header) as journal, ExitStack() as ended:
         clock = VirtualClock()
-        engine = _engine(settings, dataset, names, clock, journal, run)
+        engine = ended.enter_context(closing(_engine(settings, dataset, names, clock, journal, run, journal_path.parent, say, live=True)))
         learn_before(settings, dataset, Period(begun, begun + interval), names, engine)
         if monitor is not None:
             monitor.follow(names, interval, step_seconds=interval / SECOND, wall=SystemClock(), market=engine.gate.memory)
@@ -280,8 +281,22 @@ def paper(
         return session.report(run, recovered, is_complete=False)
 
 
-def _engine(settings: Settings, dataset: Dataset, names: Sequence[str], clock: VirtualClock, journal: Journal, run: str) -> Engine:
-    return build_engine(settings, dataset, names, clock=clock, journal=journal, auto_trading=settings.engine.auto_trading, account=run)
+def _engine(
+    settings: Settings,
+    dataset: Dataset,
+    names: Sequence[str],
+    clock: VirtualClock,
+    journal: Journal,
+    run: str,
+    place: Path,
+    say: Say,
+    *,
+    live: bool,
+) -> Engine:
+    auto = settings.engine.auto_trading
+    return build_engine(
+        settings, dataset, names, clock=clock, journal=journal, auto_trading=auto, account=run, live=live, place=place, say=say
+    )
 
 
 def feed_fingerprint(venue: str) -> str:

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from cryptoalpha.app.backtest import newest_marks
 from cryptoalpha.app.baselines import (
     RULES,
     baseline_weights,
@@ -26,6 +25,7 @@ from cryptoalpha.app.baselines import (
     trend_50,
     volatility_targeted_hold,
 )
+from cryptoalpha.app.marks import newest_marks
 from cryptoalpha.core.time import DAY, HOUR
 from cryptoalpha.store.panel import Panel, build_panel
 from cryptoalpha.store.tables import BarTable, Dataset, Floats

@@ -24,7 +24,6 @@ from cryptoalpha.app.report.content import (
     RunCard,
     SourceSkill,
     Trade,
-    WeightHistory,
 )
 from cryptoalpha.app.report.metrics import look_up, metrics_of
 from cryptoalpha.app.report.risk_content import (
@@ -41,6 +40,7 @@ from cryptoalpha.app.report.risk_content import (
 )
 from cryptoalpha.app.report.storage import dump_content, load_content
 from cryptoalpha.app.report.view import limit_rows
+from cryptoalpha.app.report.weight_history import WeightHistory
 from cryptoalpha.app.result_tables import by_year
 from cryptoalpha.app.run_risk import LimitUse
 from cryptoalpha.core.errors import ConfigError

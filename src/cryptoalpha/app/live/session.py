@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -131,8 +132,9 @@ def trade_live(
             return brokers[0]
 
         engine = build_engine(
-            settings, dataset, names, clock=clock, journal=journal, auto_trading=settings.engine.auto_trading, account=live.run, broker=make
-        )
+            settings, dataset, names, clock=clock, journal=journal, auto_trading=settings.engine.auto_trading, account=live.run,
+            broker=make, live=True, place=live.journal.parent, say=say,
+        )  # fmt: skip
         learn_before(settings, dataset, first, names, engine)
         if monitor is not None:
             monitor.follow(names, interval, step_seconds=interval / SECOND, wall=wall, market=engine.gate.memory)
@@ -140,7 +142,7 @@ def trade_live(
         recovered = tell_recovery(journal, say)
         loop = _Loop(settings, history, dataset, live, engine, clock, wall, brokers[0], stop, say, monitor)
         earlier = Period(begun, newest + interval) if newest >= begun else None
-        with loop:
+        with closing(engine), loop:
             engine.run(session.paced(loop.steps(earlier)), session.watch)
         return session.report(live.run, recovered, is_complete=False)
 

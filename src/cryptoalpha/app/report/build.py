@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from cryptoalpha import __version__
 from cryptoalpha.app.report import assets
-from cryptoalpha.app.report.charts import Chart, Density, drawdown_chart, equity_chart, position_chart, source_chart
+from cryptoalpha.app.report.charts import Chart, Density, decider_charts, drawdown_chart, equity_chart, position_chart, source_chart
 from cryptoalpha.app.report.content import ReportContent
 from cryptoalpha.app.report.metrics import Plain, metrics_of
 from cryptoalpha.app.report.risk_charts import tail_charts, with_changes
@@ -108,6 +108,8 @@ def _charts(content: ReportContent, place: int, points: int) -> list[Chart]:
         charts.append(source_chart(content.source_weights, f"sources-{place}", points))
     if content.position_weights is not None and content.position_weights.names:
         charts.append(position_chart(content.position_weights, f"positions-{place}", points))
+    if content.deciders is not None:
+        charts += decider_charts(content.deciders, f"deciders-{place}", points)
     return charts
 
 

@@ -13,7 +13,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cryptoalpha.app.report.content import ReportContent, WeightHistory
+from cryptoalpha.app.report.content import ReportContent
+from cryptoalpha.app.report.decision_content import Deciders
+from cryptoalpha.app.report.weight_history import WeightHistory
 from cryptoalpha.core.time import DAY, SECOND, day_of
 from cryptoalpha.monitoring.comparison import EquitySeries
 
@@ -125,6 +127,22 @@ def position_chart(weights: WeightHistory, key: str, points: int) -> Chart:
     words = f"Gross exposure was {gross.mean():.0%} of equity on average, {gross.max():.0%} at most" if gross.size else "Nothing was held"
     stacked = bool((weights.values >= 0.0).all())
     return _weights(weights, key, points, "stack" if stacked else "lines", "Position weights", f"Share of equity in each asset. {words}.")
+
+
+def decider_charts(deciders: Deciders, key: str, points: int) -> list[Chart]:
+    """Who was in charge, how families of evidence were weighed, what members of the council counted, which regime was believed in."""
+    shown = (
+        ("charge", deciders.in_charge, "Who was in charge", "Share of each day’s bars in which the weights of a fusion acted."),
+        ("types", deciders.type_weights, "Weights of families of evidence", "How the searched fusion weighed them, once a day."),
+        ("shares", deciders.shares, "Shares in the council", "How much each agent’s vote counted, once a day."),
+        ("regimes", deciders.regime_beliefs, "Belief in regimes", "Mean over instruments; trends sum to one, so do volatilities."),
+    )
+    charts = []
+    for name, weights, title, words in shown:
+        if weights is not None and weights.times.size > 1:
+            stacked = name != "regimes" and bool((weights.values >= 0.0).all())
+            charts.append(_weights(weights, f"{key}-{name}", points, "stack" if stacked else "lines", title, words))
+    return charts
 
 
 def _weights(weights: WeightHistory, key: str, points: int, kind: Kind, title: str, description: str) -> Chart:

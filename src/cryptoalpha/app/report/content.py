@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
+from cryptoalpha.app.report.decision_content import Deciders
 from cryptoalpha.app.report.risk_content import InstrumentRow, RiskRecord, StressStudy, TailStudy
+from cryptoalpha.app.report.weight_history import WeightHistory
 from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.monitoring.bootstrap import Interval
 from cryptoalpha.monitoring.comparison import Comparison, EquitySeries
@@ -56,24 +55,6 @@ class RunCard:
     """The command line that repeats the run."""
     extra: tuple[tuple[str, str], ...] = ()
     """Any further facts, name and value."""
-
-
-@dataclass(frozen=True, eq=False)
-class WeightHistory:
-    """Weights of several named things over time: sources of the fusion, or positions of the book.
-
-    Shapes: `times [T]` (increasing), `values [T, K]` finite, one column per name.
-    """
-
-    names: tuple[str, ...]
-    times: NDArray[np.int64]
-    values: NDArray[np.float64]
-
-    def __post_init__(self) -> None:
-        if self.values.shape != (self.times.size, len(self.names)):
-            raise ConfigError(f"weights {self.values.shape} for {self.times.size} times and {len(self.names)} names")
-        if not np.isfinite(self.values).all():
-            raise ConfigError("weights hold NaN or infinity", hint="a weight that is not set is 0")
 
 
 @dataclass(frozen=True)
@@ -199,6 +180,7 @@ class ReportContent:
         stress: the largest book under crises, gaps and outages.
         years, regimes: the strategy by calendar year and by state of the market.
         instruments: profit, costs and turnover by instrument.
+        deciders: who was in charge, who was heard, and what each stage added.
         notes: sentences a reader must not miss (limits of the data, periods without text, …), printed under the verdict.
     """
 
@@ -224,6 +206,7 @@ class ReportContent:
     years: tuple[PeriodRow, ...] = ()
     regimes: tuple[PeriodRow, ...] = ()
     instruments: tuple[InstrumentRow, ...] = ()
+    deciders: Deciders | None = None
 
     def __post_init__(self) -> None:
         compared = tuple(one.name for one in self.comparison.baselines)

@@ -14,6 +14,7 @@ from decimal import Decimal
 import numpy as np
 
 from cryptoalpha.app.report.content import ReportContent
+from cryptoalpha.app.report.decision_content import Deciders
 from cryptoalpha.app.report.risk_content import RiskRecord, StressStudy, TailStudy
 from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.core.time import iso
@@ -58,6 +59,7 @@ def metrics_of(content: ReportContent) -> dict[str, Plain]:
         "liveness": plain(content.liveness),
         "notes": plain(content.notes),
         **risk_metrics(content.risk, content.tail, content.stress),
+        "deciders": decider_metrics(content.deciders),
         "by_year": plain(content.years),
         "by_regime": plain(content.regimes),
         "by_instrument": plain(content.instruments),
@@ -86,6 +88,20 @@ def risk_metrics(risk: RiskRecord | None, tail: TailStudy | None, stress: Stress
             "missing": plain(dict(stress.missing)),
         }
     return found
+
+
+def decider_metrics(deciders: Deciders | None) -> Plain:
+    """Who decided, JSON-ready; what was noted day by day stays in the charts."""
+    if deciders is None:
+        return None
+    return {
+        "in_charge": plain(deciders.charge),
+        "changes": [{**_fields(one), "time": iso(one.time)} for one in deciders.changes],
+        "council": plain(deciders.members),
+        "regimes": {one.name: plain(one.share) for one in deciders.regimes},
+        "ablation": plain(deciders.stages),
+        "ablation_left_out": plain(deciders.missing_stages),
+    }
 
 
 def plain(value: object) -> Plain:

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from cryptoalpha.app.report.charts import Chart, Density, chart_table, signed
 from cryptoalpha.app.report.content import ReportContent, Trade
+from cryptoalpha.app.report.decision_content import ChargeChange
 from cryptoalpha.app.report.metrics import Plain, look_up, plain
 from cryptoalpha.app.report.picture import Picture, draw
 from cryptoalpha.app.report.risk_content import AlarmNote, StateChange
@@ -183,6 +184,7 @@ class RunView:
     limit_rows: list[tuple[LimitUse, float]]
     changes: list[tuple[StateChange, str]]
     alarms: list[tuple[AlarmNote, str]]
+    charge_changes: list[tuple[ChargeChange, str]]
     tail_charts: list[ChartView]
     tails_drawn: str
     limits_at: str
@@ -243,6 +245,7 @@ def run_view(
         limit_rows=limit_rows(content),
         changes=[(one, _moment(one.time)) for one in content.risk.changes] if content.risk else [],
         alarms=[(one, _moment(one.time)) for one in content.risk.alarms] if content.risk else [],
+        charge_changes=[(one, _moment(one.time)) for one in content.deciders.changes[-density.trades :]] if content.deciders else [],
         tail_charts=[chart_view(chart, density) for chart in tails],
         tails_drawn=_tails_drawn(content, len(tails)),
         limits_at=_moment(content.risk.limits_at) if content.risk and content.risk.limits_at is not None else "",

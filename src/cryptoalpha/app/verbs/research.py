@@ -44,6 +44,10 @@ def backtest(
     trials: Annotated[int, typer.Option("--trials", min=0, help="Variants tried elsewhere on these data; they deflate the result.")] = 0,
     run: Annotated[str | None, typer.Option("--run", help="Name to keep the run under [else made from its identity].")] = None,
     check: Annotated[bool, typer.Option("--audit", help="Also audit for look-ahead and put the result into the report.")] = False,
+    ablation: Annotated[
+        bool | None,
+        typer.Option("--ablation/--no-ablation", help="Tell what each stage of deciding added [else where anything learned decides]."),
+    ] = None,
 ) -> None:
     """Replay history through the very engine that trades live, then report what it would have earned."""
     import sys
@@ -62,7 +66,7 @@ def backtest(
     with frame.out.progress("replaying", period.bars(dataset)) as advance:
         kept = run_and_keep(
             frame.settings, dataset, period, frame.home, instruments=names, name=run, elsewhere=trials,
-            command=" ".join(["cryptoalpha", *sys.argv[1:]]), audited=audited, advance=advance,
+            command=" ".join(["cryptoalpha", *sys.argv[1:]]), audited=audited, advance=advance, ablation=ablation,
         )  # fmt: skip
     frame.out.result(as_dict(kept.result), [*tables(kept.result), f"report {kept.place / 'report.html'}"])
 

@@ -3,9 +3,10 @@
 Every member is asked about every instrument and heard with the share its out-of-sample skill has earned (`skill`). With shares `s_k` and
 targets `w_k` the mean is `m = Σ s_k w_k`, and the council wants `m · m² / (m² + c Σ s_k (w_k − m)²)`. For c = 1 the factor is the multiple
 of a single vote that comes closest to what all agree on, by least squares: members hear the same signals, so their errors do not average
-out, and a book sized as if they did would be too large. Members of one mind are followed unchanged; votes that cancel leave nothing; in between, the
-more the votes differ relative to their size, the smaller the position. It never leaves the hull of the votes and no position.
+out, and a book sized as if they did would be too large. Members of one mind are followed unchanged; votes that cancel leave nothing; in
+between, the more the votes differ relative to their size, the smaller the position. It never leaves the hull of the votes and no position.
 
+The expected return is the mean of those that name one, where they have half the say; else the size rests on none.
 The decision carries everybody's vote and the principal line of whoever has the greatest share. Everything depends on what was handed in:
 members, states up to now, the order of calls; not on the order of members, which are sorted by name.
 """
@@ -126,7 +127,7 @@ class Council:
             confidence=min(1.0, sum(share * vote.confidence for vote, share in weighed) * factor),
             reason=_reason(weighed, factor),
             fused=leader.fused,
-            expected_return=sum(share * value for share, value in named) / heard if heard > 0.0 else None,
+            expected_return=sum(share * value for share, value in named) / heard if 2.0 * heard >= 1.0 else None,
             votes=tuple((vote.agent, vote.target_weight, share, _claimed(vote)) for vote, share in weighed),
             line=leader.line,
         )

@@ -58,18 +58,24 @@ class EnvironmentWorld:
         return np.concatenate([lanes.known.features, lanes.buckets()[:, None]], axis=1).astype(np.float32)
 
 
-def visited_states(
-    environment: VectorMarketEnv, act: Callable[[Floats, NDArray[np.int64]], NDArray[np.int64]], *, steps: int, seed: int
-) -> Floats:
-    """Market states `[B · steps, F]` (float32) met while acting: what expert iteration plans from.
+class VisitedStates:
+    """Market states met while acting: what expert iteration plans from.
 
     Args:
-        act: features `[B, F]` and buckets held `[B]` → targets `[B]`.
+        environment: lanes to act in.
+        act: features `[B, F]` and buckets held `[B]` → targets `[B]`, by what is known now.
+        seed: of the episodes.
     """
-    environment.reset(seed=seed)
-    met = []
-    for _ in range(steps):
-        features = environment.lanes.known.features.astype(np.float32)
-        met.append(features)
-        environment.step(act(features, environment.lanes.buckets()))
-    return np.concatenate(met)
+
+    def __init__(self, environment: VectorMarketEnv, act: Callable[[Floats, NDArray[np.int64]], NDArray[np.int64]], *, seed: int) -> None:
+        self.environment, self._act = environment, act
+        environment.reset(seed=seed)
+
+    def next(self, steps: int) -> NDArray[np.float32]:
+        """Act so many times; the states decided in `[B · steps, F]`, in the order met."""
+        lanes, met = self.environment.lanes, []
+        for _ in range(steps):
+            features = lanes.known.features.astype(np.float32)
+            met.append(features)
+            self.environment.step(self._act(features, lanes.buckets()))
+        return np.concatenate(met)

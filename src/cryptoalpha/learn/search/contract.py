@@ -126,7 +126,8 @@ class Evaluator(Protocol):
 class StepModel(Protocol):
     """A world in which an action has one consequence."""
 
-    actions: int
+    @property
+    def actions(self) -> int: ...
 
     def evaluate(self, states: Floats) -> tuple[Floats, Floats]: ...
 
@@ -141,7 +142,8 @@ class ChanceModel(Protocol):
     called again with the same ones whenever the same edge is expanded.
     """
 
-    actions: int
+    @property
+    def actions(self) -> int: ...
 
     def evaluate(self, states: Floats) -> tuple[Floats, Floats]: ...
 

@@ -39,6 +39,8 @@ def page(trained: Trained) -> str:
         parts.append(f"<h2>{escape(title)}</h2><table><tr>{head}</tr>{body}</table>")
     parts.append("<h2>training</h2><ul>" + "".join(f"<li>{escape(line)}</li>" for line in trained.training_lines()) + "</ul>")
     for one in lineage["training"]:
+        if "losses" not in one:
+            continue
         parts.append(f"<h3>loss of fold {one['fold']['number']}: training (blue), validation (red)</h3>")
         parts.append(curves(one["losses"], one["validations"]))
     return "".join(parts)

@@ -95,6 +95,23 @@ class Lessons:
         return Lessons(**{name: column[order] for name, column in columns.items()})
 
 
+@dataclass(frozen=True, eq=False)
+class MaturedBar:
+    """How a bar turned out, for several fusions side by side.
+
+    Shapes: predictions `[F, I]` (expected outcomes) and outcomes `[I]` (NaN without a verdict), in units of the volatility over the
+    horizon; scores `[F]`, log score of the predictions less that of expecting nothing.
+    """
+
+    decided_at: int
+    known_at: int
+    predictions: NDArray[np.float64]
+    outcomes: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    reward: float
+    """What the searched weights earned by the end of the horizon, in the search's unit; NaN where that is not known."""
+
+
 class ExperienceQueue:
     """Decisions that wait for their reward.
 

@@ -25,7 +25,7 @@ from cryptoalpha.core.values import FusedSignal, FusionSearch, MarketState, Sign
 from cryptoalpha.decisions.config import FusionConfig
 from cryptoalpha.decisions.fusion.charge import Charge
 from cryptoalpha.decisions.fusion.contract import EqualWeights, Fusion, compose
-from cryptoalpha.decisions.fusion.experience import Experience, ExperienceQueue
+from cryptoalpha.decisions.fusion.experience import Experience, ExperienceQueue, MaturedBar
 from cryptoalpha.decisions.fusion.hedge import Hedge
 from cryptoalpha.decisions.fusion.outcomes import OUTCOME_CAP
 from cryptoalpha.decisions.fusion.ridge import RollingRidge
@@ -42,6 +42,21 @@ from cryptoalpha.store.tables import Floats
 
 NAMES = ("search", "ridge", "hedge", "equal")
 """Fusions that run side by side; the first is searched, the second is in charge at first."""
+
+
+@dataclass(frozen=True)
+class MaturedBar:
+    """How the predictions of one bar turned out. F fusions in the order of `NAMES`, I instruments known then."""
+
+    decided_at: int
+    predictions: Floats
+    """`[F, I]`: expected outcomes, in volatilities of the horizon."""
+    outcomes: Floats
+    """`[I]`; NaN where there is no verdict."""
+    scores: Floats
+    """`[F]`: log scores less that of expecting nothing."""
+    reward: float
+    """What the searched positions earned, in the unit of the search's rewards; NaN where a staked instrument has no verdict."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +101,10 @@ class SearchedFusion:
         version: what to call the evaluator.
 
     Attributes:
+        matured: what matured in the newest bar: usually one.
         scores: log score of each fusion in the newest bar that matured, less that of expecting nothing; empty before.
         step_bars: bars of one step of the search: the horizon of its reward.
+        matured: what matured in the newest call of `fuse`, oldest first; fusions in the order of `NAMES`.
     """
 
     name = "search"
@@ -104,7 +121,9 @@ class SearchedFusion:
     ) -> None:
         self.search: FusionSearch | None = None
         self.experience = experience
+        self.matured: tuple[MaturedBar, ...] = ()
         self.scores: dict[str, float] = {}
+        self.matured: tuple[MaturedBar, ...] = ()
         self.step_bars = config.horizon_bars
         self._fusion_config, self._config, self._seed, self._live = config, config.search, seed, live
         self._evaluator, self._version = evaluator, version
@@ -169,20 +188,22 @@ class SearchedFusion:
 
     def _mature(self, reading: Reading) -> None:
         """Teach everything that learns by the bars whose horizon has closed."""
+        self.matured = ()
+        matured = []
         while self._waiting and reading.at - self._waiting[0].reading.at >= self.step_bars * reading.bar:
             pending = self._waiting.popleft()
             then, n = pending.reading, len(pending.reading.prices)
             with np.errstate(invalid="ignore", divide="ignore"):
                 outcomes = np.clip(np.log(reading.prices[:n] / then.prices) / pending.scale, -OUTCOME_CAP, OUTCOME_CAP)
-            self._settle(pending, outcomes, reading.at)
+            reward = self._settle(pending, outcomes, reading.at)
             told = np.isfinite(outcomes)
             if not told.any():
                 continue
             self._statistics.learn(then.values[told], then.heard[told], outcomes[told], then.regime)
             for f, calibration in self._calibrations.items():
                 calibration.learn(pending.directions[f][told], outcomes[told])
-            scores = log_scores(pending.predictions, outcomes)
             self.scores = dict(zip(NAMES, scores.tolist(), strict=True))
+            self.matured = (*self.matured, MaturedBar(then.at, reading.at, pending.predictions, outcomes, scores, reward))
             self._charge.learn(scores, worst_differences(pending.predictions, outcomes), int(told.sum()))
             if self._matured % self._config.pool_stride_bars == 0:
                 padded = len(reading.prices) - n
@@ -191,16 +212,20 @@ class SearchedFusion:
                     np.pad(outcomes, (0, padded), constant_values=np.nan), then.regime,
                 )  # fmt: skip
             self._matured += 1
+        self.matured = tuple(matured)
 
-    def _settle(self, pending: _Pending, outcomes: Floats, at: int) -> None:
-        if pending.ticket is None or self.experience is None:
-            return
-        staked = pending.stake != 0.0
+    def _settle(self, pending: _Pending, outcomes: Floats, at: int) -> float:
+        """The realised reward of a bar's search; whoever waits for it is told, or told that it will never be known."""
+        staked, reward = pending.stake != 0.0, math.nan
         if np.isfinite(outcomes[staked]).all():
             growth = float((pending.stake[staked] * outcomes[staked]).sum())
-            self.experience.settle(pending.ticket, math.log1p(max(growth, -0.99)) - pending.charge, known_at=at)
-        else:
-            self.experience.drop(pending.ticket)
+            reward = math.log1p(max(growth, -0.99)) - pending.charge
+        if pending.ticket is not None and self.experience is not None:
+            if math.isfinite(reward):
+                self.experience.settle(pending.ticket, reward, known_at=at)
+            else:
+                self.experience.drop(pending.ticket)
+        return reward
 
     def _choose(self, reading: Reading, before: Floats) -> _Choice:
         """One search for the whole book."""

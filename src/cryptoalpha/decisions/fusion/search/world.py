@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cryptoalpha.core.time import DAY, DAYS_PER_YEAR
-from cryptoalpha.decisions.fusion.search.actions import ACTIONS, FAMILIES, Moves
+from cryptoalpha.decisions.fusion.search.actions import ACTIONS, EQUAL, FAMILIES, RESET, Moves
 from cryptoalpha.decisions.fusion.search.config import SearchConfig
 from cryptoalpha.decisions.fusion.search.scenarios import Drawable
 from cryptoalpha.decisions.fusion.search.state import Reading, features
 from cryptoalpha.decisions.fusion.search.statistics import Belief
-from cryptoalpha.learn.search.contract import Evaluator, Outcomes
+from cryptoalpha.learn.search.contract import Evaluator, Integers, Outcomes
 from cryptoalpha.learn.search.contract import Floats as AnyFloats
 from cryptoalpha.store.tables import Floats
 
@@ -52,13 +52,13 @@ class Fuser:
     def __init__(self, belief: Belief) -> None:
         self.signs: Floats = np.where(belief.slopes < 0.0, -1.0, 1.0)
         """Which way round each family is used, `[K]`: −1 where it is claimed to be wrong."""
-        self._spread = self.signs[:, None] * belief.second_moment * self.signs
-        self._covered = self.signs * (belief.second_moment * belief.slopes).sum(axis=1)
+        self.spread: Floats = self.signs[:, None] * belief.second_moment * self.signs
+        self.covered: Floats = self.signs * (belief.second_moment * belief.slopes).sum(axis=1)
 
     def slope(self, weights: Floats) -> Floats:
         """Expected outcome per unit of `Σ w s v`, times gross: `[n]` from weights `[n, K]`; 0 where nothing is claimed."""
-        spread = ((weights[:, :, None] * weights[:, None, :]) * self._spread).sum(axis=(1, 2))
-        return np.asarray((weights * self._covered).sum(axis=1) * weights.sum(axis=1) / np.where(spread > 0.0, spread, np.inf))
+        spread = ((weights[:, :, None] * weights[:, None, :]) * self.spread).sum(axis=(1, 2))
+        return np.asarray((weights * self.covered).sum(axis=1) * weights.sum(axis=1) / np.where(spread > 0.0, spread, np.inf))
 
     def moves(self, weights: Floats, values: Floats) -> Floats:
         """Expected outcome of each instrument, `[n, I]`, from weights `[n, K]` and opinions `[n, I, K]`."""
@@ -94,12 +94,20 @@ class FusionWorld:
         base: NDArray[np.float32],
         evaluator: Evaluator | None,
     ) -> None:
+        from cryptoalpha.decisions.fusion.search.kernels import Bar, advance  # numba is imported by who searches
+
         self._config, self._belief, self._drawable, self._moves = config, belief, drawable, moves
         self._risk, self._scale, self._base, self._evaluator = risk, scale, base, evaluator
         self._speaking = reading.speaking
         self._instruments = len(reading.prices)
         self._cost = reading.cost * risk.notional
         self._fuser = Fuser(belief)
+        self._advance = advance
+        self._bar = Bar(
+            config.delta, config.discount, scale, risk.unit, 0.5 * (1.0 + config.risk_aversion), config.turnover_cost,
+            moves.goal[[RESET, EQUAL]], self._speaking, self._fuser.signs, self._fuser.spread, self._fuser.covered, belief.slopes,
+            risk.notional > 0.0, self._cost, drawable.covariance, drawable.persistence, drawable.moves,
+        )  # fmt: skip
 
     def pack(self, values: Floats, held: Floats, weights: Floats) -> NDArray[np.float32]:
         """The state `[1, D]` of opinions `[I, K]`, positions `[I]` and weights `[K]`."""
@@ -124,14 +132,27 @@ class FusionWorld:
             return np.zeros((len(states), ACTIONS), np.float32), np.zeros(len(states), np.float32)
         return self._evaluator(self.features(states))
 
-    def outcomes(self, states: AnyFloats, actions: AnyFloats | NDArray[np.int64] | NDArray[np.int32], uniforms: AnyFloats) -> Outcomes:
+    def outcomes(self, states: AnyFloats, actions: Integers, uniforms: AnyFloats) -> Outcomes:
         """What choosing weights earns and where the opinions may go; see the module for the formula."""
+        (n, m), width = uniforms.shape, states.shape[1]
+        nexts, rewards, legal = np.empty((n, m, width), np.float32), np.empty(n, np.float32), np.empty((n, m, ACTIONS), np.bool_)
+        self._advance(self._bar, states, actions, self._drawn(uniforms), nexts, rewards, legal)
+        weights = np.full((n, m), 1.0 / m, np.float32)
+        discounts = np.full((n, m), self._config.discount, np.float32)
+        return Outcomes(nexts, weights, rewards, discounts, np.zeros((n, m), np.bool_), legal)
+
+    def _drawn(self, uniforms: AnyFloats) -> NDArray[np.int64]:
+        """Numbers of the scenarios at these places of their shares."""
+        return np.minimum(self._drawable.shares.searchsorted(uniforms), len(self._drawable.shares) - 1)
+
+    def plain_outcomes(self, states: AnyFloats, actions: Integers, uniforms: AnyFloats) -> Outcomes:
+        """`outcomes` by array expressions: what the compiled step is tested against, to the last but a few bits."""
         values, held, before = self._parts(states)
         weights = self._moves.apply(before, np.asarray(actions, np.int64))
         taken = positions(self._fuser.moves(weights, values), self._scale, self._risk)
         rewards = self._reward(values, held, taken) - self._config.turnover_cost * np.abs(weights - before).sum(axis=1)
         (n, m), i = uniforms.shape, self._instruments
-        drawn = np.minimum(np.searchsorted(self._drawable.shares, uniforms), len(self._drawable.shares) - 1)
+        drawn = self._drawn(uniforms)
         nexts = np.empty((n, m, states.shape[1]), np.float32)
         later = self._drawable.persistence * values[:, None] + self._drawable.moves[drawn]  # [n, m, I, K]
         nexts[:, :, : i * FAMILIES] = np.clip(later, -1.0, 1.0).reshape(n, m, i * FAMILIES)

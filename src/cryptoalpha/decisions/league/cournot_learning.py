@@ -1,7 +1,7 @@
 """The Cournot check: the league's own loop, untouched, on the one-shot game whose equilibrium is known.
 
-The market is one auction whose price lies 40 ticks below the fundamental, with an impact of one tick per lot and inventories of 0 to 40 lots:
-with q = lots / 40 a player earns q·(1 − Σq), times 1,600. Nobody tells the learner more than in any other market.
+The market is one auction whose price lies 40 ticks below the fundamental, with an impact of one tick per lot and inventories of 0 to 40
+lots: with q = lots / 40 a player earns q·(1 − Σq), times 1,600. Nobody tells the learner more than in any other market.
 """
 
 from __future__ import annotations
@@ -66,4 +66,4 @@ def mixture(population: Population) -> Shares:
     """What a member drawn with equal chance chooses in the game's only state, shares `[41]`."""
     zero = np.zeros(1)
     read = features(population.market, 0, np.full(1, population.market.mispricing_start), zero, zero, zero, zero)
-    return population.average(read)[0]
+    return np.asarray(population.average(read)[0])

@@ -49,10 +49,12 @@ def fall(points: Sequence[tuple[int, float, float]]) -> str:
         return 10 + (1.0 - max(value, 0.0) / highest) * (HEIGHT - 34)
 
     line = " ".join(f"{across(number):.1f},{up(mean):.1f}" for number, mean, _ in points)
-    bars = "".join(
-        f"<polyline class=check points='{across(number):.1f},{up(mean - 1.96 * error):.1f} {across(number):.1f},{up(mean + 1.96 * error):.1f}'/>"
-        for number, mean, error in points
-    )
+
+    def bar(number: float, mean: float, error: float) -> str:
+        x, reach = across(number), 1.96 * error
+        return f"<polyline class=check points='{x:.1f},{up(mean - reach):.1f} {x:.1f},{up(mean + reach):.1f}'/>"
+
+    bars = "".join(bar(*point) for point in points)
     labels = f"<text x=2 y=14>{highest:,.0f}</text><text x=2 y={HEIGHT - 20}>0</text><text x={EDGE} y={HEIGHT - 4}>round 0</text>"
     labels += f"<text x={WIDTH - 70} y={HEIGHT - 4}>round {last}</text>"
     drawn = f"<polyline class=check points='{line}'/>{bars}{labels}"

@@ -45,21 +45,6 @@ NAMES = ("search", "ridge", "hedge", "equal")
 
 
 @dataclass(frozen=True)
-class MaturedBar:
-    """How the predictions of one bar turned out. F fusions in the order of `NAMES`, I instruments known then."""
-
-    decided_at: int
-    predictions: Floats
-    """`[F, I]`: expected outcomes, in volatilities of the horizon."""
-    outcomes: Floats
-    """`[I]`; NaN where there is no verdict."""
-    scores: Floats
-    """`[F]`: log scores less that of expecting nothing."""
-    reward: float
-    """What the searched positions earned, in the unit of the search's rewards; NaN where a staked instrument has no verdict."""
-
-
-@dataclass(frozen=True)
 class _Pending:
     """A bar that waits for its horizon to close."""
 
@@ -123,7 +108,6 @@ class SearchedFusion:
         self.experience = experience
         self.matured: tuple[MaturedBar, ...] = ()
         self.scores: dict[str, float] = {}
-        self.matured: tuple[MaturedBar, ...] = ()
         self.step_bars = config.horizon_bars
         self._fusion_config, self._config, self._seed, self._live = config, config.search, seed, live
         self._evaluator, self._version = evaluator, version
@@ -188,14 +172,14 @@ class SearchedFusion:
 
     def _mature(self, reading: Reading) -> None:
         """Teach everything that learns by the bars whose horizon has closed."""
-        self.matured = ()
-        matured = []
+        matured: list[MaturedBar] = []
         while self._waiting and reading.at - self._waiting[0].reading.at >= self.step_bars * reading.bar:
             pending = self._waiting.popleft()
             then, n = pending.reading, len(pending.reading.prices)
             with np.errstate(invalid="ignore", divide="ignore"):
                 outcomes = np.clip(np.log(reading.prices[:n] / then.prices) / pending.scale, -OUTCOME_CAP, OUTCOME_CAP)
-            reward = self._settle(pending, outcomes, reading.at)
+            scores, reward = log_scores(pending.predictions, outcomes), self._settle(pending, outcomes, reading.at)
+            matured.append(MaturedBar(then.at, reading.at, pending.predictions, outcomes, scores, reward))
             told = np.isfinite(outcomes)
             if not told.any():
                 continue
@@ -203,7 +187,6 @@ class SearchedFusion:
             for f, calibration in self._calibrations.items():
                 calibration.learn(pending.directions[f][told], outcomes[told])
             self.scores = dict(zip(NAMES, scores.tolist(), strict=True))
-            self.matured = (*self.matured, MaturedBar(then.at, reading.at, pending.predictions, outcomes, scores, reward))
             self._charge.learn(scores, worst_differences(pending.predictions, outcomes), int(told.sum()))
             if self._matured % self._config.pool_stride_bars == 0:
                 padded = len(reading.prices) - n

@@ -26,6 +26,10 @@ WIDEST = 1e6
 """Largest feature of a model whose bounds are not told; an observation space must be bounded."""
 
 
+SMALLEST_UNIFORM = 2.0**-54
+"""Models are asked for quantiles above 0; generators may draw a 0."""
+
+
 class Known(NamedTuple):
     """What is known when a decision is made. Shapes: features `[n, F]`; variance `[n]` of the next return; daily_volatility `[n]` and
     daily_turnover `[n]` (quote units) as impact needs them, NaN where too little has been seen."""
@@ -119,7 +123,7 @@ class ModelMarket:
 
     def follow(self, places: Array, uniforms: Array) -> tuple[Array, Period]:
         """One drawn outcome each."""
-        draws = self.model.draw(places.astype(np.float32), uniforms[:, None])
+        draws = self.model.draw(places.astype(np.float32), np.maximum(uniforms, SMALLEST_UNIFORM)[:, None])
         count = len(places)
         close = 1.0 + np.asarray(draws.returns[:, 0], dtype=np.float64)
         opened, nothing = np.ones(count), np.zeros(count)

@@ -28,7 +28,8 @@ from cryptoalpha.store.tables import Floats
 
 REGIME, ONE, MIXTURE, SHARE, LAST_DAY = "regime", "one state", "mixture", "base rate", "last day"
 BINS = 5
-AXES = ("trend", "volatility")
+THINNED = 4
+"""Of how many learned rows one teaches the rivals: neighbouring rows are nearly the same, and rivals know no order of time."""
 
 Rows = npt.NDArray[np.int64]
 
@@ -64,7 +65,7 @@ def tally(features: Floats, beliefs: Beliefs, outcomes: Outcomes, model: RegimeM
     cells = beliefs.belief.reshape(*beliefs.belief.shape[:2], len(TRENDS), len(VOLATILITIES))
     columns: Columns = {}
     for name, hmm, axis, summed in (("trend", model.trend, TREND, 3), ("volatility", model.volatility, VOLATILITY, 2)):
-        rivals = _rivals(scaled[learned][:, :, axis], hmm.states)
+        rivals = _rivals(scaled[learned[::THINNED]][:, :, axis], hmm.states)
         belief = cells.sum(axis=summed)
         for ahead in (1, day):
             columns |= _likelihood(f"{name} {ahead}", hmm, rivals, scaled[:, :, axis], belief, judged, ahead)

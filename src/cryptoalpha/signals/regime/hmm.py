@@ -132,6 +132,7 @@ def fit_hmm(
     spell_bars: float = 0.0,
     prior_spells: float = 0.0,
     tied: bool = False,
+    ridge: float = RIDGE,
     most_steps: int = 100,
     tolerance: float = 1e-6,
 ) -> HmmFit:
@@ -144,6 +145,7 @@ def fit_hmm(
         spell_bars: mean length of a spell that the prior expects, bars.
         prior_spells: how many such spells of each state the prior counts as; 0 = no prior.
         tied: one covariance for all states.
+        ridge: added to every variance; with 0 the objective rises at every step.
         most_steps, tolerance: EM ends after so many steps, or when the objective per observed row rises by less.
 
     Raises:
@@ -162,7 +164,7 @@ def fit_hmm(
         if len(objective) > 1 and objective[-1] - objective[-2] < tolerance * len(rows):
             done = True
             break
-        model = _maximised(model, rows, gamma[seen], pairs + counts, gamma[bounds[:-1][np.diff(bounds) > 0]], tied)
+        model = _maximised(model, rows, gamma[seen], pairs + counts, gamma[bounds[:-1][np.diff(bounds) > 0]], tied, ridge)
     return HmmFit(model, np.array(objective), done)
 
 
@@ -175,7 +177,7 @@ def _prior(states: int, spell_bars: float, prior_spells: float) -> Floats:
     return counts
 
 
-def _maximised(model: GaussianHmm, rows: Floats, gamma: Floats, pairs: Floats, begins: Floats, tied: bool) -> GaussianHmm:
+def _maximised(model: GaussianHmm, rows: Floats, gamma: Floats, pairs: Floats, begins: Floats, tied: bool, ridge: float) -> GaussianHmm:
     """The M-step. `gamma` `[m, K]` of the whole rows, `pairs` `[K, K]` expected transitions, `begins` `[S, K]`."""
     weight = np.maximum(gamma.sum(axis=0), 1e-12)
     mean = (gamma.T @ rows) / weight[:, None]
@@ -188,7 +190,7 @@ def _maximised(model: GaussianHmm, rows: Floats, gamma: Floats, pairs: Floats, b
         covariance = np.repeat((sum(scatter) / weight.sum())[None], model.states, axis=0)
     else:
         covariance = np.stack([part / w for part, w in zip(scatter, weight, strict=True)])
-    covariance = 0.5 * (covariance + covariance.transpose(0, 2, 1)) + RIDGE * np.eye(width)
+    covariance = 0.5 * (covariance + covariance.transpose(0, 2, 1)) + ridge * np.eye(width)
     flow = np.maximum(pairs, 1e-9)
     start = np.maximum(begins.mean(axis=0), 1e-9)  # nothing is impossible: a far row could otherwise leave no state at all
     return GaussianHmm(start / start.sum(), flow / flow.sum(axis=1, keepdims=True), mean, covariance, model.temper)

@@ -102,21 +102,23 @@ class SignalBook:
             DataError: if the bars do not share one length.
         """
         frame = self._frame(dataset, since, until, instruments)
+        kept, with_features = slice(frame.first, None), self._config.keep_features
+        price = frame.price_from(frame.first) if with_features else None  # before the sources, which then need not compute them
+        chain = frame.chain_from(frame.first) if with_features else None
         sources = []
         for done, model in enumerate(self._models):
-            sources.append(_source_tape(model, model.compute(frame), frame))
+            seen = frame.cut(model.reach(frame.panel.interval))
+            sources.append(_source_tape(model, model.compute(seen), seen))
             if progress is not None:
                 progress(done + 1, len(self._models))
-        kept = slice(frame.first, None)
-        with_features = self._config.keep_features
         return SignalTape(
             panel=frame.panel.rows(frame.first, len(frame.panel)),
             dataset=dataset,
             assets=frame.assets,
             sigma=frame.sigma[kept],
             sources=tuple(sources),
-            price=frame.price_from(frame.first)[kept] if with_features else None,
-            chain=frame.chain_from(frame.first)[kept] if with_features else None,
+            price=price,
+            chain=chain,
             act_at=self._config.act_at,
             act_strongly_at=self._config.act_strongly_at,
             regime=None if self._regime is None else self._regime.compute(frame).rows(frame.first),

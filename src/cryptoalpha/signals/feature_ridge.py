@@ -163,7 +163,7 @@ class FeatureRidge:
             fit = self._fit_at(frame, labels, anchor)
             if fit is None:
                 continue
-            scaled, observed = fit.scaler.apply(features[rows])
+            scaled, observed = fit.scaler.apply(features[rows.start - frame.first : rows.stop - frame.first])
             prediction[rows] = predict(scaled.reshape(-1, width), fit.weights).reshape(-1, frame.shape[1])
             strength[rows] = fit.strength
             confidence[rows] = observed.sum(axis=2) / width * (fit.effective_rows / (fit.effective_rows + width))
@@ -218,7 +218,7 @@ class FeatureRidge:
 
 
 def _features(frame: Frame, first: int) -> Floats:
-    """Price and on-chain features of the rows from `first` on. `[T, A, F]`."""
+    """Price and on-chain features of the rows from `first` on. `[T − first, A, F]`."""
     return np.concatenate((frame.price_from(first), frame.chain_from(first)), axis=2)
 
 

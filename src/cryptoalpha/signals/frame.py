@@ -129,7 +129,7 @@ class Frame:
         return self.chain_from(0)
 
     def price_from(self, row: int) -> Floats:
-        """The price features of the rows from `row` on; rows before it may be NaN. `[T, A, 50]`.
+        """The price features of the rows from `row` on. `[T − row, A, 50]`.
 
         They are computed in a window that begins `WARMUP_BARS` before, which gives the same to the last bit.
         """
@@ -141,8 +141,22 @@ class Frame:
         return self._rows_from("price", row, compute)
 
     def chain_from(self, row: int) -> Floats:
-        """The on-chain features of the rows from `row` on; rows before it may be NaN. `[T, A, 30]`."""
+        """The on-chain features of the rows from `row` on. `[T − row, A, 30]`."""
         return self._rows_from("chain", row, lambda begin: chain_features(self.panel.rows(begin, len(self.panel)), self.dataset))
+
+    def cut(self, reach: int) -> Frame:
+        """The same frame without most of the warm-up of a model that looks back `reach` rows; itself where little would be saved.
+
+        A live bar is one row after thousands, which only the farthest-seeing source needs. Features known already stay known.
+        """
+        start = self.first - reach
+        if 2 * start < len(self.panel):
+            return self
+        shorter = Frame(self.panel.rows(start, len(self.panel)), self.dataset, reach)
+        for name, (begin, values) in self._known_rows.items():
+            skipped = max(0, start - begin)
+            shorter._known_rows[name] = (begin + skipped - start, values[skipped:])
+        return shorter
 
     @cached_property
     def _known_rows(self) -> dict[str, tuple[int, Floats]]:
@@ -154,9 +168,9 @@ class Frame:
         # Sources ask from a few dozen rows before the first on, each from another one: computed once for all of them.
         begin = max(0, min(row, self.first - SHARED_ROWS))
         if name not in self._known_rows or self._known_rows[name][0] > begin:
-            values = compute(begin)
-            self._known_rows[name] = (begin, np.concatenate((np.full((begin, *values.shape[1:]), np.nan), values)))
-        return self._known_rows[name][1]
+            self._known_rows[name] = (begin, compute(begin))
+        known_from, values = self._known_rows[name]
+        return values[row - known_from :]
 
     # ── the slow grid ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 

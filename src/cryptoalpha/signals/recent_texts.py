@@ -48,13 +48,13 @@ def recent_texts(frame: Frame, *, window: int, repeat: int, market_weight: float
     opens, ends = int(frame.panel.known_at[begin]) - window, int(frame.panel.known_at[-1])
     known: list[int] = []
     texts: list[str] = []
-    names: list[str] = []
+    places: list[tuple[PostTable, int]] = []
     for source in sorted(frame.dataset.posts):
         table = frame.dataset.posts[source]
         start, stop = np.searchsorted(table.known_at, [opens - repeat, ends], side="right")
         known += table.known_at[start:stop].tolist()
         texts += table.text[start:stop].tolist()
-        names += [_name(table, row) for row in range(start, stop)]
+        places += [(table, row) for row in range(start, stop)]
     kept = _not_repeated(known, texts, opens, repeat)
     relevance = np.zeros((len(kept), len(frame.assets)))
     market = np.zeros(len(kept), bool)
@@ -65,7 +65,7 @@ def recent_texts(frame: Frame, *, window: int, repeat: int, market_weight: float
     return RecentTexts(
         known_at=np.array([known[i] for i in kept], np.int64),
         texts=tuple(texts[i] for i in kept),
-        names=tuple(names[i] for i in kept),
+        names=tuple(_name(*places[i]) for i in kept),
         relevance=relevance,
         market=market,
     )

@@ -176,8 +176,8 @@ def forecast_arrays(
         first_bar=int(panel.open_time[begin]) // panel.interval,
         interval=panel.interval,
         known_at=panel.known_at[begin:],
-        price=as_float32(frame.price_from(begin)[begin:]),
-        chain=as_float32(frame.chain_from(begin)[begin:]),
+        price=as_float32(frame.price_from(begin)),
+        chain=as_float32(frame.chain_from(begin)),
         pair=pair_features(returns, config.correlation_bars, begin),
         text=TextRows(
             at=panel.known_at[begin:],

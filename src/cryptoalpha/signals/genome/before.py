@@ -87,7 +87,7 @@ def robust_z(here: Floats, x: Floats, window: int, least_scale: float, first: in
 
 
 @njit(cache=True)
-def percentile(x: Floats, window: int, percent: int) -> Floats:
+def percentile(x: Floats, window: int, percent: int, first: int = 0) -> Floats:
     """The smallest value of the rows before that at least `percent` of a hundred of them do not exceed. `[n]` → `[n]`.
 
     A value that occurred, not one between two: nothing is rounded.
@@ -96,10 +96,14 @@ def percentile(x: Floats, window: int, percent: int) -> Floats:
     out = np.full(n, np.nan)
     values = np.empty(window + 1)
     size = 0
-    for t in range(n):
+    begin = max(0, first - window)  # rows before it are in no window that is asked for
+    x = x[begin:]
+    for t in range(n - begin):
         size = _slide(values, size, x, t, window)
+        if begin + t < first:
+            continue
         if size >= MINIMUM_SHARE * window * _TOLERANCE and size > 0:
-            out[t] = values[max(0, (percent * size + 99) // 100 - 1)]
+            out[begin + t] = values[max(0, (percent * size + 99) // 100 - 1)]
     return out
 
 

@@ -75,6 +75,8 @@ def frame_tokens(frame: Frame, names: Sequence[str], *, begin: int = 0) -> Frame
     for a in range(len(panel.instruments)):
         for s, interval in enumerate(intervals):
             start = max(0, begin - token_reach(interval, panel.interval))
+            if 2 * start < begin:
+                start = 0  # the frame's own bars know their volatility already
             bars = frame.bars[a] if start == 0 else asset_bars(panel.rows(start, len(panel)), a)
             opens, long_bars = longer_bars(bars, panel.open_time[start:], panel.interval, interval)
             newest = np.searchsorted(opens + interval, closes, side="right") - 1  # [T − begin]

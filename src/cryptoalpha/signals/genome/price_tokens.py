@@ -86,22 +86,25 @@ class PriceEvidence:
         span = bars.high - bars.low
         location = ratio(2.0 * bars.close - bars.high - bars.low, span, flat=0.0)
         volume = np.where(np.isfinite(location), bars.volume, np.nan)
-        return ratio(weighted_mean(location * volume, flat_weights(24)), weighted_mean(volume, flat_weights(24)))
+        begin = max(0, self.first - self.memory.history)
+        return ratio(weighted_mean(location * volume, flat_weights(24), begin), weighted_mean(volume, flat_weights(24), begin))
 
 
 def price_tokens(evidence: PriceEvidence) -> tuple[Floats, ...]:
     """Tokens 0 to 9, `[n]` each: 1 on, 0 off, NaN where an input is missing."""
     bars, memory = evidence.bars, evidence.memory
     r, sigma = bars.unit_return, evidence.sigma_before
-    fast, slow = bars.volatility(8.0), last_before(bars.volatility(memory.slow), 1, LONGEST_GAP)[0]
+    first = evidence.first
+    usual_volatility = bars.volatility(memory.slow, max(0, first - LONGEST_GAP - 1))
+    fast, slow = bars.volatility(8.0, first), last_before(usual_volatility, 1, LONGEST_GAP)[0]
     top, bottom = rolling_maximum(bars.high, 24), -rolling_maximum(-bars.low, 24)
     width = (logarithm(top) - logarithm(bottom)) / (sigma * np.sqrt(24.0))
-    narrow = percentile(width, memory.history, 20)
+    narrow = percentile(width, memory.history, 20, first)
     atr = last_before(bars.atr, 1, LONGEST_GAP)[0]
-    ceiling, floor = highest(bars.high, 64, evidence.first) + 0.25 * atr, -highest(-bars.low, 64, evidence.first) - 0.25 * atr
+    ceiling, floor = highest(bars.high, 64, first) + 0.25 * atr, -highest(-bars.low, 64, first) - 0.25 * atr
     move, usual = evidence.day_move
     flat, pressure = np.abs(move) < usual, evidence.pressure
-    bought, sold = percentile(pressure, memory.history, 90), percentile(pressure, memory.history, 10)
+    bought, sold = percentile(pressure, memory.history, 90, first), percentile(pressure, memory.history, 10, first)
     z = evidence.volume_z
     return (
         holds(r > 0.5 * sigma, r, sigma),

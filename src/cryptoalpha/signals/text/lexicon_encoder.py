@@ -11,7 +11,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.resources import files
 from typing import get_args
 
@@ -68,6 +68,12 @@ def rule_readings(text: str) -> list[float]:
     return readings
 
 
+@lru_cache(maxsize=1 << 12)
+def _vector(text: str) -> Vectors:
+    """One text, `[384]`; the texts of the newest bar are, but for a few, those of the bar before."""
+    return np.concatenate((np.array(rule_readings(text), np.float32), hashed(text[:LONGEST_TEXT], PLACES)), dtype=np.float32)
+
+
 class LexiconEncoder:
     """The default tier: readings of the lexicon and hashed words, 384 wide, thousands of texts per second.
 
@@ -87,8 +93,7 @@ class LexiconEncoder:
         """`n` texts → float32 `[n, 384]`."""
         vectors = np.zeros((len(texts), self.width), np.float32)
         for row, text in enumerate(texts):
-            vectors[row, :RULES] = rule_readings(text)
-            vectors[row, RULES:] = hashed(text[:LONGEST_TEXT], PLACES)
+            vectors[row] = _vector(text)
         return vectors
 
     def polarity(self, texts: Sequence[str]) -> Floats:

@@ -41,10 +41,11 @@ class MarketMemory:
     Args:
         config: lengths, priors and refresh.
         book_size: instruments in the book.
+        pools: whether residuals are summed up at every look; a law that draws none needs no pool.
     """
 
-    def __init__(self, config: AlphaZeroConfig, *, book_size: int) -> None:
-        self.config = config
+    def __init__(self, config: AlphaZeroConfig, *, book_size: int, pools: bool = True) -> None:
+        self.config, self._pools = config, pools
         most = config.memory_bars * book_size
         self._z, self._kicks, self._beliefs = np.zeros(most), np.zeros(most), np.zeros((most, len(REGIMES)))
         self._rows = 0
@@ -108,7 +109,7 @@ class MarketMemory:
         self.bars += 1
         if self.bars // self.config.refresh_bars != self._renewed:
             self._renewed = self.bars // self.config.refresh_bars
-            self._pool = None
+            self._pool = self._summed_up() if self._pools else None  # now, not when somebody asks: nothing may hang on who asks when
             self._dynamics = self._dynamics if self._is_fixed else self.fitted()
 
     def home(self, instrument: str) -> float:
@@ -120,15 +121,17 @@ class MarketMemory:
         return 0.5 * math.log(max(self._variance[instrument], 1e-14))
 
     def pool(self) -> Pool:
-        """Residuals known so far."""
+        """Residuals known at the last look."""
         if self._pool is None:
-            there = min(self._rows, len(self._z))
-            z, kicks, beliefs = self._z[:there], self._kicks[:there], self._beliefs[:there]
-            config = self.config
-            self._pool = make_pool(
-                z, kicks, beliefs, bins=config.pool_bins, prior=config.pool_prior, ghosts=self.ghosts, degrees=config.student_degrees
-            )
+            self._pool = self._summed_up()
         return self._pool
+
+    def _summed_up(self) -> Pool:
+        there, config = min(self._rows, len(self._z)), self.config
+        z, kicks, beliefs = self._z[:there], self._kicks[:there], self._beliefs[:there]
+        return make_pool(
+            z, kicks, beliefs, bins=config.pool_bins, prior=config.pool_prior, ghosts=self.ghosts, degrees=config.student_degrees
+        )
 
     def dynamics(self) -> Dynamics:
         """How states move on, as far as history tells."""
@@ -140,7 +143,8 @@ class MarketMemory:
 
     def fix(self, dynamics: Dynamics, garch: tuple[float, float]) -> None:
         """States move on like this from now, whatever history tells."""
-        self._dynamics, self.garch, self._is_fixed, self._pool = dynamics, garch, True, None
+        self._dynamics, self.garch, self._is_fixed = dynamics, garch, True
+        self._pool = self._summed_up() if self._pools else None
 
     def fitted(self) -> Dynamics:
         """What history tells of how states move on."""

@@ -95,7 +95,7 @@ class Trader:
     ) -> None:
         self.name: str = name
         self.config = config
-        self.memory = MarketMemory(config, book_size=book_size)
+        self.memory = MarketMemory(config, book_size=book_size, pools=name != "garch")
         self.grid = grid(config.positions, long_only=agent.long_only)
         crowd = 1.0 + (book_size - 1) * agent.assumed_correlation
         self._share = agent.target_volatility / math.sqrt(book_size * crowd)
@@ -186,12 +186,13 @@ class Trader:
 
     def model(self) -> TradingModel:
         """The market model of this bar: laws and dynamics as far as history tells."""
-        fitted, dynamics, pool = self.fitted, self.memory.dynamics(), self.memory.pool()
+        fitted, dynamics = self.fitted, self.memory.dynamics()
         degrees = self.config.student_degrees if fitted is None else fitted.degrees
         law: Law
         if self.name == "garch":
             law, dynamics = Garch(degrees), dynamics.with_garch(*self.memory.garch)
         else:
+            pool = self.memory.pool()
             law = Quantiles(pool) if self.name == "quantiles" else Bootstrap(pool)
         return TradingModel(self.grid, law, dynamics, self.taste, leaf=None if fitted is None else fitted.leaf)
 

@@ -24,6 +24,9 @@ import numpy as np
 from cryptoalpha.decisions.fusion.search.config import SearchConfig
 from cryptoalpha.store.tables import Floats
 
+NAMES = ("search", "ridge", "hedge", "equal")
+"""Fusions that run side by side; the first is searched, the second is in charge at first."""
+
 STAKE = 0.5
 """κ per independent instrument: half of what would be best for one who knew that the better forecast is right and variance is 1."""
 
@@ -32,11 +35,11 @@ class Charge:
     """Weighs evidence between fusions and names the one that acts.
 
     Args:
-        names: the searched fusion first, then the baselines; the second is in charge at first.
         horizon_bars: h, over which outcomes overlap.
+        names: the searched fusion first, then the baselines; the second is in charge at first.
     """
 
-    def __init__(self, config: SearchConfig, names: Sequence[str], horizon_bars: int) -> None:
+    def __init__(self, config: SearchConfig, horizon_bars: int, names: Sequence[str] = NAMES) -> None:
         self._config = config
         self._names = tuple(names)
         self._wealth: Floats = np.zeros((horizon_bars, len(names), len(names)))

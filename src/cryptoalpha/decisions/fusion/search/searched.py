@@ -23,25 +23,23 @@ from numpy.typing import NDArray
 from cryptoalpha.core.time import DAY, DAYS_PER_YEAR
 from cryptoalpha.core.values import FusedSignal, FusionSearch, MarketState, Signal
 from cryptoalpha.decisions.config import FusionConfig
-from cryptoalpha.decisions.fusion.charge import Charge
-from cryptoalpha.decisions.fusion.contract import EqualWeights, Fusion, compose
+from cryptoalpha.decisions.fusion.charge import NAMES, Charge
+from cryptoalpha.decisions.fusion.contract import EqualWeights, Fusion
 from cryptoalpha.decisions.fusion.experience import Experience, ExperienceQueue, MaturedBar
 from cryptoalpha.decisions.fusion.hedge import Hedge
 from cryptoalpha.decisions.fusion.outcomes import OUTCOME_CAP
 from cryptoalpha.decisions.fusion.ridge import RollingRidge
 from cryptoalpha.decisions.fusion.scores import Calibration, log_scores, worst_differences
-from cryptoalpha.decisions.fusion.search.actions import ACTIONS, FAMILIES, Moves, action_names, equal_weights
+from cryptoalpha.decisions.fusion.search.actions import ACTIONS, FAMILIES, Moves, equal_weights
 from cryptoalpha.decisions.fusion.search.config import SearchConfig
 from cryptoalpha.decisions.fusion.search.scenarios import Drawable, ScenarioPool
 from cryptoalpha.decisions.fusion.search.state import Reader, Reading, summary
 from cryptoalpha.decisions.fusion.search.statistics import FamilyStatistics
+from cryptoalpha.decisions.fusion.search.told import fused_signals, prior_shares, told
 from cryptoalpha.decisions.fusion.search.world import Fuser, FusionWorld, Risk, positions
 from cryptoalpha.learn.search.contract import Budget, Evaluator, PlanResult, Roots, Rules
 from cryptoalpha.learn.search.plan import plan
 from cryptoalpha.store.tables import Floats
-
-NAMES = ("search", "ridge", "hedge", "equal")
-"""Fusions that run side by side; the first is searched, the second is in charge at first."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,7 @@ class SearchedFusion:
         self._reader = Reader(config.search.families, config.search.trade_cost)
         self._statistics = FamilyStatistics(config.search, FAMILIES, config.horizon_bars)
         self._pool = ScenarioPool(config.search)
-        self._charge = Charge(config.search, NAMES, config.horizon_bars)
+        self._charge = Charge(config.search, config.horizon_bars)
         self._baselines: tuple[Fusion, ...] = (RollingRidge(config), Hedge(config), EqualWeights())
         self._calibrations = {f: Calibration(config.search, config.horizon_bars) for f in (2, 3)}
         self._waiting: deque[_Pending] = deque()
@@ -165,7 +163,10 @@ class SearchedFusion:
         before = self._weights if self._weights is not None else equal_weights(reading.speaking)
         choice = self._choose(reading, before)
         self._weights, self._held = choice.weights, choice.held
-        mine = self._fused(reading, choice, states, signals, state_events, signal_events)
+        mine = fused_signals(
+            reading, self._reader, choice.weights * Fuser(self._belief).signs, choice.moves, states, signals, state_events, signal_events,
+            scale=self._fusion_config.ridge_scale, horizon=self.step_bars * reading.bar, confidence=choice.chance,
+        )  # fmt: skip
         self._note(reading, choice, [mine, *others])
         acting = self._charge.acting
         return mine if acting == 0 else self._named(others[acting - 1], acting, reading)
@@ -180,14 +181,14 @@ class SearchedFusion:
                 outcomes = np.clip(np.log(reading.prices[:n] / then.prices) / pending.scale, -OUTCOME_CAP, OUTCOME_CAP)
             scores, reward = log_scores(pending.predictions, outcomes), self._settle(pending, outcomes, reading.at)
             matured.append(MaturedBar(then.at, reading.at, pending.predictions, outcomes, scores, reward))
-            told = np.isfinite(outcomes)
-            if not told.any():
+            judged = np.isfinite(outcomes)
+            if not judged.any():
                 continue
-            self._statistics.learn(then.values[told], then.heard[told], outcomes[told], then.regime)
+            self._statistics.learn(then.values[judged], then.heard[judged], outcomes[judged], then.regime)
             for f, calibration in self._calibrations.items():
-                calibration.learn(pending.directions[f][told], outcomes[told])
+                calibration.learn(pending.directions[f][judged], outcomes[judged])
             self.scores = dict(zip(NAMES, scores.tolist(), strict=True))
-            self._charge.learn(scores, worst_differences(pending.predictions, outcomes), int(told.sum()))
+            self._charge.learn(scores, worst_differences(pending.predictions, outcomes), int(judged.sum()))
             if self._matured % self._config.pool_stride_bars == 0:
                 padded = len(reading.prices) - n
                 self._pool.add(
@@ -234,7 +235,10 @@ class SearchedFusion:
         move = fuser.moves(weights[None], reading.values[None])[0]
         taken = positions(move[None], scale, risk)[0]
         cost = self._cost(reading, risk, drawable, taken) + config.turnover_cost * float(np.abs(weights - before).sum())
-        self.search = self._told(reading, before, weights, result, world.evaluate(root)[0][0], legal[0])
+        self.search = told(
+            reading, self._reader.families, (before, weights), result, prior=prior_shares(world.evaluate(root)[0][0], legal[0]),
+            charge=self._charge, version=self._version,
+        )  # fmt: skip
         ticket = self._remember(reading, world.features(root)[0], legal[0], result, action)
         chance = float((weights * belief.chance).sum() / weights.sum())
         return _Choice(weights, move, taken, risk.unit * taken, cost, chance, ticket)
@@ -264,67 +268,6 @@ class SearchedFusion:
                 root_value=float(result.q[0, action]),
             )
         )
-
-    def _told(
-        self, reading: Reading, before: Floats, after: Floats, result: PlanResult, logits: Floats, legal: NDArray[np.bool_]
-    ) -> FusionSearch:
-        """What the bar's search found, for the journal."""
-        names, k = action_names(self._reader.families), len(self._reader.families)
-        shown = np.where(legal, logits.astype(np.float64), -np.inf)
-        prior = np.exp(shown - shown.max())
-        prior /= prior.sum()
-        visits = result.visits[0] if result.visits is not None else np.zeros(ACTIONS, np.int64)
-        order = sorted(np.flatnonzero(visits).tolist(), key=lambda a: (-int(visits[a]), a))
-        return FusionSearch(
-            happened_at=reading.at - reading.bar,
-            known_at=reading.at,
-            in_charge=NAMES[self._charge.acting],
-            reason=self._charge.reason(),
-            regime=tuple(reading.regime.tolist()) if reading.regime_known else (),
-            types=tuple(self._reader.families),
-            weights_before=tuple(before[:k].tolist()),
-            weights_after=tuple(after[:k].tolist()),
-            action=names[int(result.action[0])],
-            candidates=tuple((names[a], int(visits[a]), float(prior[a]), float(result.q[0, a])) for a in order),
-            line=tuple((names[step.action], float(step.value)) for step in result.lines[0]),
-            simulations=int(visits.sum()),
-            version=self._version,
-        )
-
-    def _fused(
-        self,
-        reading: Reading,
-        choice: _Choice,
-        states: Sequence[MarketState],
-        signals: Sequence[Signal],
-        state_events: Sequence[int],
-        signal_events: Sequence[int],
-    ) -> list[FusedSignal]:
-        """Fused signals by the searched weights, which the sources of a family share."""
-        signed = choice.weights * Fuser(self._belief).signs
-        numbers: dict[tuple[str, int], int] = {}
-        places = [self._reader.place(signal.type) for signal in signals]
-        for signal, k in zip(signals, places, strict=True):
-            numbers[signal.instrument, k] = numbers.get((signal.instrument, k), 0) + 1
-        heard: dict[str, list[tuple[Signal, int, float]]] = {state.instrument: [] for state in states}
-        for place, (signal, k) in enumerate(zip(signals, places, strict=True)):
-            heard[signal.instrument].append((signal, signal_events[place], float(signed[k]) / numbers[signal.instrument, k]))
-        fused = []
-        for place, state in enumerate(states):
-            move = float(choice.moves[self._reader.instruments[state.instrument]])
-            fused.append(
-                compose(
-                    reading.at,
-                    state,
-                    state_events[place],
-                    heard[state.instrument],
-                    direction=math.tanh(move / self._fusion_config.ridge_scale),
-                    expected_move=move,
-                    horizon=self.step_bars * reading.bar,
-                    confidence=choice.chance,
-                )
-            )
-        return fused
 
     def _named(self, fused: Sequence[FusedSignal], acting: int, reading: Reading) -> list[FusedSignal]:
         """A baseline's signals; one that names no expected move gets the calibrated one."""

@@ -28,6 +28,7 @@ from cryptoalpha.lifecycle.recipes.regime_fold import MODEL, RegimeMaterial, bar
 from cryptoalpha.lifecycle.recipes.regime_judging import judge_regime
 from cryptoalpha.lifecycle.recipes.regime_tallies import outcomes_of
 from cryptoalpha.lifecycle.recipes.regime_trained import RegimeTrained
+from cryptoalpha.lifecycle.recipes.resampling import Columns
 from cryptoalpha.lifecycle.recipes.trained import as_json
 from cryptoalpha.lifecycle.recipes.workshop import Tell, Workshop, side_by_side
 from cryptoalpha.signals.frame import Frame
@@ -146,11 +147,16 @@ def _judged(material: RegimeMaterial, folds: Sequence[Fold], shop: Workshop, see
         "model": MODEL,
         "judgement": judged.as_dict(),
         "verdict": judged.verdict(),
-        "by_fold": [
-            judge_regime(found, day=bars_of_day(material.design.interval), seed=seed, resamples=200).as_dict() for found, _ in results
-        ],
+        "by_fold": [_of_fold(found, bars_of_day(material.design.interval), seed) for found, _ in results],
         "training": [state for _, state in results],
     }
+
+
+def _of_fold(columns: Columns, day: int, seed: int) -> dict[str, Any] | None:
+    """One fold's judgement; None where it is too short for one."""
+    if int((columns["time n"] > 0).sum()) <= day:
+        return None
+    return judge_regime(columns, day=day, seed=seed, resamples=200).as_dict()
 
 
 def _write(shop: Workshop, design: RegimeDesign, folds: Sequence[Fold], lineage: Mapping[str, Any]) -> None:

@@ -59,6 +59,9 @@ USUAL_HALF_LIFE_DAYS = 30.0
 USUAL_GAP_DAYS = 3
 """Days without a usable day over which the last σ₃₀ still counts."""
 
+UNREST_DAYS = 5
+"""Days over which `unrest_5d` looks at feature 11, which therefore is needed that much earlier."""
+
 _SIGMAS, _OHLC = "standard deviations", ("ohlc",)
 
 TREND_FEATURES: tuple[FeatureSpec, ...] = (
@@ -98,7 +101,8 @@ def regime_features(frame: Frame) -> Floats:
     """The features of every row from `frame.first` on, NaN before. `[T, A, 20]`; NaN where masked, never infinite."""
     columns = []
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):  # absurd bars overflow here and are masked below
-        fast = [frame.slow_volatility(half_life) for half_life in (0.5, 1.5, 5.0, 15.0)]
+        earlier = frame.beginning(max(0, frame.first - rows_in(UNREST_DAYS + 1, frame.panel.interval) - slow_step(frame.panel.interval)))
+        fast = [earlier.slow_volatility(0.5), *(frame.slow_volatility(half_life) for half_life in (1.5, 5.0, 15.0))]
         spans = _slow_spans(frame)
         for a in range(len(frame.panel.instruments)):
             close, unit = frame.slow_log_close[a], frame.slow_unit_return[a]
@@ -118,7 +122,7 @@ def _rows(frame: Frame, days: float) -> int:
 
 def _tail(frame: Frame, column: Floats, window: int) -> tuple[int, Floats]:
     """Where the windows that somebody looks at begin, and the column from there."""
-    begin = max(0, frame.slow_first - window - LONGEST_GAP)
+    begin = max(0, frame.slow_first - window)
     return begin, np.ascontiguousarray(column[begin:])
 
 
@@ -163,7 +167,7 @@ def _volatility(frame: Frame, close: Floats, unit: Floats, span: Floats, fast: l
         ranges.append(0.5 * logarithm(square) - usual)
     size = np.abs(unit)
     absolute = logarithm(math.sqrt(math.pi / 2.0) * frame.slow_mean(size, flat_weights(_rows(frame, 3)))) - usual
-    window = max(2, _rows(frame, 5))
+    window = max(2, _rows(frame, UNREST_DAYS))
     begin, tail = _tail(frame, logarithm(fast[0]), window)
     unrest = _padded(begin, mean_and_deviation(tail, window)[1])
     begin, tail = _tail(frame, size, _rows(frame, 1))

@@ -31,7 +31,7 @@ from cryptoalpha.store.model_folder import ModelFolder, refuse_other
 
 KIND = "fusion"
 
-EVOLVED = ("delta", "prior_ic", "prior_share", "regime_share", "risk_aversion", "half_life_bars")
+EVOLVED = ("delta", "prior_ic", "prior_share", "regime_share", "half_life_bars")
 """Settings of the search that a trained folder may bring along."""
 
 

@@ -85,6 +85,7 @@ class SearchedFusion:
 
     Attributes:
         matured: what matured in the newest bar: usually one.
+        directions: what every fusion said in the newest bar, `[F, I]` in the order of `charge.NAMES`.
         scores: log score of each fusion in the newest bar that matured, less that of expecting nothing; empty before.
         step_bars: bars of one step of the search: the horizon of its reward.
         matured: what matured in the newest call of `fuse`, oldest first; fusions in the order of `NAMES`.
@@ -106,6 +107,7 @@ class SearchedFusion:
         self.experience = experience
         self.matured: tuple[MaturedBar, ...] = ()
         self.scores: dict[str, float] = {}
+        self.directions: Floats = np.zeros((len(NAMES), 0))
         self.step_bars = config.horizon_bars
         self._fusion_config, self._config, self._seed, self._live = config, config.search, seed, live
         self._evaluator, self._version = evaluator, version
@@ -286,6 +288,7 @@ class SearchedFusion:
                 predictions[f, i] = one.expected_move or 0.0
             if f in self._calibrations:
                 predictions[f] = self._calibrations[f].slope * directions[f]
+        self.directions = directions
         years = self.step_bars * reading.bar / (DAYS_PER_YEAR * DAY)
         scale = np.where(reading.volatilities > 0.0, reading.volatilities * math.sqrt(years), np.nan)
         self._waiting.append(_Pending(reading, scale, directions, predictions, choice.stake, choice.charge, choice.ticket))

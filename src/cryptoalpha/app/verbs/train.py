@@ -1,9 +1,11 @@
-"""`train forecaster|genome|sentiment`: models are born here, walking forward, judged beside their baselines, kept with their lineage."""
+"""`train forecaster|genome|regime|fusion|agent|sentiment|all`: models are born here, walking forward, judged beside their baselines, kept
+with their lineage."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
@@ -30,6 +32,7 @@ Fresh = Annotated[
     bool, typer.Option("--fresh/--resume", help="Begin anew and replace what is there, or go on with an interrupted training.")
 ]
 
+League = Annotated[bool, typer.Option("--league", help="Agents that move the price, against each other and their past selves.")]
 Teaching = Annotated[
     Path | None,
     typer.Option("--labelled", help="Labelled texts, a folder or one file, that teach the sentiment head [else it is unavailable]."),
@@ -39,10 +42,27 @@ Encoder = Annotated[str | None, typer.Option("--encoder", help="lexicon, minilm,
 HeadOut = Annotated[Path | None, typer.Option("--out", help="File of the head [else models/sentiment.safetensors in the store].")]
 
 
+class Told(Protocol):
+    """What came of a training."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def already(self) -> bool: ...
+    @property
+    def lineage(self) -> Mapping[str, Any]: ...
+    def tables(self) -> Sequence[tuple[str, Sequence[str], Sequence[Sequence[str]]]]: ...
+    def lines(self) -> Sequence[str]: ...
+
+
 def register(app: typer.Typer) -> None:
     group = typer.Typer(help="Train models, walking forward, and judge them beside their baselines.")
     verb(group)(forecaster)
     verb(group)(genome)
+    verb(group)(regime)
+    verb(group)(fusion)
+    verb(group)(agent)
+    verb(group, "all")(everything)
     verb(group)(sentiment)
     app.add_typer(group, name="train")
 
@@ -96,6 +116,134 @@ def genome(
     with frame.out.progress("training") as bar:
         trained = train_genome(plan, dataset, period, place, instruments=names, fresh=fresh, tell=bar.at)
     show(frame, trained)
+
+
+def regime(
+    frame: Frame,
+    data: Data = None,
+    since: Since = None,
+    until: Until = None,
+    test_since: TestSince = None,
+    folds: Folds = 4,
+    interval: Interval = "1h",
+    instruments: Instruments = None,
+    simulated: Simulated = False,
+    out: Out = None,
+    fresh: Fresh = False,
+) -> None:
+    """Train the regime filter: beliefs over trend and volatility, beside what is usual."""
+    from cryptoalpha.lifecycle.recipes.regime import train_regime
+
+    names = listed(instruments)
+    dataset = opened(frame, data, simulated, interval, names)
+    plan, period, place = planned(frame, None), judged_period(since, until, test_since, folds), out or models(frame) / "regime"
+    with frame.out.progress("training") as bar:
+        trained = train_regime(plan, dataset, period, place, instruments=names, fresh=fresh, tell=bar.at)
+    told(frame, trained)
+
+
+def fusion(
+    frame: Frame,
+    data: Data = None,
+    since: Since = None,
+    until: Until = None,
+    test_since: TestSince = None,
+    folds: Folds = 4,
+    interval: Interval = "1h",
+    instruments: Instruments = None,
+    simulated: Simulated = False,
+    out: Out = None,
+    fresh: Fresh = False,
+) -> None:
+    """Train the searched fusion's network and settings on the signals of the configured sources."""
+    from cryptoalpha.lifecycle.recipes.fusion import FusionPlan, train_fusion
+
+    names, settings = listed(instruments), frame.settings
+    dataset = opened(frame, data, simulated, interval, names)
+    plan = FusionPlan(settings.signals, settings.fusion, settings.lifecycle.train, frame.seed)
+    period, place = judged_period(since, until, test_since, folds), out or models(frame) / "fusion"
+    with frame.out.progress("training") as bar:
+        trained = train_fusion(plan, dataset, period, place, instruments=names, fresh=fresh, tell=bar.at)
+    told(frame, trained)
+
+
+def agent(
+    frame: Frame,
+    data: Data = None,
+    since: Since = None,
+    until: Until = None,
+    test_since: TestSince = None,
+    folds: Folds = 4,
+    interval: Interval = "1h",
+    instruments: Instruments = None,
+    simulated: Simulated = False,
+    out: Out = None,
+    fresh: Fresh = False,
+    league: League = False,
+) -> None:
+    """Train the agents that plan trades; with --league, agents that move the price of a simulated market and play past selves."""
+    names, settings = listed(instruments), frame.settings
+    if league:
+        from cryptoalpha.lifecycle.recipes.league import train_league
+
+        with frame.out.progress("training") as bar:
+            played = train_league(settings.agent.league, out or models(frame) / "league", seed=frame.seed, fresh=fresh, tell=bar.at)
+        told(frame, played)
+        return
+    from cryptoalpha.lifecycle.recipes.agent import AgentPlan, train_agent
+
+    dataset = opened(frame, data, simulated, interval, names)
+    plan = AgentPlan(settings.signals, settings.fusion, settings.agent, settings.lifecycle.train, settings.execution, frame.seed)
+    period, place = judged_period(since, until, test_since, folds), out or models(frame) / "agent"
+    with frame.out.progress("training") as bar:
+        trained = train_agent(plan, dataset, period, place, instruments=names, fresh=fresh, tell=bar.at)
+    told(frame, trained)
+
+
+def everything(
+    frame: Frame,
+    data: Data = None,
+    since: Since = None,
+    until: Until = None,
+    test_since: TestSince = None,
+    folds: Annotated[int, typer.Option("--folds", min=1, help="Judged folds.")] = 3,
+    earlier: Annotated[int, typer.Option("--earlier", min=0, help="Folds before them, from which fusion and agents learn.")] = 2,
+    interval: Interval = "1h",
+    instruments: Instruments = None,
+    simulated: Simulated = False,
+    preset: Preset = None,
+    out: Out = None,
+    fresh: Fresh = False,
+) -> None:
+    """Train regime, forecaster, genome, fusion and agent in this order, and write the configuration that uses them."""
+    from cryptoalpha.app.train_all import Training, plan_stretches, train_all
+
+    names = listed(instruments)
+    dataset = opened(frame, data, simulated, interval, names)
+    settings = frame.settings.model_copy(update={"nets": chosen_sizes(frame.settings.nets, preset)})
+    asked = judged_period(since, until, test_since, folds)
+    stretches = plan_stretches(
+        dataset, settings.lifecycle.train, since=asked.since, until=asked.until, test_since=asked.test_since, folds=folds, earlier=earlier
+    )
+    if stretches.earlier < earlier:
+        frame.out.warn(
+            f"the history leaves room for {stretches.earlier} of {earlier} earlier folds: fusion and agents learn from fewer opinions"
+        )
+    training = Training(settings, frame.seed, dataset, stretches, out or models(frame), names)
+    with frame.out.progress("training") as bar:
+        trained = train_all(
+            training,
+            fresh=fresh,
+            tell=bar.at,
+            done=lambda name, one, took: frame.out.note(
+                f"{name}: {'was there already' if one.already else 'trained'}, "
+                f"{took['wall_seconds']:.0f} s, {took['cpu_seconds']:.0f} s of CPU in all"
+            ),
+        )
+    rows = [(name, str(one.path), f"{trained.times[name]['wall_seconds']:.0f}", f"{trained.times[name]['cpu_seconds']:.0f}")
+            for name, one in trained.made.items()]  # fmt: skip
+    table = Table(("step", "model", "seconds", "CPU seconds"), rows, "trained")
+    frame.out.result(trained.as_dict(), [table, f"all switched on: cryptoalpha backtest --config {trained.config}"])
 
 
 def sentiment(frame: Frame, data: Labelled, encoder: Encoder = None, out: HeadOut = None) -> None:
@@ -174,6 +322,17 @@ def opened(frame: Frame, data: Path | None, simulated: bool, interval: str, inst
     for found in dataset.notes:
         frame.out.note(found)
     return dataset
+
+
+def told(frame: Frame, trained: Told) -> None:
+    """Print what a training found: its tables, its words, and where the model lies."""
+    if trained.already:
+        frame.out.note(f"{trained.path} holds this very model; --fresh trains it anew")
+    tables: list[str | Table] = []
+    for title, columns, rows in trained.tables():
+        tables += [Table(columns, rows, title), ""]
+    document = {"path": str(trained.path), "already": trained.already, **trained.lineage}
+    frame.out.result(document, [*tables, *trained.lines(), f"model {trained.path}"])
 
 
 def show(frame: Frame, trained: Trained) -> None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cryptoalpha.app.regime_words import named_beliefs
-from cryptoalpha.app.report.decision_content import Charge, ChargeChange, Deciders, Member, RegimeShare, StageRow
+from cryptoalpha.app.report.decision_content import Charge, ChargeChange, Deciders, FusionScore, Member, RegimeShare, StageRow
 from cryptoalpha.app.report.weight_history import WeightHistory
 from cryptoalpha.core.time import DAY
-from cryptoalpha.core.values import Decision, FusionSearch
+from cryptoalpha.core.values import Decision, FusedSignal, FusionSearch, MarketState
+
+if TYPE_CHECKING:
+    from cryptoalpha.decisions.fusion.tracker import Tracker
 
 Daily = list[tuple[int, dict[str, float]]]
 
@@ -19,7 +23,10 @@ Daily = list[tuple[int, dict[str, float]]]
 class DecisionRecord:
     """Notes of one run. Memory: one entry a day, and one per change of who was in charge."""
 
-    def __init__(self) -> None:
+    def __init__(self, book_size: int) -> None:
+        self._book_size = book_size
+        self.tracker: Tracker | None = None
+        """Scores of what a searched fusion said; None where none did."""
         self.bars = 0
         """Steps in which something was decided."""
         self.charge: Counter[str] = Counter()
@@ -42,6 +49,15 @@ class DecisionRecord:
             self._note_charge(at, search)
         if decisions and len(decisions[0].votes) > 1:
             self._note_council(at, decisions)
+
+    def track(self, interval: int, states: Sequence[MarketState], fused: Sequence[FusedSignal]) -> None:
+        """Have what a searched fusion said scored when a day and when its horizon have passed."""
+        if self.tracker is None:
+            from cryptoalpha.decisions.fusion.tracker import Tracker
+
+            bars = max((one.horizon for one in fused), default=0) // interval
+            self.tracker = Tracker(book_size=self._book_size, interval=interval, horizon_bars=max(bars, DAY // interval, 1))
+        self.tracker.observe(fused[0].known_at, states, fused)
 
     def _note_charge(self, at: int, search: FusionSearch) -> None:
         name = search.in_charge
@@ -91,6 +107,7 @@ def deciders(
         charge=tuple(Charge(name, bars, bars / searched) for name, bars in record.charge.most_common()),
         changes=tuple(ChargeChange(*change) for change in record.changes),
         in_charge=_history(record.in_charge),
+        scores=_scores(record.tracker),
         type_weights=_history(record.type_weights),
         members=tuple(
             Member(name, total / record.heard, record.last[name], _mean(record.claims.get(name)))
@@ -102,6 +119,12 @@ def deciders(
         stages=tuple(stages),
         missing_stages=tuple(missing),
     )
+
+
+def _scores(tracker: Tracker | None) -> tuple[FusionScore, ...]:
+    if tracker is None:
+        return ()
+    return tuple(FusionScore(name, one.judged, one.hit_rate, one.ic, one.log_score) for name, one in tracker.figures().items())
 
 
 def _mean(claims: tuple[int, float] | None) -> float:

@@ -33,6 +33,11 @@ def decision_lines(result: BacktestResult) -> list[str | Table]:
         older = len(found.changes) - SHOWN_CHANGES
         lines += [f"  {older} earlier changes stand in the report"] if older > 0 else []
         lines += [_change_words(one) for one in found.changes[-SHOWN_CHANGES:]]
+    lines += [
+        f"what was said, a {one.stretch} later: {one.judged:,} judged; lately hit rate {_figure(one.hit_rate, '{:.1%}')}, "
+        f"IC {_figure(one.ic, '{:+.3f}')}, log score over saying nothing {_figure(one.log_score, '{:+.5f}')}"
+        for one in found.scores
+    ]
     if found.members:
         heard = ", ".join(f"{one.name} {one.mean_share:.0%} (at the end {one.last_share:.0%})" for one in found.members)
         lines.append(f"council, mean shares: {heard}")

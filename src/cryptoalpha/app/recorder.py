@@ -57,7 +57,7 @@ class Recorder:
         self.judged: list[JudgedDay] = []
         self.source_weights: list[tuple[int, dict[str, float]]] = []
         self.regimes: list[tuple[int, tuple[float, ...]]] = []
-        self.deciders = DecisionRecord()
+        self.deciders = DecisionRecord(len(self.instruments))
         self.last: PortfolioState | None = None
         self._directions: list[list[float]] = []
         self._positions: list[tuple[tuple[str, Decimal], ...]] = []
@@ -76,6 +76,8 @@ class Recorder:
         self._directions.append([said.get(name, 0.0) for name in self.instruments])
         self.last = outcome.portfolio
         self.deciders.take(at, outcome.decisions, outcome.search)
+        if outcome.search is not None:
+            self.deciders.track(step.bar.interval, step.states, outcome.fused)
         if (judged := self._forecasts.take(at, outcome.values)) is not None:
             self.judged.append(judged)
         if outcome.happened:

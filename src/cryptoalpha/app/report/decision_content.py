@@ -29,6 +29,19 @@ class ChargeChange:
 
 
 @dataclass(frozen=True)
+class FusionScore:
+    """What the fused decisions were worth when a stretch after them had passed (`day`, `horizon`), newest counting most."""
+
+    stretch: str
+    judged: int
+    hit_rate: float
+    """Share of directions with the sign of the move."""
+    ic: float
+    log_score: float
+    """Mean log score of the expected move over expecting nothing."""
+
+
+@dataclass(frozen=True)
 class Member:
     """A member of the council: what its vote counted, and what its plans claimed to earn (expected discounted log growth; NaN where it
     does not plan)."""
@@ -74,6 +87,7 @@ class Deciders:
     """Share of each day's bars."""
     type_weights: WeightHistory | None = None
     """Weight of each family of evidence, once a day."""
+    scores: tuple[FusionScore, ...] = ()
     members: tuple[Member, ...] = ()
     shares: WeightHistory | None = None
     regimes: tuple[RegimeShare, ...] = ()

@@ -97,6 +97,7 @@ def decider_metrics(deciders: Deciders | None) -> Plain:
     return {
         "in_charge": plain(deciders.charge),
         "changes": [{**_fields(one), "time": iso(one.time)} for one in deciders.changes],
+        "scores": plain(deciders.scores),
         "council": plain(deciders.members),
         "regimes": {one.name: plain(one.share) for one in deciders.regimes},
         "ablation": plain(deciders.stages),

@@ -79,24 +79,51 @@ def audit(
     interval: Interval = "1h",
     instruments: Instruments = None,
     simulated: Simulated = False,
-    cuts: Annotated[int, typer.Option("--cuts", min=1, max=64, help="Random moments to cut at.")] = 8,
+    cuts: Annotated[int | None, typer.Option("--cuts", min=1, max=64, help="Moments to cut at [else 8].")] = None,
     bars: Annotated[int, typer.Option("--bars", min=16, help="Length of the audited window, ending where the period ends.")] = 1500,
+    training: Annotated[
+        bool, typer.Option("--training", help="Audit how models are trained instead: small ones, at two moments unless --cuts is given.")
+    ] = False,
+    recipes: Annotated[str | None, typer.Option("--recipes", help="With --training: comma-separated kinds of models [else all].")] = None,
 ) -> None:
     """Remove the future, then poison it: nothing before may change by a bit. Exit code 6 on a leak."""
-    from cryptoalpha.app.output import Table
     from cryptoalpha.app.period import period_of
     from cryptoalpha.app.sources import open_dataset
-    from cryptoalpha.core.errors import LookAheadError
 
     names = chosen(instruments)
     dataset = open_dataset(frame.settings, frame.home, data=data, simulated=simulated, interval=interval, instruments=names)
     period = period_of(dataset, since, until)
-    found = _audit(frame, dataset, period, names, cuts=cuts, bars=bars)
+    if training:
+        found = _audit_training(frame, dataset.known_until(period.until), recipes, cuts=cuts or 2)
+        head = f"{dataset.origin}: small models trained for {len(found.cuts)} moments, with the future, without it, and with it poisoned"
+    else:
+        found = _audit(frame, dataset, period, names, cuts=cuts or 8, bars=bars)
+        head = f"{dataset.origin}: {found.rows:,} bars, cut at {len(found.cuts)} moments, the future removed and poisoned at each"
+    _show_audit(frame, found, head)
+
+
+def _show_audit(frame: Frame, found: AuditReport, head: str) -> None:
+    """Print what an audit found; a leak ends the verb with its own exit code."""
+    from cryptoalpha.app.output import Table
+    from cryptoalpha.core.errors import LookAheadError
+
     table = Table(("what", "values compared"), [(family, f"{count:,}") for family, count in found.compared.items()])
-    head = f"{dataset.origin}: {found.rows:,} bars, cut at {len(found.cuts)} moments, the future removed and poisoned at each"
     frame.out.result(found.as_dict(), [head, table, *(f"LEAK {leak}" for leak in found.leaks), *(["no leak"] if found.is_clean else [])])
     if not found.is_clean:
         raise LookAheadError(f"{len(found.leaks)} leaks, the first: {found.leaks[0]}", hint="each line names what changed and when")
+
+
+def _audit_training(frame: Frame, dataset: Dataset, recipes: str | None, *, cuts: int) -> AuditReport:
+    """Train small models with and without the future."""
+    from tempfile import TemporaryDirectory
+
+    from cryptoalpha.app.training_audit import audit_training, cut_moments
+    from cryptoalpha.app.training_recipes import LEARN_DAYS, NAMES, chosen_recipes
+
+    made = chosen_recipes(frame.settings, NAMES if recipes is None else tuple(chosen(recipes) or ()))
+    moments = cut_moments(dataset, cuts, learn_days=LEARN_DAYS)
+    with TemporaryDirectory(prefix="cryptoalpha-audit-") as scratch, frame.out.progress("training", 3 * cuts * len(made)) as advance:
+        return audit_training(dataset, made, moments, Path(scratch), seed=frame.seed, advance=advance)
 
 
 def _audit(frame: Frame, dataset: Dataset, period: Period, instruments: list[str] | None, *, cuts: int, bars: int) -> AuditReport:

@@ -22,8 +22,8 @@ from cryptoalpha.decisions.league.planning import LeagueModel
 from cryptoalpha.decisions.league.players import price_unit
 from cryptoalpha.decisions.league.population import Population
 
-POINTS = 17
-"""Grid points of the estimate and of the impact."""
+POINTS = 19
+"""Grid points of the estimate and of the impact; with `REACH` 3, one unit of price lies on the grid."""
 
 REACH = 3.0
 """Units of price (`players.price_unit`) to which the grid goes, both sides."""

@@ -43,11 +43,13 @@ def test_two_who_buy_together_pay_for_each_other():
     market = SharedMarket(config, luck(config, seats=2))
     auction = market.trade(np.array([[4, 2]]))
     assert auction.paid.tolist() == [[START + 15 + 2, START + 15 + 2]]  # (1 + 1.5)·6 and half the spread
-    assert market.price[0] == START + 6 and market.view().pressure[0] == 6.0
+    assert market.price[0] == START + 6
+    assert market.view().pressure[0] == 6.0
     auction = market.trade(np.array([[4, 0]]))
     assert auction.paid.tolist() == [[START + 6 - 5, START + 6 - 5 - 2]]  # who does not trade pays nothing
     wealth, liquidity = market.deliver()
-    assert wealth.tolist() == [[-4 * 17, -2 * 17 - 2 * 1]] and liquidity.tolist() == [104]
+    assert wealth.tolist() == [[-4 * 17, -2 * 17 - 2 * 1]]
+    assert liquidity.tolist() == [104]
 
 
 def test_a_single_auction_is_the_cournot_game():

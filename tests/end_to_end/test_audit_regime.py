@@ -15,7 +15,7 @@ from cryptoalpha.decisions.config import FusionConfig
 from cryptoalpha.signals.config import RegimeConfig, SignalsConfig
 from cryptoalpha.signals.frame import Frame
 from cryptoalpha.signals.regime import filter as regime_filter
-from cryptoalpha.signals.regime import source as regime_source
+from cryptoalpha.signals.regime import memory as regime_memory
 from cryptoalpha.signals.regime.hmm import smooth
 from cryptoalpha.store.panel import build_panel
 
@@ -66,11 +66,11 @@ def test_a_smoother_in_its_place_is_found(market, settings, monkeypatch):
 
 
 def test_features_of_the_next_bar_are_found(market, settings, monkeypatch):
-    honest = regime_source.regime_features
+    honest = regime_memory.regime_features
 
     def peeking(frame):
         features = honest(frame)
         return np.concatenate((features[1:], features[-1:]))
 
-    monkeypatch.setattr(regime_source, "regime_features", peeking)
+    monkeypatch.setattr(regime_memory, "regime_features", peeking)
     assert "regime/belief" in found(market, settings, cuts=2)

@@ -17,6 +17,7 @@ from cryptoalpha.data.simulated import simulate
 from cryptoalpha.signals.book import SignalBook
 from cryptoalpha.signals.config import RegimeConfig, SignalsConfig
 from cryptoalpha.signals.frame import Frame
+from cryptoalpha.signals.regime import memory as regime_memory
 from cryptoalpha.signals.regime.features import (
     REGIME_FEATURES,
     TREND,
@@ -27,6 +28,7 @@ from cryptoalpha.signals.regime.features import (
     regime_features,
     usual_volatility,
 )
+from cryptoalpha.signals.regime.memory import FeatureMemory
 from cryptoalpha.signals.regime.model import RegimeModel, open_regime
 from cryptoalpha.signals.regime.source import RegimeSource
 from cryptoalpha.store.panel import build_panel
@@ -165,6 +167,43 @@ def test_bars_of_another_length_or_another_grid_are_refused(config, make_frame, 
     plain = SignalBook(SignalsConfig(sources=("momentum_short",), keep_features=False))
     opens = next(iter(market.bars.values())).open_time
     assert plain.prepare(market, since=int(opens[-3]), until=2**62).regime is None
+
+
+def test_kept_features_are_those_computed_anew_and_a_corrected_bar_is_noticed(monkeypatch):
+    """Four-hour bars, so that everything a feature sees fits into a small market; live, frames begin one bar later each time."""
+    coarse = simulate(SimulatedConfig(assets=2, bars=1_640, interval="4h", posts_per_day=0.1), seed=3).dataset
+    panel = build_panel(coarse, since=0, until=2**62)
+    reach = features_reach(panel.interval)
+    asked, computed, memory = 60, [], FeatureMemory()
+    honest = regime_memory.regime_features
+
+    def counted(frame: Frame):
+        computed.append(len(frame.panel) - frame.first)
+        return honest(frame)
+
+    monkeypatch.setattr(regime_memory, "regime_features", counted)
+
+    def answer(panel, last: int, begin: int):
+        rows = panel.rows(last - reach - asked, last)
+        found = memory.features(Frame(rows, coarse), begin)
+        expected = honest(Frame(rows, coarse).beginning(begin))
+        assert found.tobytes() == expected.tobytes()
+        assert np.isfinite(found[-1]).all()
+
+    answer(panel, 1_600, reach)
+    answer(panel, 1_601, reach)
+    answer(panel, 1_601, reach + 7)
+    answer(panel, 1_604, reach + 4)
+    assert computed == [60, 1, 3]
+    answer(panel, 1_590, reach)  # an earlier frame: anew
+    for row in (1_500, 200 + 1_592 - reach - asked):  # within the filter's rows, and far back where only the longest average sees it
+        close = panel.close.copy()
+        close[row, 1] *= 0.999
+        high, low = np.maximum(panel.high, close), np.minimum(panel.low, close)
+        answer(replace(panel, close=close, high=high, low=low), 1_592, reach)
+    assert computed == [60, 1, 3, 60, 60, 60]
+    answer(panel, 1_594, reach - 1)  # frames that do not hold all they see are not mixed
+    assert computed[-1] == 61
 
 
 # ── features ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -18,8 +18,9 @@ from cryptoalpha.core.time import interval_name
 from cryptoalpha.core.values import REGIMES
 from cryptoalpha.signals.config import RegimeConfig
 from cryptoalpha.signals.frame import Frame
-from cryptoalpha.signals.regime.features import REGIME_FEATURES, features_reach, regime_features
+from cryptoalpha.signals.regime.features import REGIME_FEATURES, features_reach
 from cryptoalpha.signals.regime.filter import Filtered
+from cryptoalpha.signals.regime.memory import FeatureMemory
 from cryptoalpha.signals.regime.model import RegimeModel, open_regime
 from cryptoalpha.store.tables import Floats
 
@@ -57,6 +58,7 @@ class RegimeSource:
         self._folder, self._design = open_regime(config)
         self._config = config
         self._models: dict[int, RegimeModel] = {}
+        self._memory = FeatureMemory()
 
     def reach(self, interval: int) -> int:
         """Rows before a bar that its belief may depend on."""
@@ -81,7 +83,7 @@ class RegimeSource:
         if asked.size:
             first_bar = int(frame.panel.open_time[0]) // frame.panel.interval
             begin = max(0, filter_begin(first_bar, self._config, int(asked[0])))
-            features = regime_features(frame.beginning(begin))
+            features = self._memory.features(frame, begin)
             for number in np.unique(fold[asked]).tolist():
                 answer(features, frame.usable, first_bar, self._model(number), asked[fold[asked] == number], found)
         return found

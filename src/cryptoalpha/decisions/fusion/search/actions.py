@@ -60,7 +60,7 @@ class Moves:
         """Weights `[n, K]` after `actions` `[n]`; always ≥ 0 with a sum of at most 1."""
         before = weights.sum(axis=1)
         moved = np.maximum(weights + self.step[actions], 0.0)
-        wanted = np.minimum(1.0, before + self.grows[actions])
+        wanted = np.where(actions == HOLD, before, np.minimum(1.0, before + self.grows[actions]))  # rounding must not make holding cost
         total = moved.sum(axis=1)
         alone = (weights > 0.0).sum(axis=1) <= 1  # − on the only family: nobody takes what it gives up
         wanted = np.where(alone, np.minimum(wanted, total), wanted) * self.shrinks[actions]

@@ -42,8 +42,8 @@ class SearchConfig(Section):
     prior_ic: Positive = 0.05
     """Standard deviation of the correlation with the outcome that a family has if it knows anything. Five hundredths are a good signal."""
 
-    prior_share: PositiveFraction = 0.1
-    """Chance, before any evidence, that a family knows anything (0–1)."""
+    prior_share: PositiveFraction = 0.2
+    """Chance, before any evidence, that a family knows anything (0–1). One in five: a t statistic of about 2.3 then makes it even."""
 
     ridge_share: NonNegative = 0.1
     """Pull towards uncorrelated families when several are believed together, as a share of each one's variance."""
@@ -70,7 +70,5 @@ class SearchConfig(Section):
     """Cost of moving a whole unit of weight between families, in log growth: so that weights do not dance for nothing."""
 
     alpha: PositiveFraction = 0.05
-    """Chance of ever putting a fusion in charge that is not better than the one it replaces (0–1)."""
-
-    leave_below: Positive = 1.0
-    """The searched weights lose charge when the evidence for them (1/alpha put them there) falls below this. One: nothing is left of it."""
+    """Chance that a fusion put in charge is not better than those it replaces (0–1), at each promotion. It loses charge when its scores,
+    forgotten by `half_life_bars`, fall behind."""

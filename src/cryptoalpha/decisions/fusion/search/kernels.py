@@ -13,7 +13,7 @@ from numba import njit
 
 from cryptoalpha.decisions.fusion.search.actions import EQUAL, FAMILIES, HOLD, LEAST_GROSS, RESET, SHRINK
 
-COMPILED_WITH = "1"
+COMPILED_WITH = "2"
 """Raise with the constants of `actions`: the cache of compiled code does not see them change."""
 
 
@@ -54,6 +54,8 @@ def reweigh(bar: Any, before: Any, action: int, after: Any) -> None:
         after[:] = bar.goals[0 if action == RESET else 1]
         return
     after[:] = before
+    if action == HOLD:
+        return
     gross, number = 0.0, 0
     for k in range(FAMILIES):
         gross += before[k]

@@ -50,6 +50,21 @@ class ScenarioPool:
         self._persistence: Floats = np.ones(FAMILIES)
         self._residuals: Floats = self._outcomes
 
+    @property
+    def then(self) -> Floats:
+        """Opinions of the scenarios, `[P, I, K]`."""
+        return self._then
+
+    @property
+    def outcomes(self) -> Floats:
+        """What came after them, `[P, I]`; NaN where there is no verdict."""
+        return self._outcomes
+
+    @property
+    def residuals(self) -> Floats:
+        """What of that a regression on the opinions does not explain, `[P, I]`; 0 where there is no verdict."""
+        return self._residuals
+
     def __len__(self) -> int:
         return len(self._then)
 

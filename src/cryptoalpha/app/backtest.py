@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -186,31 +186,15 @@ def run_backtest(
     started = perf_counter()
     book = book or SignalBook(settings.signals)
     tape = book.prepare(dataset, since=period.since, until=period.until, instruments=instruments)
-    prepared, panel = perf_counter(), tape.panel
-    recorder, clock = Recorder(panel.instruments), VirtualClock()
-    identity = run_identity(settings, dataset, period, panel.instruments)
-    with Journal(journal_path, durable=False, header=identity) as journal, ExitStack() as ended:
-        account = digest_of(identity)[:8]  # not the run's name: it enters order ids, and a run by another name is the same run
-        engine = ended.enter_context(
-            closing(
-                build_engine(
-                    settings, dataset, panel.instruments, clock=clock, journal=journal, auto_trading=True, account=account,
-                    place=None if journal_path is None else journal_path.parent,
-                )
-            )
-        )  # fmt: skip
-        beside = Ablation(settings, dataset, panel.instruments, clock) if ablation else None
-        learn_before(settings, dataset, period, panel.instruments, engine, book=book, beside=beside)
-        steps = engine.run(tape_steps(tape, dataset, clock), _watcher(recorder, advance, beside))
-        digest = journal.digest()
-    if steps != len(panel):
-        raise AccountingError(f"{steps} of {len(panel)} bars were processed; the result would be of another period than the one asked for")
-    looped = perf_counter()
+    prepared, panel, recorder = perf_counter(), tape.panel, Recorder(tape.panel.instruments)
+    beside, digest = _loop(settings, dataset, period, tape, book, recorder, journal_path, advance, ablation=ablation)
+    looped, staged = perf_counter(), 0.0 if beside is None else beside.seconds
     weights = recorder.position_weights()
     strategy = own_series(settings, recorder, panel)
     stages = () if beside is None else beside.finish(strategy, _years(panel))
     baselines = run_baselines(settings, dataset, panel, weights)
     comparison = _compared(settings, recorder, compare(strategy, baselines, trials, seed=settings.engine.seed))
+    seconds = {"signals": prepared - started, "loop": looped - prepared - staged, "evaluation": perf_counter() - looped}
     return BacktestResult(
         run=run,
         dataset=dataset,
@@ -226,15 +210,43 @@ def run_backtest(
         trials=trials,
         digest=digest,
         tape=tape,
-        seconds={
-            "signals": prepared - started,
-            "loop": looped - prepared - (beside.seconds if beside else 0.0),
-            **({"ablation": beside.seconds} if beside else {}),
-            "evaluation": perf_counter() - looped,
-        },
+        seconds=seconds if beside is None else {**seconds, "ablation": staged},
         stages=stages,
         missing_stages=() if beside is None else tuple(beside.missing),
     )
+
+
+def _loop(
+    settings: Settings,
+    dataset: Dataset,
+    period: Period,
+    tape: SignalTape,
+    book: SignalBook,
+    recorder: Recorder,
+    journal_path: Path | None,
+    advance: Progress | None,
+    *,
+    ablation: bool,
+) -> tuple[Ablation | None, str]:
+    """Take every step of the tape; returns the stages that ran beside it, and the digest of the journal."""
+    names, clock = tape.panel.instruments, VirtualClock()
+    identity = run_identity(settings, dataset, period, names)
+    account = digest_of(identity)[:8]  # not the run's name: it enters order ids, and a run by another name is the same run
+    place = None if journal_path is None else journal_path.parent
+    with Journal(journal_path, durable=False, header=identity) as journal:
+        engine = build_engine(
+            settings, dataset, names, clock=clock, journal=journal, auto_trading=True, account=account, place=place
+        )  # fmt: skip
+        with closing(engine):
+            beside = Ablation(settings, dataset, names, clock) if ablation else None
+            learn_before(settings, dataset, period, names, engine, book=book, beside=beside)
+            steps = engine.run(tape_steps(tape, dataset, clock), _watcher(recorder, advance, beside))
+        digest = journal.digest()
+    if steps != len(tape.panel):
+        raise AccountingError(
+            f"{steps} of {len(tape.panel)} bars were processed; the result would be of another period than the one asked for"
+        )
+    return beside, digest
 
 
 def _compared(settings: Settings, recorder: Recorder, comparison: Comparison) -> Comparison:

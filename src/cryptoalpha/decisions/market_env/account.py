@@ -133,8 +133,10 @@ class Accounts:
         return paid
 
     def _ruined(self, equity: Array, held: Array, before_bar: Array, gains: Array, period: Period) -> NDArray[np.bool_]:
-        """Nothing left at the open, at the close, or less than the maintenance margin at the worst price of the bar."""
-        worst = np.where(held > 0.0, np.minimum(period.low, period.close), np.maximum(period.high, period.close))
+        """Nothing left at the close, or less than the maintenance margin at the worst price of the bar, its open included."""
+        low = np.minimum(np.minimum(period.low, period.open), period.close)
+        high = np.maximum(np.maximum(period.high, period.open), period.close)
+        worst = np.where(held > 0.0, low, high)
         lowest = equity + before_bar + held * (worst - period.open)
         margin = self.config.maintenance * np.abs(held) * worst
-        return np.asarray((equity + before_bar <= 0.0) | (equity + gains <= 0.0) | (lowest <= margin) & (held != 0.0))
+        return np.asarray((equity + gains <= 0.0) | (lowest <= margin) & (held != 0.0))

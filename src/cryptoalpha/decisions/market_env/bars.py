@@ -1,7 +1,8 @@
 """Bars of the past, or of a simulated market, as a market to live in.
 
 Only bars known by `until` are kept: what lies behind the window is not there to be seen. Episodes start at any bar of any instrument from
-`since` on behind which as many bars stand without a gap as the episode is long; bars before `since` only warm up the estimates.
+`since` on behind which as many bars stand without a gap, features known, as the episode is long; bars before `since` only warm up the
+estimates.
 
 What is known of a bar's liquidity (daily volatility and volume) is estimated as the brokers do, by `execution.costs.Liquidity`, and so is
 the variance that a risk penalty is charged on.
@@ -35,8 +36,12 @@ Features = Callable[[Panel, Array], Array]
 
 
 def bar_features(panel: Panel, volatility: Array) -> Array:
-    """Log returns over `LOOK_BACKS` in units of their standard deviation, and the log of the volatility of a bar: `[T, A, 5]`."""
-    logs = np.log(panel.close)
+    """Log returns over `LOOK_BACKS` in units of their standard deviation, and the log of the volatility of a bar: `[T, A, 5]`.
+
+    A look back that ends in a gap reads the last close before it, which is what was known then.
+    """
+    rows = np.maximum.accumulate(np.where(panel.present, np.arange(len(panel))[:, None], -1), axis=0)
+    logs = np.log(np.where(rows >= 0, np.take_along_axis(panel.close, np.maximum(rows, 0), axis=0), np.nan))
     columns = []
     for bars in LOOK_BACKS:
         change = np.full(logs.shape, np.nan)
@@ -82,8 +87,8 @@ class BarMarket:
         self._variance = bar_volatility**2
         paid = funding if funding is not None and execution.funding else (np.zeros(panel.close.shape),) * 2
         self._funding = np.nan_to_num(paid[0]), np.nan_to_num(paid[1])
-        started = panel.known_at >= (panel.known_at[0] if since is None else since)
-        self._ready = panel.present & np.isfinite(self._features).all(axis=2) & np.isfinite(bar_volatility) & started[:, None]
+        self._ready = panel.present & np.isfinite(self._features).all(axis=2) & np.isfinite(bar_volatility)
+        self._begun = panel.known_at >= (panel.known_at[0] if since is None else since)
         self._starts: dict[int, NDArray[np.int64]] = {}
         self.low = np.full(self._features.shape[2], -WIDEST)
         self.high = np.full(self._features.shape[2], WIDEST)
@@ -95,12 +100,12 @@ class BarMarket:
             DataMissingError: if there is none.
         """
         if horizon not in self._starts:
-            present = np.vstack([np.zeros((1, self.panel.present.shape[1]), dtype=np.int64), np.cumsum(self.panel.present, axis=0)])
+            counted = np.vstack([np.zeros((1, self._ready.shape[1]), dtype=np.int64), np.cumsum(self._ready, axis=0)])
             whole = np.zeros(self._ready.shape, dtype=np.bool_)
             last = len(self.panel) - horizon
             if last > 0:
-                whole[:last] = present[horizon + 1 :] - present[: -horizon - 1] == horizon + 1
-            self._starts[horizon] = np.argwhere(whole & self._ready)
+                whole[:last] = counted[horizon + 1 :] - counted[: -horizon - 1] == horizon + 1
+            self._starts[horizon] = np.argwhere(whole & self._begun[:, None])
         if len(self._starts[horizon]) == 0:
             raise DataMissingError(
                 f"no {horizon + 1} bars without a gap between {iso(int(self.panel.known_at[0]))} and {iso(int(self.panel.known_at[-1]))}",

@@ -102,6 +102,8 @@ def test_a_linear_reward_is_a_gain_over_a_stake_made_whole_at_no_cost():
     [
         (1.0, 4, {"open": 0.0, "high": 1.0, "low": 0.0, "close": 1.0}),  # gone at the open
         (-1.0, 0, {"open": 2.0, "high": 2.0, "low": 1.0, "close": 1.0}),  # gone at the open, whatever came later
+        (-1.0, 4, {"open": 2.1, "high": 4.0, "low": 2.1, "close": 4.0}),  # gone at the open: what would have been a gain comes too late
+        (-1.0, 2, {"open": 2.1, "high": 2.1, "low": 1.0, "close": 1.0}),  # gone with the trade that closes it
         (0.0, 0, {"open": 1.0, "high": 2.0, "low": 1.0, "close": 1.0}),  # gone within the bar
         (0.0, 0, {"open": 1.0, "high": 2.5, "low": 1.0, "close": 2.5}),  # gone at the close
     ],

@@ -141,16 +141,22 @@ def test_episodes_start_only_where_all_their_bars_stand_and_estimates_are_known(
     market = bars(absent=(300, 380))
     first = 168  # the longest look-back; liquidity is known after 24 returns
     wanted = [
-        (row, a)
-        for row in range(ROWS)
-        for a in range(2)
-        if row >= first and row + 50 < ROWS and (a == 1 or not any(row <= gone <= row + 50 for gone in (300, 380)))
-        and not (a == 0 and any(0 <= row - gone <= 0 or row - gone in (1, 4, 24, 168) for gone in (300, 380)))
-    ]  # fmt: skip
+        (row, a) for row in range(first, ROWS - 50) for a in range(2) if a == 1 or not any(row <= gone <= row + 50 for gone in (300, 380))
+    ]
     assert_array_equal(market.starts(50), wanted)
     assert {tuple(place) for place in market.begin(np.linspace(0.0, 1.0, 999, endpoint=False), 50)} == set(wanted)
     with pytest.raises(DataMissingError, match="no 401 bars without a gap"):
         market.starts(400)
+
+
+@pytest.mark.parametrize(("row", "steps"), [(299 - 2, 2), (ROWS - 3, 2)])
+def test_an_episode_put_where_its_bars_end_is_refused_when_it_gets_there(row, steps):
+    env = MarketEnv(bars(absent=(300,)), EnvironmentConfig(horizon=50), CostConfig())
+    env.reset(seed=0, options={"place": [row, 0]})
+    for _ in range(steps):
+        env.step(0)
+    with pytest.raises(ConfigError, match="past its bars or into a gap"):
+        env.step(0)
 
 
 def test_a_window_holds_no_bar_that_is_known_later_than_its_end():

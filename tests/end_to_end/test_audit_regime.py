@@ -66,11 +66,11 @@ def test_a_smoother_in_its_place_is_found(market, settings, monkeypatch):
 
 
 def test_features_of_the_next_bar_are_found(market, settings, monkeypatch):
-    honest = regime_memory.regime_features
+    honest = regime_memory.newest_features
 
     def peeking(frame):
         features = honest(frame)
         return np.concatenate((features[1:], features[-1:]))
 
-    monkeypatch.setattr(regime_memory, "regime_features", peeking)
+    monkeypatch.setattr(regime_memory, "newest_features", peeking)
     assert "regime/belief" in found(market, settings, cuts=2)

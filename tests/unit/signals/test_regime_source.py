@@ -175,13 +175,13 @@ def test_kept_features_are_those_computed_anew_and_a_corrected_bar_is_noticed(mo
     panel = build_panel(coarse, since=0, until=2**62)
     reach = features_reach(panel.interval)
     asked, computed, memory = 60, [], FeatureMemory()
-    honest = regime_memory.regime_features
+    honest = regime_memory.newest_features
 
     def counted(frame: Frame):
         computed.append(len(frame.panel) - frame.first)
         return honest(frame)
 
-    monkeypatch.setattr(regime_memory, "regime_features", counted)
+    monkeypatch.setattr(regime_memory, "newest_features", counted)
 
     def answer(panel, last: int, begin: int):
         rows = panel.rows(last - reach - asked, last)

@@ -87,7 +87,7 @@ def fit_regime_fold(material: RegimeMaterial, fold: Fold) -> None:
 def believed(material: RegimeMaterial, model: RegimeModel, rows: npt.NDArray[np.int64]) -> Beliefs:
     """What the model believes at these rows, as the source would say it."""
     found = no_beliefs(material.usable.shape, np.full(len(material.usable), -1, np.int64))
-    answer(material.features, material.usable, material.first_bar, model, rows, found)
+    answer(material.features, 0, material.usable, material.first_bar, model, rows, found)
     return found
 
 

@@ -99,6 +99,13 @@ def features_reach(interval: int) -> int:
 
 def regime_features(frame: Frame) -> Floats:
     """The features of every row from `frame.first` on, NaN before. `[T, A, 20]`; NaN where masked, never infinite."""
+    values = np.full((*frame.shape, len(REGIME_FEATURES)), np.nan)
+    values[frame.first :] = newest_features(frame)
+    return values
+
+
+def newest_features(frame: Frame) -> Floats:
+    """The same without the rows before `frame.first`: a live bar asks for one of thousands. `[T − first, A, 20]`."""
     columns = []
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):  # absurd bars overflow here and are masked below
         earlier = frame.beginning(max(0, frame.first - rows_in(UNREST_DAYS + 1, frame.panel.interval) - slow_step(frame.panel.interval)))
@@ -108,10 +115,13 @@ def regime_features(frame: Frame) -> Floats:
             close, unit = frame.slow_log_close[a], frame.slow_unit_return[a]
             trend = _trend(frame, close, frame.slow_sigma[a])
             columns.append((*trend, *_volatility(frame, close, unit, spans[a], [speed[a] for speed in fast])))
-    values = np.stack([frame.from_slow(tuple(own[f] for own in columns)) for f in range(len(REGIME_FEATURES))], axis=2)
+    place = np.searchsorted(frame.slow_rows, np.arange(frame.first, len(frame.panel)), side="right") - 1  # the newest slow row known
+    values = np.empty((len(place), len(columns), len(REGIME_FEATURES)))
+    for a, own in enumerate(columns):
+        for f, column in enumerate(own):
+            values[:, a, f] = np.where(place >= 0, column[np.maximum(place, 0)], np.nan) if column.size else np.nan
     values[~np.isfinite(values)] = np.nan
-    values[~frame.usable] = np.nan
-    values[: frame.first] = np.nan
+    values[~frame.usable[frame.first :]] = np.nan
     return values
 
 

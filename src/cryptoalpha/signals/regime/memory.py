@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from cryptoalpha.signals.frame import Frame
-from cryptoalpha.signals.regime.features import REGIME_FEATURES, features_reach, regime_features
+from cryptoalpha.signals.regime.features import features_reach, newest_features
 from cryptoalpha.store.panel import Panel
 from cryptoalpha.store.tables import Floats
 
@@ -25,13 +25,13 @@ class FeatureMemory:
         self._features: Floats = np.empty((0, 0, 0))
 
     def features(self, frame: Frame, begin: int) -> Floats:
-        """`regime_features` of the rows from `begin` on, NaN before. `[T, A, 20]`."""
+        """The features of the rows from `begin` on. `[T − begin, A, 20]`."""
         shift, end = self._known(frame.panel, begin)
-        found = np.full((*frame.shape, len(REGIME_FEATURES)), np.nan)
-        if end > begin:
-            found[begin:end] = self._features[begin + shift : end + shift]
+        place = begin + shift - self._begin
+        parts = [self._features[place : place + end - begin]] if end > begin else []
         if end < len(frame.panel):
-            found[end:] = regime_features(frame.beginning(end))[end:]
+            parts.append(newest_features(frame.beginning(end)))
+        found = np.concatenate(parts)
         self._panel, self._begin, self._features = frame.panel, begin, found
         return found
 

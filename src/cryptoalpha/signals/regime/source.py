@@ -85,7 +85,7 @@ class RegimeSource:
             begin = max(0, filter_begin(first_bar, self._config, int(asked[0])))
             features = self._memory.features(frame, begin)
             for number in np.unique(fold[asked]).tolist():
-                answer(features, frame.usable, first_bar, self._model(number), asked[fold[asked] == number], found)
+                answer(features, begin, frame.usable, first_bar, self._model(number), asked[fold[asked] == number], found)
         return found
 
     def _model(self, number: int) -> RegimeModel:
@@ -105,12 +105,18 @@ def filter_begin(first_bar: int, config: RegimeConfig, row: int) -> int:
 
 
 def answer(
-    features: Floats, usable: npt.NDArray[np.bool_], first_bar: int, model: RegimeModel, rows: npt.NDArray[np.int64], into: Beliefs
+    features: Floats,
+    from_row: int,
+    usable: npt.NDArray[np.bool_],
+    first_bar: int,
+    model: RegimeModel,
+    rows: npt.NDArray[np.int64],
+    into: Beliefs,
 ) -> None:
     """Write what a model believes at these rows into `into`, block by block.
 
     Args:
-        features: `[T, A, 20]`, from the begin of the first block's filter on.
+        features: `[T − from_row, A, 20]` of the rows from `from_row` on, no later than where the first block's filter begins.
         usable: `[T, A]` where an instrument has a bar.
         first_bar: number of row 0, counted since 1970.
         rows: ascending.
@@ -122,7 +128,7 @@ def answer(
         end = int(mine[-1]) + 1
         for a in range(usable.shape[1]):
             window = np.full((end - begin, len(REGIME_FEATURES)), np.nan)  # bars before the frame never printed
-            window[max(0, -begin) :] = features[max(0, begin) : end, a]
+            window[max(0, -begin) :] = features[max(0, begin) - from_row : end - from_row, a]
             said: Filtered = model.filter(window)
             there = mine[usable[mine, a] & said.seen[mine - begin]]
             into.belief[there, a] = said.belief[there - begin]

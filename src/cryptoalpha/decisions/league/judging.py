@@ -4,21 +4,23 @@ Everything here is played out in the shared market itself and measured in wealth
 paired: the same luck, the same company, only seat 0 differs.
 
 **Exploitability** of a population: what the best responder found earns more than a member drawn with equal chance, both sitting in seat 0
-among members drawn with equal chance. The family of responders (`responses`) is a grid of linear rules and the dynamic programme of
-`best_response`; the best is chosen on one set of episodes and measured on another. What it finds is a lower bound: a better responder may
-exist. It is measured against the present population at both ends of training.
+among members drawn with equal chance. The family of responders (`responders`) is the dynamic programme of `best_response`, the newest
+member itself, and a grid of linear rules; the best is chosen on one set of episodes and measured on another. What it finds is a lower
+bound: a better responder may exist. It is measured against the population as it was at that moment of training.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cryptoalpha.core.seeds import stream
-from cryptoalpha.decisions.league.best_response import GridResponder, best_response
+from cryptoalpha.decisions.league.best_response import best_response
 from cryptoalpha.decisions.league.config import LeagueMarketConfig
 from cryptoalpha.decisions.league.market import Lots, Luck, Numbers, View
 from cryptoalpha.decisions.league.players import Player
@@ -97,19 +99,26 @@ class Company:
 
 def exploitability(population: Population, members: int, *, episodes: int, seed: int) -> Exploitability:
     """What a best responder gains against the population (see the module)."""
-    chosen_on = Company.draw(population, members, max(episodes // 2, 2), seed, "choose")
-    candidates = responders(population, members)
-    best = candidates[int(np.argmax([chosen_on.wealth(player).mean() for player in candidates]))]
+    few = max(episodes // 2, 2)
+    chosen_on = Company.draw(population, members, few, seed, "choose")
+    family = responders(population, members)
+    best = family[int(np.argmax([chosen_on.wealth(seated(few)).mean() for seated in family]))](episodes)
     company = Company.draw(population, members, episodes, seed, "measure")
     member, responder = company.wealth(company.seat(population)), company.wealth(best)
     return Exploitability(Estimate.of(responder - member), Estimate.of(member), Estimate.of(responder), best.name)
 
 
-def responders(population: Population, members: int) -> list[Player]:
-    """The family that a best response is looked for in."""
-    linear = [LinearResponder(population.market, *numbers) for numbers in product(GAINS, PACES, WEIGHTS)]
-    grid: GridResponder = best_response(population, members)
-    return [grid, *linear]
+def responders(population: Population, members: int) -> list[Callable[[int], Player]]:
+    """The family that a best response is looked for in; each answers to a number of episodes with a player for them."""
+    newest, market = population.only(-1), population.market
+    grid = best_response(population, members)
+    family: list[Callable[[int], Player]] = [lambda _: grid, lambda episodes: Seat(newest, np.zeros(episodes, np.int64), "newest member")]
+    family += [partial(_linear, LinearResponder(market, *numbers)) for numbers in product(GAINS, PACES, WEIGHTS)]
+    return family
+
+
+def _linear(responder: LinearResponder, episodes: int) -> Player:
+    return responder
 
 
 def gate(newcomer: Population, population: Population, members: int, *, episodes: int, seed: int, number: int) -> Estimate:

@@ -93,8 +93,8 @@ class LeagueTrained:
         newest = self.lineage["newest"]
         return [
             f"exploitability fell from {found['start']:,.0f} to {found['end']:,.0f} ticks · lots per episode, {found['share']:.1%} of its "
-            f"start ({'within' if found['reached'] else 'above'} the goal of {GOAL:.0%}); a lower bound: the best of a grid programme and "
-            "linear rules",
+            f"start ({'within' if found['reached'] else 'above'} the goal of {GOAL:.0%}); a lower bound: the best of a grid programme, "
+            "the newest member and linear rules",
             f"exploitability of the newest member alone: {estimate(newest['gain'])}",
             f"{found['joined']} of {found['rounds']} learners joined the population",
             PURPOSE,

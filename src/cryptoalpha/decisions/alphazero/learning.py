@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from cryptoalpha.core.seeds import stream
 from cryptoalpha.decisions.alphazero.episodes import EPISODE_BARS, judged, play
 from cryptoalpha.decisions.alphazero.market import LeafValue, TradingModel
-from cryptoalpha.decisions.alphazero.state import Array
+from cryptoalpha.decisions.alphazero.state import DRIFT, Array, drift_per_bar
 from cryptoalpha.decisions.alphazero.value import FEATURES, HIDDEN, Array32, ValueFunction, features
 from cryptoalpha.learn.expert_iteration import ExpertIteration, FitRecipe
 from cryptoalpha.learn.search.contract import Budget, Floats, Roots
@@ -31,6 +31,9 @@ from cryptoalpha.nets.policy_value import perceptron
 from cryptoalpha.store.array_file import read_arrays, write_arrays
 
 SMALLEST_SCALE = 1e-9
+
+EXPLORED_BARS = 24.0
+"""Horizon of opinions drawn at random, bars."""
 
 KEPT = "cryptoalpha trading learner 1"
 
@@ -47,6 +50,12 @@ class Lessons:
 
     roots: int = 128
     """Past states of a plan."""
+
+    explored: float = 0.5
+    """Share of the states (0–1) that get an opinion drawn at random: where a fusion kept silent, nothing would be learned of opinions."""
+
+    explored_move: float = 0.15
+    """Standard deviation of such an expected move, volatilities over a day of bars. Where trading at usual costs begins to pay."""
 
     episodes: int = 256
     """Episodes of the gate."""
@@ -112,8 +121,9 @@ class TradingLearner:
         lessons: Lessons = Lessons(),
     ) -> None:
         self.market, self.past, self.budget, self.seed, self.lessons = market, past, budget, seed, lessons
-        self.held_out = held_out[np.linspace(0, len(held_out) - 1, min(lessons.episodes, len(held_out))).round().astype(np.int64)]
         self.formula = market(None)
+        chosen = np.linspace(0, len(held_out) - 1, min(lessons.episodes, len(held_out))).round().astype(np.int64)
+        self.held_out = self._with_opinions(held_out[chosen], stream(seed, "agent", "held out"))
         self.model = market(None)
         count = len(self.formula.positions)
         self.mean, self.scale = self._sizes()
@@ -178,8 +188,15 @@ class TradingLearner:
         self.model.leaf = self.function()
 
     def _roots(self, generator: np.random.Generator) -> Floats:
-        states: Floats = self.past[generator.integers(len(self.past), size=self.lessons.roots)]
-        return states
+        return self._with_opinions(self.past[generator.integers(len(self.past), size=self.lessons.roots)], generator)
+
+    def _with_opinions(self, states: Floats, generator: np.random.Generator) -> Floats:
+        """Copies of states, some of them with an opinion drawn at random."""
+        drawn: Array32 = np.array(states, dtype=np.float32)
+        size = drift_per_bar(self.lessons.explored_move, EXPLORED_BARS, self.formula.dynamics.persistence)
+        moved = generator.random(len(drawn)) < self.lessons.explored
+        drawn[moved, DRIFT] = size * generator.standard_normal(int(moved.sum()))
+        return drawn
 
     def _sizes(self) -> tuple[Array, Array]:
         """μ and s of what plans add to the formula, from one plan of past states."""

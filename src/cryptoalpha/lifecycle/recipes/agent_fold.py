@@ -7,6 +7,7 @@ that was interrupted goes on after its last whole round.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,11 @@ from cryptoalpha.store.tables import Floats
 LAWS: tuple[ScenarioName, ...] = ("bootstrap", "quantiles", "garch")
 RESULT = "agent fold result"
 Rows32 = np.ndarray[Any, np.dtype[np.float32]]
+
+DEGREES = (2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0, 12.0, 20.0, 50.0)
+
+LARGEST_GARCH = 0.9999
+"""Sum of reaction and memory from which on a variance does not come home."""
 
 MOST_RETURNS = 20_000
 """Returns that GARCH is fitted to, the newest: beyond, its estimates no longer change."""
@@ -141,13 +147,26 @@ def _garch(walk: Walk, rows: Indices, material: AgentMaterial) -> tuple[tuple[fl
             series.append(one / one.std())
     if not series:
         return *usual, "settings: too few returns"
+    together = np.concatenate(series)
     try:
-        found = fit_garch(np.concatenate(series))
+        found = fit_garch(together, shocks="normal")  # quasi-likelihood: with Student shocks of few degrees the reaction has no bound
     except ConfigError:
         return *usual, "settings: SciPy is not installed"
-    if found.reason is not None or found.alpha + found.beta >= 1.0:
+    if found.reason is not None or found.alpha + found.beta > LARGEST_GARCH:
         return *usual, f"settings: {found.reason or 'no stationary fit'}"
-    return (found.alpha, found.beta), max(found.degrees, 2.1) if np.isfinite(found.degrees) else 100.0, "maximum likelihood"
+    shocks = (together - found.mean) / np.sqrt(found.variances(together)[:-1])
+    return (found.alpha, found.beta), _degrees(shocks), "quasi maximum likelihood"
+
+
+def _degrees(shocks: Floats) -> float:
+    """Degrees of freedom of the likeliest Student law of variance one, of a few."""
+    squares = shocks**2
+
+    def likelihood(degrees: float) -> float:
+        constant = math.lgamma((degrees + 1.0) / 2.0) - math.lgamma(degrees / 2.0) - 0.5 * math.log(math.pi * (degrees - 2.0))
+        return constant - (degrees + 1.0) / 2.0 * float(np.mean(np.log1p(squares / (degrees - 2.0))))
+
+    return max(DEGREES, key=likelihood)
 
 
 def states_of(material: AgentMaterial, base: Fitted, rows: range) -> States:

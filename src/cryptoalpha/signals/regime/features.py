@@ -148,10 +148,11 @@ def _highest_and_lowest(frame: Frame, close: Floats, days: float) -> tuple[Float
 
 def _trend(frame: Frame, close: Floats, sigma: Floats) -> tuple[Floats, ...]:
     """Features 1–10, on the slow grid. `[S]` each."""
-    returns = []
+    returns, start = [], max(0, frame.slow_first - _rows(frame, 28) - LONGEST_GAP)
+    late = np.ascontiguousarray(close[start:])
     for days in (1, 3, 7, 14, 28):
-        before, age = last_before(close, _rows(frame, days), LONGEST_GAP)
-        returns.append((close - before) / np.sqrt(age) / sigma)
+        before, age = last_before(late, _rows(frame, days), LONGEST_GAP)
+        returns.append(_padded(start, (late - before) / np.sqrt(age) / sigma[start:]))
     distances = []
     for days in (8, 32):
         span = max(2.0, days * DAY / frame.slow_interval)
@@ -198,9 +199,9 @@ def usual_volatility(frame: Frame, unit: Floats) -> Floats:
     day = (ends - 1) // DAY - (ends[0] - 1) // DAY
     squares = _daily_mean(unit * unit, day, max(1.0, MINIMUM_SHARE * DAY / frame.slow_interval))
     mean = weighted_mean(squares, half_life_weights(USUAL_HALF_LIFE_DAYS))
-    newest = last_before(mean, 0, USUAL_GAP_DAYS)[0]
-    over = ends // DAY - 1 - (ends[0] - 1) // DAY  # the last day that is over at this row, −1 before the first
-    return np.sqrt(np.where(over >= 0, newest[np.maximum(over, 0)], np.nan))
+    newest = np.sqrt(last_before(mean, 0, USUAL_GAP_DAYS)[0])
+    over = np.where(ends % DAY == 0, day, day - 1)  # the last day that is over at this row, −1 before the first
+    return np.where(over >= 0, newest[np.maximum(over, 0)], np.nan)
 
 
 @njit(cache=True)

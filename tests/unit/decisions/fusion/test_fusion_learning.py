@@ -67,13 +67,13 @@ def test_a_network_comes_back_from_its_weights_and_its_graph_under_the_same_name
         network_from({name: np.full_like(array, np.nan) for name, array in weights_of(net).items()})
 
 
-def two_armed_share(seed, *, spoil=lambda rewards, random: rewards):
-    """Share of right choices after 400 steps on realised rewards alone."""
+def two_armed_share(seed, *, steps=250, spoil=lambda rewards, random: rewards):
+    """Share of right choices after some steps on realised rewards alone."""
     world, random = TwoArmed(seed), stream(seed, "two-armed", "play")
     net = build_network(2, sizes=SMALL, seed=seed)
     config = FusionLearningConfig(learning_rate=3e-3, batch=64, distillation_weight=0.0, passes=1)
     learner = FusionLearner(net, config, discount=0.0, seed=seed)
-    for _ in range(400):
+    for _ in range(steps):
         features, regimes = world.draw(65, random)  # the last of them only says what followed
         with torch.no_grad():
             policy = torch.softmax(net(torch.tensor(features, dtype=torch.float32))[0].double(), dim=1).numpy()
@@ -106,7 +106,7 @@ def test_distillation_reaches_the_searchs_policy():
     given = lessons(512, choices=4, actions=actions, rewards=np.zeros(512), features=features, policy_target=target, legal=legal)
     given = dataclasses.replace(given, behaviour=np.full(512, 1 / 3))
     net = build_network(4, sizes=SMALL, seed=1)
-    config = FusionLearningConfig(learning_rate=3e-3, batch=128, entropy_weight=0.0, passes=60)
+    config = FusionLearningConfig(learning_rate=3e-3, batch=128, entropy_weight=0.0, passes=40)
     FusionLearner(net, config, discount=0.0, seed=1).teach(given, now=600 * BAR)
     with torch.no_grad():
         logs = torch.log_softmax(net(torch.from_numpy(features))[0].double()[:, :3], dim=1).numpy()
@@ -119,7 +119,7 @@ def test_values_reach_what_a_state_earns_in_the_rewards_own_unit():
     features = stream(2, "values").normal(size=(512, 8)).astype(np.float32)
     given = lessons(512, features=features, rewards=1e-4 * (features[:, 0] + 0.5).astype(np.float64))
     net = build_network(2, sizes=SMALL, seed=2)
-    config = FusionLearningConfig(learning_rate=3e-3, batch=128, passes=40)
+    config = FusionLearningConfig(learning_rate=3e-3, batch=128, passes=25)
     learner = FusionLearner(net, config, discount=0.0, seed=2)
     learner.teach(given, now=600 * BAR)
     assert np.abs(learner.values(features) - given.rewards).mean() < 1e-5

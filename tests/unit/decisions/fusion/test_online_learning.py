@@ -29,7 +29,7 @@ torch.set_num_threads(1)
 SMALL = PolicyValueConfig(state_width=8, hidden=(32,), value_hidden=16, policy_hidden=16)
 BAR, HORIZON, ACTIONS = 3_600_000_000_000, 4, 3
 CONFIG = FusionOnlineConfig(enabled=True, every_bars=64, delay_bars=8, judged_on=60, rehearsed=2, confidence=0.9)
-LEARNING = FusionLearningConfig(learning_rate=3e-3, batch=64)
+LEARNING = FusionLearningConfig(learning_rate=1e-2, batch=32)
 
 
 class Market:
@@ -89,13 +89,13 @@ def played(bars, adoptions, *, start=here, live=False, follow_until=0):
 
 
 def test_what_proves_better_takes_over_and_a_replay_writes_the_same_journal(tmp_path):
-    first, said = played(1_000, Adoptions(tmp_path / "one"))
-    again, _ = played(1_000, Adoptions(tmp_path / "two"))
+    first, said = played(520, Adoptions(tmp_path / "one"))
+    again, _ = played(520, Adoptions(tmp_path / "two"))
     assert first == again
     kept = Adoptions(tmp_path / "one").rows
     assert kept
     assert kept == Adoptions(tmp_path / "two").rows
-    assert len(said) == 15
+    assert len(said) == 8
     for adoption in kept:  # at the fixed bar after its lesson, and not before the next one is journaled
         assert (adoption.at // BAR - CONFIG.delay_bars) % CONFIG.every_bars == 0
         by_time = {at: version for at, version, _ in first}
@@ -104,12 +104,12 @@ def test_what_proves_better_takes_over_and_a_replay_writes_the_same_journal(tmp_
 
 
 def test_a_run_that_goes_on_follows_its_table_also_without_any_lesson(tmp_path):
-    first, _ = played(900, Adoptions(tmp_path))
+    first, _ = played(520, Adoptions(tmp_path))
     kept = len(Adoptions(tmp_path))
     silent = FusionOnlineConfig(enabled=True, every_bars=100_000)
     market = Market()
-    learning = OnlineLearning(enrolment(online=silent), Adoptions(tmp_path), live=True, follow_until=900 * BAR, start=here)
-    assert run(900, learning, market) == first
+    learning = OnlineLearning(enrolment(online=silent), Adoptions(tmp_path), live=True, follow_until=520 * BAR, start=here)
+    assert run(520, learning, market) == first
     assert len(Adoptions(tmp_path)) == kept > 0
     learning.close()
 
@@ -129,12 +129,12 @@ def test_a_live_loop_does_not_wait_for_a_lesson():
     adoptions, market = Adoptions(None), Market()
     learning = OnlineLearning(enrolment(), adoptions, live=True, start=lambda enrolled: InProcess(lambda: Slow(enrolled)))
     began = time.monotonic()
-    run(640, learning, market)
+    run(520, learning, market)
     assert time.monotonic() - began < 15.0  # a lesson waits for 30 s
     assert not adoptions.rows
     Slow.allowed.set()  # the answers come all at once; the newest that proved better takes over at the next bar
     deadline = time.monotonic() + 20.0
-    t = 641
+    t = 521
     while not adoptions.rows and time.monotonic() < deadline:
         learning.after(market.bar(t), t, market)
         t += 1
@@ -148,17 +148,17 @@ def test_a_live_loop_does_not_wait_for_a_lesson():
 def test_a_learner_that_is_killed_is_mourned_once_and_the_loop_goes_on(tmp_path):
     adoptions, market, said = Adoptions(tmp_path), Market(), []
     learning = OnlineLearning(enrolment(), adoptions, live=False, say=said.append)
-    run(900, learning, market)
+    run(520, learning, market)
     assert learning.is_alive
     assert adoptions.rows  # the process learned, and what it proposed took over
-    same, _ = played(900, Adoptions(None))
+    same, _ = played(520, Adoptions(None))
     assert market.journal == same  # whether in this process or in another
     os.kill(learning.process, signal.SIGKILL)
     champion, told = market.version, len(said)
-    run(500, learning, market, first=901)
+    run(500, learning, market, first=521)
     assert not learning.is_alive
     assert market.version == champion
-    assert len(market.journal) == 1_400
+    assert len(market.journal) == 1_020
     mourned = [words for words in said[told:] if "has ended" in words]
     assert len(mourned) == 1
     assert "SIGKILL" in mourned[0]
@@ -183,14 +183,14 @@ def homeworks(count, seed=0):
 
 
 def test_a_poisoned_challenger_is_refused_and_a_good_one_is_not():
-    given = homeworks(14)
+    given = homeworks(9)
     good = Student(enrolment(online=CONFIG.model_copy(update={"patience_lessons": 99})))
     accepted = next(answer for answer in map(good.attend, given) if answer.graph is not None)
     assert accepted.evidence.is_better
     # the champion is what has just been accepted; the challenger begins as its copy and is poisoned before every judgement
     champion = weights_of(good.champion)
     spoiled = Student(enrolment(champion=champion, online=CONFIG.model_copy(update={"patience_lessons": 99})))
-    for homework in homeworks(14, seed=1):
+    for homework in homeworks(7, seed=1):
         spoiled.challenger.load_state_dict(copy.deepcopy(spoiled.champion.state_dict()))
         poison(spoiled)
         answer = spoiled.attend(homework)
@@ -216,14 +216,14 @@ def test_a_challenger_is_never_judged_on_what_overlaps_what_it_was_taught():
 
 def test_looking_every_time_finds_noise_better_no_more_often_than_said():
     random, wrong = stream(0, "looks"), 0
-    for _ in range(200):
+    for _ in range(150):
         test = PairedTest(1, confidence=0.9)
-        noise, found = random.normal(size=120), False
+        noise, found = random.normal(size=100), False
         for difference in noise:
             test.add(np.array([difference]))
             found = found or test.found().is_better
         wrong += found
-    assert wrong / 200 <= 0.14  # 10 % and two standard errors
+    assert wrong / 150 <= 0.15  # 10 % and two standard errors
     test = PairedTest(1, confidence=0.9)
     test.add(random.normal(0.6, 1.0, size=200))
     assert test.found().is_better

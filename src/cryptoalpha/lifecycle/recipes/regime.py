@@ -2,7 +2,7 @@
 
     trained = train_regime(plan, dataset, Period(), home / "models" / "regime")
 
-Features are computed once. Each fold fits both chains on its own past, chooses how much a bar counts on its validation stretch, and is
+Features are computed once. Each fold fits both chains on its own past, chooses how much a bar counts on the later half of it, and is
 judged on its test bars exactly as the source would answer them. The folder is written whole at the end or not at all (`workshop`).
 """
 

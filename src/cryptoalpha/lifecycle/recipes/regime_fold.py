@@ -62,12 +62,11 @@ def fit_regime_fold(material: RegimeMaterial, fold: Fold) -> None:
         shop.tell(fold.number, UNITS, "done")
         return
     shop.tell(fold.number, 1, "fitting")
-    begin, validation, end = int(fold.train[0]), int(fold.validation[0]), int(fold.validation[-1]) + 1
+    begin, end = int(fold.train[0]), int(fold.validation[-1]) + 1
     model, fits = fit_regime(
         material.features,
         material.design,
         begin=begin,
-        validation=validation,
         end=end,
         usable_from=fold.usable_from,
         fitted_until=int(material.known_at[end - 1]),

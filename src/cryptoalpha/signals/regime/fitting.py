@@ -4,9 +4,10 @@ EM begins where the data are cut into equal parts by the mean of an axis' featur
 meaning from fold to fold. They are then named by it: trends in the order of the mean standardised return, volatilities in the order of the
 mean volatility.
 
-The temper of each axis is that under which validation bars were foretold best: the mean log density that the filter's belief gives to the
-features a day and a week ahead. A belief that is surer than the future warrants loses there, one that is timid, too. The model is then
-fitted again on training and validation rows together; features have no label, so all of them were known before it is used.
+The temper of each axis is that under which, fitted on the earlier half of the rows, the later half was foretold best: the mean log density
+that the filter's belief gives to the features a day and a week ahead. A belief that is surer than the future warrants loses there, one that
+is timid, too. Half, because a choice on the newest half year alone changes from fold to fold (1, .01 and .1 in three folds of hourly bars).
+The model is then fitted again on all rows; features have no label, so all of them were known before it is used.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ TEMPERS = (1.0, 0.3, 0.1, 0.03, 0.01)
 """Exponents that are tried."""
 
 AHEAD_DAYS = (1, 7)
-"""Days ahead at which validation bars are foretold."""
+"""Days ahead at which the later half is foretold."""
 
 NAMED_BY = 5
 """The first so many features of an axis name its states: the five returns; four volatilities and a range."""
@@ -40,7 +41,7 @@ _AXES = (("trend", TRENDS, TREND), ("volatility", VOLATILITIES, VOLATILITY))
 
 @dataclass(frozen=True, eq=False)
 class AxisFit:
-    """How one axis was fitted: mean log density ahead on validation rows per temper, the temper chosen, EM's steps of the last fit."""
+    """How one axis was fitted: mean log density ahead on the later half per temper, the temper chosen, EM's steps of the last fit."""
 
     scores: Mapping[float, float]
     temper: float
@@ -49,9 +50,9 @@ class AxisFit:
 
 
 def fit_regime(
-    features: Floats, design: RegimeDesign, *, begin: int, validation: int, end: int, usable_from: int, fitted_until: int
+    features: Floats, design: RegimeDesign, *, begin: int, end: int, usable_from: int, fitted_until: int
 ) -> tuple[RegimeModel, dict[str, AxisFit]]:
-    """Fit on rows [`begin`, `end`) of `[T, A, 20]`; tempers are chosen on [`validation`, `end`).
+    """Fit on rows [`begin`, `end`) of `[T, A, 20]`.
 
     Args:
         usable_from: the moment from which bars may be answered, UTC ns.
@@ -60,14 +61,13 @@ def fit_regime(
     Raises:
         ConfigError: if a stretch has too few rows with all features.
     """
-    width = features.shape[2]
+    width, half = features.shape[2], (end - begin) // 2
     chains, fits = {}, {}
     for name, names, axis in _AXES:
-        early = fit_scaler(features[begin:validation].reshape(-1, width), fitted_until=fitted_until)
+        early = fit_scaler(features[begin : begin + half].reshape(-1, width), fitted_until=fitted_until)
         judged = RegimeModel.scale(features[begin:end], early)[:, :, axis]
-        split = validation - begin
-        tries = {temper: _fit(judged[:split], len(names), temper, design).model for temper in TEMPERS}
-        scores = {temper: foretold(hmm, judged, split, design.interval) for temper, hmm in tries.items()}
+        tries = {temper: _fit(judged[:half], len(names), temper, design).model for temper in TEMPERS}
+        scores = {temper: foretold(hmm, judged, half, design.interval) for temper, hmm in tries.items()}
         temper = max(scores, key=lambda one: scores[one])
         scaler = fit_scaler(features[begin:end].reshape(-1, width), fitted_until=fitted_until)
         last = _fit(RegimeModel.scale(features[begin:end], scaler)[:, :, axis], len(names), temper, design)
@@ -93,7 +93,7 @@ def foretold(hmm: GaussianHmm, scaled: Floats, first: int, interval: int) -> flo
         found = np.concatenate(parts)
         means.append(float(np.mean(found[np.isfinite(found)])) if np.isfinite(found).any() else np.nan)
     if not np.isfinite(means).all():
-        raise ConfigError("no bar of the validation stretch has all regime features", hint="give a longer history, or more validation days")
+        raise ConfigError("no later bar has all regime features", hint="give a longer history")
     return float(np.mean(means))
 
 

@@ -30,7 +30,7 @@ def one_thread():
 
 
 def test_expert_iteration_through_the_environment_earns_nine_tenths_of_the_optimum():
-    experts = [trained_expert(seed, plans=25) for seed in range(4)]
+    experts = [trained_expert(seed, plans=18) for seed in range(4)]
     policies = [planned_policy(chain, TREE, seed=50 + seed) for seed, chain in enumerate(experts)]
     shares = np.array([CHAIN.score(policy) for policy in policies]) / CHAIN.optimum
     assert shares.mean() >= 0.90

@@ -43,6 +43,11 @@ class VectorMarketEnv(VectorEnv[Observations, NDArray[np.int64], NDArray[Any]]):
         self.generators: list[np.random.Generator] = []
         """One per lane, made by the first reset."""
 
+    @property  # type: ignore[misc]
+    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
+        """The generator of each lane, as gymnasium's own vectors give them; none before the first reset."""
+        return tuple(self.generators)
+
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observations, dict[str, Any]]:

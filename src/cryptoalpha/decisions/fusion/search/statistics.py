@@ -5,8 +5,9 @@ cell of the regime belief. Seen from a regime belief b, the past counts by its l
 cells, so six sums serve every belief.
 
 How sure: instruments of a bar are one cluster, `g_t = Σ_a v_a y_a`. Outcomes overlap over the horizon h, so the variance of Σ g is taken
-from sums over blocks of 2h bars: a block sees the autocovariance up to its length, with triangular weights that take a sixth off a fully
-overlapping one, which is put back. No correlation is assumed surer than independent observations would make it, and few blocks widen it.
+from sums over blocks of 2h bars: a block sees the autocovariance up to its length, with triangular weights that take up to a sixth off a
+fully overlapping one, which is put back. No correlation is assumed surer than independent observations would make it, and few blocks widen
+it.
 
 What is claimed: a family knows nothing with probability 1 − π, or has a correlation drawn from N(0, τ²) with probability π. With r the
 correlation seen and s its standard error, the claimed correlation is the posterior mean given that it knows something, times the part of
@@ -30,9 +31,6 @@ from cryptoalpha.decisions.fusion.search.config import SearchConfig
 from cryptoalpha.store.tables import Floats
 
 CELLS = len(REGIMES)
-TAPER = 1.2
-"""1 / (1 − 1/6): what triangular weights over blocks of 2h take off the variance of outcomes that overlap over h."""
-
 FEW_BLOCKS = 6.0
 """Variance of a correlation is widened by 1 + this / number of blocks: Student's t with few blocks has such tails."""
 
@@ -65,6 +63,7 @@ class FamilyStatistics:
         self._config = config
         self._forget = 0.5 ** (1.0 / config.half_life_bars)
         self._length = 2 * horizon_bars
+        self._taper = taper(horizon_bars)
         self._moment: Floats = np.zeros((CELLS, width, width))
         self._cross: Floats = np.zeros((CELLS, width))
         self._power: Floats = np.zeros((CELLS, width))
@@ -110,7 +109,9 @@ class FamilyStatistics:
         ic = np.where(known, cross / safe, 0.0)
         bars = self._count**2 / self._count_squared if self._steps else 1.0
         blocks = max(1.0, bars / self._length)
-        variance = np.maximum(TAPER * square / safe**2, 1.0 / max(1.0, rows / max(self._count, 1.0) * bars)) * (1.0 + FEW_BLOCKS / blocks)
+        variance = np.maximum(self._taper * square / safe**2, 1.0 / max(1.0, rows / max(self._count, 1.0) * bars)) * (
+            1.0 + FEW_BLOCKS / blocks
+        )
         error = np.where(known, np.sqrt(variance), np.inf)
         claimed, chance = claim(ic, error, self._config)
         mean = moment / max(rows, 1e-12)
@@ -123,6 +124,12 @@ class FamilyStatistics:
             block = moment[np.ix_(at, at)]
             slopes[at] = (inverse(block + self._config.ridge_share * np.diag(np.diagonal(block))) * covariance[at]).sum(axis=1)
         return slopes
+
+
+def taper(horizon_bars: int) -> float:
+    """What blocks of 2h must be multiplied by: outcomes that overlap over h have autocovariance 1 − l/h at lag l, seen with 1 − l/2h."""
+    lags = np.arange(1, horizon_bars) / horizon_bars
+    return float((1.0 + 2.0 * (1.0 - lags).sum()) / (1.0 + 2.0 * ((1.0 - lags) * (1.0 - lags / 2.0)).sum()))
 
 
 def claim(ic: Floats, error: Floats, config: SearchConfig) -> tuple[Floats, Floats]:

@@ -241,7 +241,8 @@ class RegimeConfig(Section):
     """Bars answered in one pass. Blocks begin at fixed multiples since 1970, so that a bar is computed alike live and in a replay."""
 
     warm_up_bars: Count = 512
-    """Bars before a block over which its belief forms: three weeks of hourly bars, several mean spells."""
+    """Bars before a block over which its belief forms. Three weeks of hourly bars: beliefs then differed from those of an endless filter by
+    .003 on average where a bar counted a hundredth, by nothing where it counted a tenth; half as many by .02. Ages stop there, too."""
 
     spell_days: Positive = 5.0
     """Mean length in days of a regime that is believed before seeing data."""

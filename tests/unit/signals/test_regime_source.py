@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from cryptoalpha.data.config import SimulatedConfig
 from cryptoalpha.data.simulated import simulate
 from cryptoalpha.signals.book import SignalBook
 from cryptoalpha.signals.config import RegimeConfig, SignalsConfig
+from cryptoalpha.signals.features import markdown_table
 from cryptoalpha.signals.frame import Frame
 from cryptoalpha.signals.regime import memory as regime_memory
 from cryptoalpha.signals.regime.features import (
@@ -258,3 +260,7 @@ def test_features_depend_on_no_more_than_their_reach(market, frame):
     late = regime_features(frame.beginning(2_300))
     assert late[2_300:].tobytes() == regime_features(frame)[2_300:].tobytes()
     assert np.isnan(late[:2_300]).all()
+
+
+def test_the_page_shows_the_features_as_they_are():
+    assert markdown_table(REGIME_FEATURES) in (Path(__file__).resolve().parents[3] / "docs" / "regimes.md").read_text(encoding="utf-8")

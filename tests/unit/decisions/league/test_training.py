@@ -51,6 +51,7 @@ def test_three_learners_find_nash_through_the_whole_loop():
     assert found.exploitability_end <= 0.25 * found.exploitability_start
 
 
+@pytest.mark.slow
 def test_exploitability_in_the_shared_market_falls_to_a_quarter():
     league = League(LeagueConfig(rounds=10, episodes=32, simulations=16, judged_episodes=512), seed=1)
     start = exploitability(league.population, league.members, episodes=512, seed=0)

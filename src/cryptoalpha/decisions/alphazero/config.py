@@ -56,7 +56,7 @@ class AlphaZeroConfig(Section):
     """Bars whose residuals make up the pool of the bootstrap; the oldest make room. A year of hours."""
 
     refresh_bars: Count = 24
-    """Bars between two looks at the pool and at what history tells of persistence."""
+    """Bars between two looks at what history tells of persistence, and at the pool where a twentieth of it is new."""
 
     pool_bins: Annotated[int, Field(ge=16, le=1024)] = 128
     """Kinds of residual that the pool is summed up in; a plan draws from these."""

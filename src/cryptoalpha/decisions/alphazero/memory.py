@@ -27,6 +27,9 @@ PRIOR_BARS = 500.0
 GARROTE = 4.0
 """Square of the t statistic below which a response is none."""
 
+FRESH = 20
+"""The pool is summed up anew, at the next look, once one in so many of its residuals is new."""
+
 LARGEST_PERSISTENCE = 0.999
 LARGEST_RESIDUAL = 12.0
 """Residuals are cut here: beyond, a volatility was wrong."""
@@ -48,7 +51,7 @@ class MarketMemory:
         self.config, self._pools = config, pools
         most = config.memory_bars * book_size
         self._z, self._kicks, self._beliefs = np.zeros(most), np.zeros(most), np.zeros((most, len(REGIMES)))
-        self._rows = 0
+        self._rows = self._summed = 0
         self.bars = 0
         self._past: dict[str, Past] = {}
         self._home: dict[str, tuple[float, int]] = {}
@@ -109,7 +112,8 @@ class MarketMemory:
         self.bars += 1
         if self.bars // self.config.refresh_bars != self._renewed:
             self._renewed = self.bars // self.config.refresh_bars
-            self._pool = self._summed_up() if self._pools else None  # now, not when somebody asks: nothing may hang on who asks when
+            if self._pools and (self._rows - self._summed) * FRESH >= min(self._rows, len(self._z)):
+                self._pool = self._summed_up()  # now, not when somebody asks: nothing may hang on who asks when
             self._dynamics = self._dynamics if self._is_fixed else self.fitted()
 
     def home(self, instrument: str) -> float:
@@ -128,6 +132,7 @@ class MarketMemory:
 
     def _summed_up(self) -> Pool:
         there, config = min(self._rows, len(self._z)), self.config
+        self._summed = self._rows
         z, kicks, beliefs = self._z[:there], self._kicks[:there], self._beliefs[:there]
         return make_pool(
             z, kicks, beliefs, bins=config.pool_bins, prior=config.pool_prior, ghosts=self.ghosts, degrees=config.student_degrees

@@ -25,6 +25,7 @@ from cryptoalpha.lifecycle.recipes import fusion_fold
 from cryptoalpha.lifecycle.recipes.forecaster import Period
 from cryptoalpha.lifecycle.recipes.fusion import FusionPlan, train_fusion
 from cryptoalpha.lifecycle.recipes.fusion_evolving import evolve_settings, settings_of
+from cryptoalpha.lifecycle.recipes.fusion_fold import is_kept
 from cryptoalpha.lifecycle.recipes.fusion_judging import TRAINED, beside, judge_fusion
 from cryptoalpha.lifecycle.recipes.fusion_walk import coarse, columns_of, steps_of, walk
 from cryptoalpha.signals.book import SignalBook
@@ -188,6 +189,15 @@ def test_judged_is_what_numpy_says_of_what_matured(tape):
     assert judged.scores["ic"][TRAINED].estimate == pytest.approx(np.corrcoef(known, outcomes)[0, 1])
     assert judged.scores["score"]["ridge"].estimate == pytest.approx(np.mean([one.scores[1] for one in matured]))
     assert "look for a leak" in judged.verdict()["audit_first"]  # an IC of 0.7 is too good to be true
+
+
+def test_a_network_is_kept_if_it_earned_more_and_is_worse_in_nothing(tape):
+    columns = columns_of(walk(SearchedFusion(coarse(FUSION, 4), seed=0), steps_of(tape, 4)))
+    better = {**columns, "reward": columns["reward"] + 1e-4}
+    worse = {**columns, "reward": columns["reward"] - 1e-4}
+    surely_worse = {**better, "search score": columns["search score"] - 1e-3}
+    kept = [is_kept(judge_fusion(beside(one, columns), horizon=6, resamples=100)) for one in (better, columns, worse, surely_worse)]
+    assert kept == [True, False, False, False]
 
 
 def test_evolution_finds_a_known_optimum_and_keeps_nothing_that_does_worse(tmp_path):

@@ -24,8 +24,8 @@ from cryptoalpha.nets.onnx_writer import write_onnx
 from cryptoalpha.nets.policy_value import PolicyValueNet
 from cryptoalpha.store.array_file import Array
 
-SMALLEST_SCALE = 1e-8
-"""Scale of values that hardly vary: below it the head would divide by rounding."""
+SMALLEST_SCALE = 1e-5
+"""Least scale of values: a tenth of a basis point. In a history in which hardly anything was earned, rounding would be the unit."""
 
 
 def build_network(actions: int, *, sizes: PolicyValueConfig | None = None, seed: int = 0) -> PolicyValueNet:

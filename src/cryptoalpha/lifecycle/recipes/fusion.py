@@ -178,7 +178,7 @@ def _identity(plan: FusionPlan, dataset: Dataset, folds: Sequence[Fold], tape: S
         "data": {"origin": dataset.origin, "fingerprint": dataset.fingerprint, "simulated": dataset.simulated},
         "instruments": list(tape.panel.instruments),
         "signals": plan.signals.model_dump(),
-        "fusion": plan.fusion.model_dump(exclude={"online": True, "learning": {"model"}}),
+        "fusion": plan.fusion.model_dump(exclude={"method": True, "online": True, "learning": {"model"}}),
         "train": plan.train.model_dump(exclude={"processes"}),
         "folds": [fold.as_dict() for fold in folds],
     }

@@ -1,9 +1,11 @@
 """One fold of the fusion, in the process that trains it: the lessons of its past, the settings of its search, validation and test.
 
 The network is taught what the search without a network lived through before the fold's accept stretch (matured rewards and the search's own
-policy), stopped at the pass that foretells the accept stretch best, and guides the search from the validation stretch on. A fold that is
-done lies in the workshop as `result_NN.safetensors`; one that was interrupted goes on from what its learner and its evolution had reached,
-to the same bits.
+policy), stopped at the pass that foretells the accept stretch best, and guides the search over the validation stretch. If it earned more
+there than the search without a network, and is worse beyond doubt in nothing, it is kept; else the fold answers as the search does without.
+
+A fold that is done lies in the workshop as `result_NN.safetensors`; one that was interrupted goes on from what its learner and its
+evolution had reached, to the same bits.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from cryptoalpha.lifecycle.config import TrainConfig
 from cryptoalpha.lifecycle.recipes.fold_progress import result_file, train_once
 from cryptoalpha.lifecycle.recipes.folds import Fold
 from cryptoalpha.lifecycle.recipes.fusion_evolving import Trial, evolve_settings, settings_of
-from cryptoalpha.lifecycle.recipes.fusion_judging import beside, judge_fusion
+from cryptoalpha.lifecycle.recipes.fusion_judging import UNTRAINED, FusionJudgement, beside, judge_fusion
 from cryptoalpha.lifecycle.recipes.fusion_walk import WalkStep, columns_of, walk
 from cryptoalpha.lifecycle.recipes.resampling import Columns
 from cryptoalpha.lifecycle.recipes.trained import as_json
@@ -118,6 +120,11 @@ def _train(material: FusionMaterial, fold: Fold, shop: Workshop) -> None:
     horizon = material.config.horizon_bars
     checked = _walked(material, fold.validation_since, fold.test_since, guide, search)
     validation = judge_fusion(checked, horizon=horizon, seed=material.seed, resamples=200)
+    kept = is_kept(validation)
+    if not kept:
+        net = build_network(ACTIONS, seed=material.seed)  # an even prior and no value: the search as it is without
+        guide, weights, factors = guide_of(net), weights_of(net), [0.0] * len(EVOLVED)
+        search = settings_of(material.config.search, factors)
     shop.tell(number, AFTER_VALIDATION, "testing")
     columns = _walked(material, fold.test_since, fold.test_until, guide, search)
     carried = settings_of(material.whole.search, factors)
@@ -130,12 +137,19 @@ def _train(material: FusionMaterial, fold: Fold, shop: Workshop) -> None:
         **learned,
         "evolution": evolution,
         "search": brought,
+        "kept": kept,
         "version": guide.version,
         "validation": validation.as_dict(),
         "file": {"file": file.file, "usable_from": file.usable_from, "sha256": file.sha256},
     }
     write_arrays(result_file(shop, fold), columns, as_json(state), kind=RESULT)
     shop.tell(number, UNITS, "done")
+
+
+def is_kept(validation: FusionJudgement) -> bool:
+    """Whether the trained search earned more than the untrained one where it had learned nothing, and is worse beyond doubt in nothing."""
+    gaps = {name: validation.differences[name][UNTRAINED] for name in ("reward", "score")}
+    return gaps["reward"].estimate > 0.0 and not any(gap.high < 0.0 for gap in gaps.values())
 
 
 def _learned(material: FusionMaterial, fold: Fold, shop: Workshop) -> tuple[Guide, dict[str, Array], dict[str, Any]]:

@@ -34,8 +34,9 @@ class FusionTrained(Trained):
             looks = ", ".join(number(value, 3) for value in one["validations"])
             judged = f"fold {fold['number']}, judged {fold['test_since'][:10]} to {fold['test_until'][:10]}"
             learned = f"{one['taught']:,} decisions in {one['passes']} passes, best after {one['best']}, {one['rollbacks']} steps undone"
-            kept = f"{evolution['kept']} of {evolution['generations']} generations kept"
-            lines.append(f"{judged}: {learned}; loss on decisions that taught nothing {looks}; {kept}")
+            evolved = f"{evolution['kept']} of {evolution['generations']} generations kept"
+            use = "used" if one["kept"] else "not used: on validation it did not earn more than the search without a network"
+            lines.append(f"{judged}: {learned}; loss on decisions that taught nothing {looks}; {evolved}; {use}")
         bars = self.lineage["stride_bars"]
         lines.append(f"walked in steps of {bars} bars, all that is counted in bars scaled with them" if bars > 1 else "walked bar by bar")
         return lines

@@ -26,7 +26,7 @@ STRONG = 0.45
 
 QUICK = planted_config(32)
 DEAF = QUICK.model_copy(
-    update={"noise_floor": 1e6, "hedge_share": 0.99, "search": QUICK.search.model_copy(update={"half_life_bars": 120.0})}
+    update={"noise_floor": 1e6, "hedge_share": 0.99, "search": QUICK.search.model_copy(update={"half_life_bars": 120.0, "alpha": 0.1})}
 )
 """Ridge and Hedge hear nothing, so the search can be better than all of them."""
 
@@ -46,12 +46,12 @@ def through(fusion: Fusion, bars: int, *, until: int | None = None, seed: int = 
 @pytest.fixture(scope="module")
 def planted() -> tuple[SearchedFusion, Left]:
     fusion = SearchedFusion(DEAF, seed=7)
-    return fusion, through(fusion, 560)
+    return fusion, through(fusion, 660)
 
 
 def test_the_same_values_give_the_same_bytes(planted):
     encode = msgspec.msgpack.Encoder().encode
-    again = through(SearchedFusion(DEAF, seed=7), 560, until=100)
+    again = through(SearchedFusion(DEAF, seed=7), 660, until=100)
     assert encode(again) == encode(planted[1][:100])
 
 
@@ -71,7 +71,7 @@ def test_every_bar_says_what_was_searched_and_who_is_in_charge(planted):
 
 def test_the_right_family_is_found_and_left_again_when_another_becomes_right(planted):
     _, left = planted
-    assert left[279][1].weights_after[0] > 0.5  # the first family is right until bar 280
+    assert left[329][1].weights_after[0] > 0.5  # the first family is right until bar 330
     assert left[-1][1].weights_after[1] > 0.5
     assert left[-1][1].weights_after[0] < 0.4
 

@@ -121,6 +121,9 @@ def test_noise_claims_nothing_and_a_true_family_nearly_all_of_its_correlation():
     learnt(none, 1, 1500, 0.0)
     learnt(some, 1, 1500, 0.15)
     assert not none.belief(UNIFORM).slopes.any()
+    believer = FamilyStatistics(CONFIG.model_copy(update={"prior_share": 1.0}), FAMILIES, 1)
+    learnt(believer, 1, 1500, 0.0)
+    assert believer.belief(UNIFORM).slopes.all()  # who takes every correlation for knowledge claims something of all of them
     belief = some.belief(UNIFORM)
     assert np.flatnonzero(belief.slopes).tolist() == [0]
     assert 0.08 / (1 / 3) < belief.slopes[0] < 0.18 / (1 / 3)  # y on v of standard deviation 1/3

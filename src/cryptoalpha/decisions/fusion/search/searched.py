@@ -154,7 +154,8 @@ class SearchedFusion:
         state_events: Sequence[int],
         signal_events: Sequence[int],
     ) -> list[FusedSignal]:
-        if not states:
+        if not states:  # nothing to weigh, nothing was searched
+            self.search, self.matured = None, ()
             return []
         reading = self._reader.read(at, states, signals)
         if len(reading.prices) > len(self._held):

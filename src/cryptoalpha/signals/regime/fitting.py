@@ -6,7 +6,8 @@ mean volatility.
 
 The temper of each axis is that under which, fitted on the earlier half of the rows, the later half was foretold best: the mean log density
 that the filter's belief gives to the features a day and a week ahead. A belief that is surer than the future warrants loses there, one that
-is timid, too. Half, because a choice on the newest half year alone changes from fold to fold (1, .01 and .1 in three folds of hourly bars).
+is timid, too. Half, because a choice on the newest half year alone changes from fold to fold (1, .01 and .1 in three folds of hourly bars);
+of near equals the smallest.
 The model is then fitted again on all rows; features have no label, so all of them were known before it is used.
 """
 
@@ -29,6 +30,10 @@ from cryptoalpha.store.tables import Floats
 
 TEMPERS = (1.0, 0.3, 0.1, 0.03, 0.01)
 """Exponents that are tried."""
+
+TIE = 0.03
+"""Nats per bar within which scores count as equal, and the smaller exponent is taken: the more cautious belief, and the same in fold after
+fold where a maximum among near equals would jump. Block-bootstrap intervals of such differences are wider than that."""
 
 AHEAD_DAYS = (1, 7)
 """Days ahead at which the later half is foretold."""
@@ -68,7 +73,7 @@ def fit_regime(
         judged = RegimeModel.scale(features[begin:end], early)[:, :, axis]
         tries = {temper: _fit(judged[:half], len(names), temper, design).model for temper in TEMPERS}
         scores = {temper: foretold(hmm, judged, half, design.interval) for temper, hmm in tries.items()}
-        temper = max(scores, key=lambda one: scores[one])
+        temper = min(one for one, score in scores.items() if score >= max(scores.values()) - TIE)
         scaler = fit_scaler(features[begin:end].reshape(-1, width), fitted_until=fitted_until)
         last = _fit(RegimeModel.scale(features[begin:end], scaler)[:, :, axis], len(names), temper, design)
         chains[name], fits[name] = named(last.model), AxisFit(scores, temper, len(last.objective), last.converged)

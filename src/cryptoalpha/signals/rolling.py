@@ -98,13 +98,14 @@ def weighted_mean(x: Floats, weights: Floats, first: int = 0) -> Floats:
     oldest_first = weights[::-1].copy()
     value = np.zeros(n + w - 1)  # rows before the start lie in front as absent ones
     there = np.zeros(n + w - 1)
-    for t in range(n):
+    begin = max(0, first - w + 1)  # rows before it are in no window that is asked for
+    for t in range(begin, n):
         if np.isfinite(x[t]):
             value[w - 1 + t] = x[t]
             there[w - 1 + t] = 1.0
     total = _dot(oldest_first, np.ones(w), 0)
     count = 0
-    for t in range(n):
+    for t in range(begin, n):
         if there[w - 1 + t] > 0.0:
             count += 1
         if t > 0 and there[t - 1] > 0.0:

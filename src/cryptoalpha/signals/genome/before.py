@@ -68,8 +68,10 @@ def robust_z(here: Floats, x: Floats, window: int, least_scale: float, first: in
     out = np.full(n, np.nan)
     values, distances = np.empty(window + 1), np.empty(window + 1)
     size = 0
-    for t in range(n):
-        size = _slide(values, size, x, t, window)
+    begin = max(0, first - window)  # rows before it are in no window that is asked for
+    x = x[begin:]
+    for t in range(begin, n):
+        size = _slide(values, size, x, t - begin, window)
         if t < first or np.isnan(here[t]) or size < MINIMUM_SHARE * window * _TOLERANCE:
             continue
         median = _median(values, size)

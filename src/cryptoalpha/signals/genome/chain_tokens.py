@@ -8,6 +8,7 @@ newest included (`Series.z`), so they depend neither on the bars' length nor on 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from cryptoalpha.signals.genome.before import robust_z
 from cryptoalpha.signals.genome.price_tokens import PriceEvidence, holds
 from cryptoalpha.signals.readings import trailing_standing
 from cryptoalpha.store.as_of import as_of_value
-from cryptoalpha.store.tables import Dataset, Floats, Times
+from cryptoalpha.store.tables import Dataset, Floats, ReadingTable, Times
 
 UNUSUAL = 2.0
 """Standard deviations from which a reading is an event."""
@@ -42,10 +43,16 @@ class ChainEvidence:
 
 def chain_evidence(dataset: Dataset, asset: str) -> ChainEvidence:
     """The readings of an asset as scores; empty where it has none."""
+    return _evidence(tuple((key[1], dataset.readings[key]) for key in sorted(dataset.readings) if key[0] == asset))
+
+
+@lru_cache(maxsize=64)
+def _evidence(tables: tuple[tuple[str, ReadingTable], ...]) -> ChainEvidence:
+    """`chain_evidence` of these very tables, which never change: readings come a few times a day, bars each hour."""
+    readings = dict(tables)
 
     def metric(name: str) -> Series:
-        table = dataset.readings.get((asset, name))
-        return EMPTY if table is None else series(table)
+        return series(readings[name]) if name in readings else EMPTY
 
     inflow, outflow = metric("exchange_inflow_usd"), metric("exchange_outflow_usd")
     sent = combine(np.fmax, inflow.log().z(), outflow.log().z())

@@ -88,10 +88,11 @@ class GenomeSource:
                 hint="ask for the bars it was trained on with --interval, or train it on these",
             )
         answers, fold = self._answers(frame)
-        trend = answers["trend"]
+        trend, confidence = answers["trend"], np.full(frame.shape, np.nan)
+        confidence[frame.first :] = trend[frame.first :].max(axis=2)  # of a live bar that is one row of thousands
         value = trend[:, :, UP] - trend[:, :, DOWN]
         traces = {**{f"genome/{name}": values for name, values in answers.items()}, "weights/genome": fold}
-        return opinions(frame, value, trend.max(axis=2), TYPICAL_MOVE * value, traces=traces)
+        return opinions(frame, value, confidence, TYPICAL_MOVE * value, traces=traces)
 
     def _answers(self, frame: Frame) -> tuple[Answers, npt.NDArray[np.int64]]:
         """What the network says at every row, NaN where it is not asked, and the fold that says it. `[T, A, …]`, `[T]`."""

@@ -7,7 +7,7 @@ import numpy as np
 from cryptoalpha.app.backtest import BacktestResult
 from cryptoalpha.app.decision_record import deciders
 from cryptoalpha.app.output import Table
-from cryptoalpha.app.report.decision_content import ChargeChange, Deciders, StageRow
+from cryptoalpha.app.report.decision_content import ChargeChange, Deciders, FusionScore, StageRow
 from cryptoalpha.core.time import iso
 from cryptoalpha.monitoring.bootstrap import Interval
 
@@ -33,17 +33,20 @@ def decision_lines(result: BacktestResult) -> list[str | Table]:
         older = len(found.changes) - SHOWN_CHANGES
         lines += [f"  {older} earlier changes stand in the report"] if older > 0 else []
         lines += [_change_words(one) for one in found.changes[-SHOWN_CHANGES:]]
-    lines += [
-        f"what was said, a {one.stretch} later: {one.judged:,} judged; lately hit rate {_figure(one.hit_rate, '{:.1%}')}, "
-        f"IC {_figure(one.ic, '{:+.3f}')}, log score over saying nothing {_figure(one.log_score, '{:+.5f}')}"
-        for one in found.scores
-    ]
+    lines += [_score_words(one) for one in found.scores]
     if found.members:
         heard = ", ".join(f"{one.name} {one.mean_share:.0%} (at the end {one.last_share:.0%})" for one in found.members)
         lines.append(f"council, mean shares: {heard}")
     if found.regimes:
         lines.append(f"regimes, mean belief: {', '.join(f'{one.name} {one.share:.0%}' for one in found.regimes)}")
     return lines
+
+
+def _score_words(one: FusionScore) -> str:
+    when = "a day later" if one.stretch == "day" else "at its horizon"
+    worth = f"hit rate {_figure(one.hit_rate, '{:.1%}')}, IC {_figure(one.ic, '{:+.3f}')}"
+    gain = _figure(one.log_score, "{:+.5f}")
+    return f"what was said, judged {when}: {one.judged:,} decisions; lately {worth}, log score over saying nothing {gain}"
 
 
 def stage_table(stages: tuple[StageRow, ...]) -> Table:

@@ -24,8 +24,12 @@ class CouncilConfig(Section):
     """Outcomes below which everybody has the same share. Thirty: a standard error from fewer is itself a guess."""
 
     noise_floor: NonNegative = 2.0
-    """Square of the t statistic a member must exceed to leave the equal share, and, below zero, to be shut out. Two: what it adds to the
-    fit is then worth more than a parameter costs (Akaike)."""
+    """Square of the t statistic by which a member must differ from the others to leave the equal share. Two: what it adds to the fit is
+    then worth more than a parameter costs (Akaike)."""
+
+    loss_floor: NonNegative = 4.0
+    """Square of the t statistic of a member's own growth beyond which, below zero, it is shut out. Four, two standard errors: to be less
+    good than others costs share, to lose beyond chance costs the seat, until the losses are forgotten."""
 
     disagreement: Fraction = 1.0
     """How much of the spread of the votes counts against their size (0–1). One: as if the members shared their

@@ -7,8 +7,8 @@ one outcome. An outcome is known when its last price is; nothing in it was known
 With `g` the outcomes and `d_k = g_k − mean_j g_j` the paired differences, means and variances forget exponentially and
 `t_k = mean(d_k) / se(d_k)`. A share is `∝ exp(z_k)`, `z_k = t_k · max(0, 1 − floor / t_k²)` (the non-negative garrote, Breiman 1995): a
 difference that noise explains is no difference at all, so without evidence the prior stands, and the prior is equal shares, which is hard
-to beat out of sample (DeMiguel, Garlappi & Uppal 2009). A member whose own growth lies below zero by more than √floor standard errors gets
-nothing; where that holds of all, the prior stands: whether to trade at all is for the members and the risk gate to say.
+to beat out of sample (DeMiguel, Garlappi & Uppal 2009). A member whose own growth lies below zero by more than √loss_floor standard errors
+gets nothing; where that holds of all, the prior stands: whether to trade at all is for the members and the risk gate to say.
 
 Departures: books are marked at closes, not filled at the next open, and members are compared by growth as they sized themselves, not per
 unit of risk: what a share buys is a member's book, leverage included.
@@ -114,7 +114,7 @@ class Skill:
         score = kept * t
         raw: Floats = np.exp(score - score.max())
         is_bad = (own := self.own_t()) < 0.0
-        is_bad &= own**2 > floor
+        is_bad &= own**2 > self._config.loss_floor
         if is_bad.all():
             return np.full(len(t), 1.0 / len(t))
         raw[is_bad] = 0.0

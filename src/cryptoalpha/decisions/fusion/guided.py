@@ -48,9 +48,13 @@ def described(config: FusionConfig) -> dict[str, Any]:
 
 @dataclass(frozen=True, eq=False)
 class Guidance:
-    """One fold: its network, what it is called, the settings of the search it was trained with, its weights."""
+    """One fold: its network, what it is called, the settings of the search it was trained with, its weights.
 
-    evaluator: OnnxEvaluator
+    A network that did not earn more than the search without one does not guide: `evaluator` None and `version` empty, which is the same
+    search at half the cost.
+    """
+
+    evaluator: OnnxEvaluator | None
     version: str
     search: SearchConfig
     weights: dict[str, Array]
@@ -86,7 +90,8 @@ class TrainedFolder:
             raise ModelError(f"fold {number} of {self.folder.path} brings settings that no training evolves: {odd}")
         search = SearchConfig.model_validate({**self._config.search.model_dump(), **brought})
         weights = {name.removeprefix("net."): array for name, array in arrays.items() if name.startswith("net.")}
-        return Guidance(evaluator, str(state["version"]), search, weights)
+        guides = bool(state["guides"])
+        return Guidance(evaluator if guides else None, str(state["version"]) if guides else "", search, weights)
 
 
 class GuidedFusion:

@@ -131,7 +131,8 @@ def _train(material: FusionMaterial, fold: Fold, shop: Workshop) -> None:
     brought = {name: getattr(carried, name) for name in EVOLVED}
     arrays: dict[str, Array] = {"graph": np.frombuffer(guide.graph, np.uint8), **{f"net.{name}": array for name, array in weights.items()}}
     shop.draft.mkdir(parents=True, exist_ok=True)
-    file = write_fold(shop.draft, number, arrays, {"usable_from": fold.usable_from, "version": guide.version, "search": brought}, kind=KIND)
+    told = {"usable_from": fold.usable_from, "version": guide.version, "search": brought, "guides": kept}
+    file = write_fold(shop.draft, number, arrays, told, kind=KIND)
     state = {
         "fold": fold.as_dict(),
         **learned,

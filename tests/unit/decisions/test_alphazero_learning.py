@@ -70,7 +70,9 @@ def test_what_is_learned_plans_a_mean_reverting_market_nearly_optimally(seed):
 
 
 def test_a_short_lesson_beats_the_formula_and_passes_the_gate():
-    taught = learner(Lessons(rounds=1, plans=20, explored=0.0, roots=64, episodes=128, fit=FitRecipe(memory=640, reanalysed=16)))
+    taught = learner(
+        Lessons(rounds=1, plans=20, explored=0.0, roots=64, episodes=128, episode_bars=24, fit=FitRecipe(memory=640, reanalysed=16))
+    )
     progress = taught.run()
     assert progress.losses[-1] < 0.5 * progress.losses[0]
     assert progress.gates[0]["passed"]

@@ -57,7 +57,7 @@ class Lessons:
     explored_move: float = 0.15
     """Standard deviation of such an expected move, volatilities over a day of bars. Where trading at usual costs begins to pay."""
 
-    episodes: int = 256
+    episodes: int = 128
     """Episodes of the gate."""
 
     episode_bars: int = EPISODE_BARS

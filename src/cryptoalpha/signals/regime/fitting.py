@@ -66,7 +66,9 @@ def fit_regime(
     Raises:
         ConfigError: if a stretch has too few rows with all features.
     """
-    width, half = features.shape[2], (end - begin) // 2
+    width = features.shape[2]
+    first = int(np.argmax(np.isfinite(features[begin:end]).all(axis=2).any(axis=1)))  # where the features begin
+    half = first + (end - begin - first) // 2
     chains, fits = {}, {}
     for name, names, axis in _AXES:
         early = fit_scaler(features[begin : begin + half].reshape(-1, width), fitted_until=fitted_until)

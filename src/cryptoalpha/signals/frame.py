@@ -21,7 +21,7 @@ from numba import njit
 from cryptoalpha.core.time import DAY, HOUR
 from cryptoalpha.signals.chain_features import chain_features
 from cryptoalpha.signals.price_bars import LONGEST_GAP, AssetBars, asset_bars
-from cryptoalpha.signals.price_features import WARMUP_BARS, price_features
+from cryptoalpha.signals.price_features import MEMORY_BARS, price_features
 from cryptoalpha.signals.rolling import CUTOFF_HALF_LIVES, half_life_weights, last_before, logarithm, weighted_mean
 from cryptoalpha.store.panel import Panel
 from cryptoalpha.store.tables import Dataset, Floats
@@ -131,11 +131,11 @@ class Frame:
     def price_from(self, row: int) -> Floats:
         """The price features of the rows from `row` on. `[T − row, A, 50]`.
 
-        They are computed in a window that begins `WARMUP_BARS` before, which gives the same to the last bit.
+        They are computed in a window that begins `MEMORY_BARS` before, which gives the same to the last bit.
         """
 
         def compute(begin: int) -> Floats:
-            start = max(0, begin - WARMUP_BARS)
+            start = max(0, begin - MEMORY_BARS)
             return price_features(self.panel.rows(start, len(self.panel)), begin - start)[begin - start :]
 
         return self._rows_from("price", row, compute)

@@ -24,6 +24,9 @@ WARMUP_BARS = 2_048
 """Rows before t after which feature t no longer depends on where the panel starts. The longest memory is that of `log_volatility_128`:
 1,024 rows of weights and 49 a return may reach back; the rest is margin, so that a window can be lengthened without moving it."""
 
+MEMORY_BARS = 1_152
+"""Rows before t on which a feature of row t can depend, without the margin but for some eighty: what a live bar is computed from."""
+
 SIGMA_HALF_LIFE = HALF_LIFE
 """Half-life in bars of `ewma_volatility`."""
 

@@ -67,7 +67,7 @@ def fit_regime(
         ConfigError: if a stretch has too few rows with all features.
     """
     width = features.shape[2]
-    first = int(np.argmax(np.isfinite(features[begin:end]).all(axis=2).any(axis=1)))  # where the features begin
+    first = int(np.argmax(np.isfinite(features[begin:end].sum(axis=2)).any(axis=1)))  # where the features begin
     half = first + (end - begin - first) // 2
     chains, fits = {}, {}
     for name, names, axis in _AXES:

@@ -93,6 +93,19 @@ def test_the_same_training_is_not_repeated_and_another_is_refused(trained, bars)
         train_agent(replace(PLAN, seed=4), bars, TWO, trained.path, lessons=LESSONS)
 
 
+def test_agents_that_heard_other_opinions_are_another_training(trained, bars, monkeypatch):
+    """The settings name a model by its path: they are the same when another model lies there."""
+    honest = agent.walked
+
+    def otherwise(tape, config):
+        walk = honest(tape, config)
+        return replace(walk, direction=walk.direction + np.where(np.arange(len(walk.known_at)) == 700, 1e-9, 0.0)[:, None])
+
+    monkeypatch.setattr(agent, "walked", otherwise)
+    with pytest.raises(ConfigError, match="another training"):
+        train_agent(PLAN, bars, TWO, trained.path, lessons=LESSONS)
+
+
 def test_an_interrupted_training_leaves_the_same_folder(trained, bars, tmp_path, monkeypatch):
     """Stopped after the first law of the second fold, with its first round of the second law done."""
     whole, seen = agent_fold.TradingLearner.round, []

@@ -137,6 +137,7 @@ def _identity(plan: AgentPlan, dataset: Dataset, folds: Sequence[Fold], walk: Wa
         "seed": plan.seed,
         "data": {"origin": dataset.origin, "fingerprint": dataset.fingerprint, "simulated": dataset.simulated},
         "instruments": list(walk.instruments),
+        "heard": walk.fingerprint(),
         "signals": plan.signals.model_dump(),
         "fusion": plan.fusion.model_dump(),
         "agent": plan.agent.model_dump(),

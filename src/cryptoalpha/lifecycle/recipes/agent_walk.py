@@ -6,6 +6,7 @@ later. From the arrays the values are built again for whoever walks a stretch of
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -46,6 +47,15 @@ class Walk:
     belief: Floats
     quantiles: Floats | None
     step: Floats
+
+    def fingerprint(self) -> str:
+        """Hash of everything in it: a path in the settings may hold another model tomorrow."""
+        digest = hashlib.blake2b(f"{self.instruments} {self.interval}".encode(), digest_size=16)
+        said = (self.price, self.volatility, self.direction, self.confidence, self.move, self.horizon, self.belief, self.step)
+        for array in (self.opened_at, self.known_at, *said, *(() if self.quantiles is None else (self.quantiles,))):
+            digest.update(f"{array.shape} {array.dtype}".encode())
+            digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        return digest.hexdigest()
 
     def moments(self, rows: range) -> Iterator[Moment]:
         """What is handed out at each of these rows."""

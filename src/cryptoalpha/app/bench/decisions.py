@@ -19,18 +19,22 @@ from cryptoalpha.store.whole_file import write_whole
 
 KEPT = Path(".bench") / "decisions"
 FUSION_SEEDS, OU_SEEDS, COURNOT_SEEDS = 10, 4, 3
+MANY = 800
+"""Simulations of a live bar (`fusion.search.live_simulations`), beside the 64 of a replay."""
 
 Part = Callable[[], Mapping[str, float]]
 
 
 def bench_decisions(*, repeats: int, advance: Callable[[int], None], kept: Path = KEPT) -> tuple[dict[str, float | None], tuple[str, ...]]:
-    """Figures and notes. `repeats` plays no part: seeds are stated, and live bars are counted by the hundred. About twenty minutes."""
-    parts: dict[str, Part] = {"speed": _speed, "fusion": _fusion, "agent": _agent, "league": _league}
+    """Figures and notes. `repeats` plays no part: seeds are stated, and live bars are counted by the hundred. Some twenty-five minutes."""
+    parts: dict[str, Part] = {
+        "speed": _speed, "fusion": _fusion, "noise": _noise, "simulations": _simulations, "agent": _agent, "league": _league,
+    }  # fmt: skip
     found: dict[str, Mapping[str, float]] = {}
     for name, part in parts.items():
         found[name] = once(kept, name, part)
         advance(1)
-    speed, fusion, agent, league = (found[name] for name in parts)
+    speed, fusion, noise, many, agent, league = (found[name] for name in parts)
     figures: dict[str, float | None] = {
         "full_loop_bars_per_second": speed["full_loop_bars_per_second"],
         "live_decision_p50_ms": speed["live_decision_p50_ms"],
@@ -47,6 +51,11 @@ def bench_decisions(*, repeats: int, advance: Callable[[int], None], kept: Path 
         f"fusion: {FUSION_SEEDS} seeds of a planted edge that changes its source; IC of who acted {_with_error(fusion, 'ic_fused')}, "
         f"equal {_with_error(fusion, 'ic_equal')}, ridge {_with_error(fusion, 'ic_ridge')}, Hedge {_with_error(fusion, 'ic_hedge')}, "
         f"oracle {_with_error(fusion, 'ic_oracle')}",
+        f"noise: {FUSION_SEEDS} seeds in which nobody knows anything; IC of the search {_with_error(noise, 'ic_search')}, of who acted "
+        f"{_with_error(noise, 'ic_fused')}; the search is in charge of {noise['share_of_bars_searched_acts']:.1%} of the bars and claims "
+        f"nothing in {noise['share_of_bars_nothing_claimed']:.0%}",
+        f"simulations: {MANY} instead of 64 move the direction by {many['direction_mean_difference']:.4f} in the mean (correlation "
+        f"{many['direction_correlation']:.3f}) and cost {many['milliseconds_many']:.0f} ms a bar instead of {many['milliseconds_few']:.0f}",
         f"agent: mean of {OU_SEEDS} seeds, worst {agent['ou_share_worst']:.3f}; a myopic agent reaches {agent['ou_myopic']:.3f}",
         f"league: the worst of {COURNOT_SEEDS} seeds; of the exploitability {league['cournot_exploitability_share']:.3f} is left",
     )
@@ -86,6 +95,18 @@ def _fusion() -> Mapping[str, float]:
     from cryptoalpha.app.bench.decisions_fusion import planted_fusion
 
     return planted_fusion(range(FUSION_SEEDS))
+
+
+def _noise() -> Mapping[str, float]:
+    from cryptoalpha.app.bench.decisions_fusion import noise_fusion
+
+    return noise_fusion(range(FUSION_SEEDS))
+
+
+def _simulations() -> Mapping[str, float]:
+    from cryptoalpha.app.bench.decisions_fusion import simulations_compared
+
+    return simulations_compared(many=MANY)
 
 
 def _agent() -> Mapping[str, float]:

@@ -1,8 +1,8 @@
 """The fusion's network: it proposes actions to the search (prior) and says what a state is worth (leaf value).
 
-`nets.policy_value` with the user's widths, 100 → 512 → 512 → 256, then a head of logits over the 2n + 3 actions and a head of one value.
-The regime belief is part of the 100 numbers that go in; nothing multiplies weights afterwards. A version of the network is the SHA-256 of
-its ONNX graph: the same weights have the same name in every journal.
+`nets.policy_value` with the user's widths, 100 → 512 → 512 → 256, then a head of logits over the 24 actions (`search.actions`) and a head
+of one value. The regime belief is part of the 100 numbers that go in; nothing multiplies weights afterwards. A version of the network is
+the SHA-256 of its ONNX graph: the same weights have the same name in every journal.
 
 Values are in the unit of the search's rewards: a step earns a few basis points, so the head says μ + s·net, with μ and s taken from what it
 is taught (`scale_from`).

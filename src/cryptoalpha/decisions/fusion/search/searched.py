@@ -80,11 +80,8 @@ class SearchedFusion:
         seed: of the run; each bar's search draws from it and from the bar's time.
         live: whether a bar may take `live_simulations`.
         experience: where decisions wait for their reward, for whoever learns from them; None: nobody does.
-        evaluator: prior and leaf value (`state.features` → logits `[n, 24]`, values `[n]` in units of reward); None: uniform and 0.
-        version: what to call the evaluator.
 
     Attributes:
-        matured: what matured in the newest bar: usually one.
         directions: what every fusion said in the newest bar, `[F, I]` in the order of `charge.NAMES`.
         scores: log score of each fusion in the newest bar that matured, less that of expecting nothing; empty before.
         step_bars: bars of one step of the search: the horizon of its reward.
@@ -100,8 +97,6 @@ class SearchedFusion:
         seed: int,
         live: bool = False,
         experience: ExperienceQueue | None = None,
-        evaluator: Evaluator | None = None,
-        version: str = "",
     ) -> None:
         self.search: FusionSearch | None = None
         self.experience = experience
@@ -110,7 +105,8 @@ class SearchedFusion:
         self.directions: Floats = np.zeros((len(NAMES), 0))
         self.step_bars = config.horizon_bars
         self._fusion_config, self._config, self._seed, self._live = config, config.search, seed, live
-        self._evaluator, self._version = evaluator, version
+        self._evaluator: Evaluator | None = None
+        self._version = ""
         self._reader = Reader(config.search.families, config.search.trade_cost)
         self._statistics = FamilyStatistics(config.search, FAMILIES, config.horizon_bars)
         self._pool = ScenarioPool(config.search)
@@ -136,6 +132,10 @@ class SearchedFusion:
 
     def adopt(self, evaluator: Evaluator | None, version: str, config: SearchConfig | None = None) -> None:
         """Go on with another network, and with other settings of the search, from the next bar on. Call between two bars.
+
+        Args:
+            evaluator: prior and leaf value (`state.features` → logits `[n, 24]`, values `[n]` in units of reward); None: uniform and 0.
+            version: what to call it in the journal.
 
         Families and the size of the pool stay: what is remembered was laid out by them.
         """

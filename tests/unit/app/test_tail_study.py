@@ -10,6 +10,7 @@ import pytest
 
 from cryptoalpha.app.book_forecasts import JudgedDay
 from cryptoalpha.app.period import Period
+from cryptoalpha.app.report.view import regime_note
 from cryptoalpha.app.result_tables import UNKNOWN, by_regime, market_states
 from cryptoalpha.app.tail_study import daily_closes, shortfall_test, study_tails, tail_test
 from cryptoalpha.core.time import DAY, HOUR, parse_time
@@ -185,5 +186,7 @@ def test_regimes_that_were_believed_in_go_before_those_of_the_market(market: Dat
     assert rows["bull"].belief == pytest.approx((0.7 + 1.0) / 2.0)
     assert rows["high_volatility"].growth == pytest.approx(0.98 * 1.03 - 1.0)
     assert math.isnan(rows["bull"].sharpe.estimate)
-    holes = {row.label for row in by_regime(market, tuple(market.bars), book, beliefs[:2], seed=0)}
-    assert holes == {UNKNOWN, "all"}
+    assert "the run's regime model believed in" in regime_note(tuple(rows.values()))
+    holes = {row.label: row for row in by_regime(market, tuple(market.bars), book, beliefs[:2], seed=0)}
+    assert set(holes) == {UNKNOWN, "all"}
+    assert "its level 50 days" in regime_note(tuple(holes.values()))

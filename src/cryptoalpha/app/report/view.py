@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from calendar import monthrange
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from urllib.parse import quote
@@ -20,7 +20,9 @@ from cryptoalpha.app.report.risk_content import AlarmNote, StateChange
 from cryptoalpha.app.run_risk import LimitUse
 from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.core.time import iso
+from cryptoalpha.core.values import TRENDS, VOLATILITIES
 from cryptoalpha.monitoring.comparison import Difference, Outcome
+from cryptoalpha.monitoring.period_tables import PeriodRow
 
 _LOOKS: dict[Outcome, tuple[str, str]] = {
     "beats": ("good", "▲"),
@@ -29,9 +31,13 @@ _LOOKS: dict[Outcome, tuple[str, str]] = {
     "loses to": ("bad", "▼"),
     "cannot be compared with": ("even", "–"),
 }
-REGIME_NOTE = (
+STATES_NOTE = (
     "States are told from what was known at the beginning of each day: the mean of the instruments above or below its level 50 days "
     "before, its volatility of 20 days above or below the median of all days so far."
+)
+REGIMES_NOTE = (
+    "Regimes are those that the run's regime model believed in at the beginning of each day: a day stands under its likeliest trend and "
+    "once more under its likelier volatility, or under uncertain where no belief reaches one half; days without a belief are left out."
 )
 _HEAT = (0.02, 0.06, 0.12)
 
@@ -249,9 +255,14 @@ def run_view(
         tail_charts=[chart_view(chart, density) for chart in tails],
         tails_drawn=_tails_drawn(content, len(tails)),
         limits_at=_moment(content.risk.limits_at) if content.risk and content.risk.limits_at is not None else "",
-        regime_note=REGIME_NOTE,
+        regime_note=regime_note(content.regimes),
         stressed_at=_moment(content.stress.at) if content.stress and content.stress.at is not None else "",
     )
+
+
+def regime_note(rows: Sequence[PeriodRow]) -> str:
+    """How the days of a table by state of the market were told apart: by a regime model, or by the plain rule that stands in for one."""
+    return REGIMES_NOTE if any(row.label in (*TRENDS, *VOLATILITIES) for row in rows) else STATES_NOTE
 
 
 def limit_rows(content: ReportContent) -> list[tuple[LimitUse, float]]:

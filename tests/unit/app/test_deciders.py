@@ -32,7 +32,7 @@ NAMES = ("BTC/USDT", "ETH/USDT")
 SEARCHED = Settings().model_copy(
     update={
         "signals": SignalsConfig(sources=("momentum", "trend", "volatility")),
-        "fusion": FusionConfig(method="search", horizon_bars=12, warmup_days=5.0),
+        "fusion": FusionConfig(method="search", horizon_bars=12, warmup_days=2.0),
         "agent": AgentConfig(members=("garch", "rule"), dead_band=0.0),
     }
 )
@@ -92,7 +92,7 @@ def test_trained_models_are_part_of_what_a_run_is_and_check_names_those_that_are
 
 def test_search_and_council_decide_the_same_twice_and_are_told(market: Dataset) -> None:
     end = max(int(table.known_at[-1]) for table in market.bars.values()) // DAY * DAY
-    period = Period(end - 4 * DAY, end)
+    period = Period(end - 2 * DAY, end)
     first, again = (run_backtest(SEARCHED, market, period, run=name, journal_path=None) for name in ("first", "again"))
     assert first.digest == again.digest
     record = first.recorder.deciders

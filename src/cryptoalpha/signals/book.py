@@ -18,6 +18,7 @@ from cryptoalpha.signals.config import SignalsConfig, SourceName
 from cryptoalpha.signals.feature_ridge import FeatureRidge
 from cryptoalpha.signals.frame import Frame
 from cryptoalpha.signals.funding import Funding
+from cryptoalpha.signals.history import History
 from cryptoalpha.signals.model import Opinions, SignalModel
 from cryptoalpha.signals.momentum import Momentum
 from cryptoalpha.signals.mood import FearGreed
@@ -84,6 +85,7 @@ class SignalBook:
         if doubled := sorted({name for name in names if names.count(name) > 1}):
             raise ConfigError(f"signal sources named twice: {', '.join(doubled)}", hint="list each once in signals.sources")
         self._models = tuple(chosen)
+        self._history = History()
         self._regime = RegimeSource(self._config.regime) if self._config.regime.model else None
 
     def reach(self, interval: int) -> int:
@@ -102,7 +104,7 @@ class SignalBook:
             DataError: if the bars do not share one length.
         """
         frame = self._frame(dataset, since, until, instruments)
-        kept, with_features = slice(frame.first, None), self._config.keep_features
+        with_features = self._config.keep_features
         price = frame.price_from(frame.first) if with_features else None  # before the sources, which then need not compute them
         chain = frame.chain_from(frame.first) if with_features else None
         sources = []
@@ -115,7 +117,7 @@ class SignalBook:
             panel=frame.panel.rows(frame.first, len(frame.panel)),
             dataset=dataset,
             assets=frame.assets,
-            sigma=frame.sigma[kept],
+            sigma=frame.sigma_from(frame.first),
             sources=tuple(sources),
             price=price,
             chain=chain,
@@ -139,7 +141,8 @@ class SignalBook:
                 f"no bars between {iso(since)} and {iso(until)}", hint="`cryptoalpha data list` prints what each source covers"
             )
         # A bar that came late delays the rows after it too: what they build on was not known earlier.
-        return Frame(replace(panel, known_at=np.maximum.accumulate(panel.known_at)), dataset, int(in_period[0]))
+        panel = replace(panel, known_at=np.maximum.accumulate(panel.known_at))
+        return Frame(panel, dataset, int(in_period[0]), self._history.mark(panel, dataset))
 
 
 def _source_tape(model: SignalModel, formed: Opinions, frame: Frame) -> SourceTape:

@@ -16,7 +16,7 @@ Departure from BLAS: the normal equations are summed in a fixed order by own ker
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,8 +33,11 @@ from cryptoalpha.signals.model import Opinions, opinions
 from cryptoalpha.signals.price_features import WARMUP_BARS
 from cryptoalpha.signals.scaler import Scaler, fit_scaler
 from cryptoalpha.store.as_of import as_of_index
-from cryptoalpha.store.panel import FIELDS
+from cryptoalpha.store.panel import FIELDS, Panel
 from cryptoalpha.store.tables import Floats
+
+Rows = npt.NDArray[np.int64]
+"""Places of rows of a frame, ascending."""
 
 
 @njit(cache=True)
@@ -138,6 +141,47 @@ def _same(one: npt.NDArray[Any], another: npt.NDArray[Any]) -> bool:
     return bool(np.array_equal(one.view(np.int64), another.view(np.int64)) if one.dtype.kind == "f" else np.array_equal(one, another))
 
 
+class TrainingRows:
+    """Features of the rows a fit may learn from, kept from frame to frame of one history (`signals.history`).
+
+    Live, each bar's features are computed once, for the bar itself; a fit that computed those of its year again would hold up a bar for
+    half a second.
+    """
+
+    def __init__(self, stride: int) -> None:
+        self._stride = stride
+        self._history: object | None = None
+        self._rows: dict[int, Floats] = {}
+
+    def all_of(self, panel: Panel) -> npt.NDArray[np.bool_]:
+        """Rows that fits learn from. `[T]`."""
+        return np.asarray(panel.open_time // panel.interval % self._stride == 0)
+
+    def take(self, frame: Frame, chosen: Rows) -> Floats:
+        """The features of some of these rows. `[n]` → `[n, A, F]`."""
+        self._of(frame)
+        opens = frame.panel.open_time[chosen].tolist()
+        missing = [row for row, at in zip(chosen.tolist(), opens, strict=True) if at not in self._rows]
+        if missing:
+            later = missing[0] + np.flatnonzero(self.all_of(frame.panel)[missing[0] :])  # of the next fit, too
+            self.keep(frame, later, _features(frame, missing[0])[later - missing[0]])
+        if not opens:
+            return _features(frame, len(frame.panel))
+        return np.stack([self._rows[at] for at in opens])
+
+    def keep(self, frame: Frame, rows: Rows, features: Floats) -> None:
+        """Keep the features of these rows, `[n]`, `[n, A, F]`, and forget bars that the frame no longer holds."""
+        self._of(frame)
+        self._rows.update(zip(frame.panel.open_time[rows].tolist(), np.array(features), strict=True))
+        oldest = int(frame.panel.open_time[0])
+        for at in [at for at in self._rows if at < oldest]:
+            del self._rows[at]
+
+    def _of(self, frame: Frame) -> None:
+        if frame.history is None or frame.history is not self._history:
+            self._history, self._rows = frame.history, {}
+
+
 class FeatureRidge:
     """Walk-forward ridge on the price and on-chain features. `config` says over which windows."""
 
@@ -148,6 +192,8 @@ class FeatureRidge:
         self._config = config
         self.horizon = round(config.horizon_days * DAY)
         self._newest: tuple[Evidence, Fit | None] | None = None
+        self._history: object | None = None
+        self._rows = TrainingRows(config.stride_bars)
 
     def reach(self, interval: int) -> int:
         days = self._config.train_days + self._config.refit_days
@@ -155,12 +201,11 @@ class FeatureRidge:
 
     def compute(self, frame: Frame) -> Opinions:
         features = _features(frame, frame.first)
-        labels = forward_return(frame.panel, rows_in(self._config.horizon_days, frame.panel.interval), frame.sigma)
         width = features.shape[2]
         prediction, strength, confidence = (np.full(frame.shape, np.nan) for _ in range(3))
         traces = {name: np.full((len(frame.panel), width), np.nan) for name in ("scaler/centre", "scaler/scale", "weights/features")}
         for anchor, rows in self._stretches(frame):
-            fit = self._fit_at(frame, labels, anchor)
+            fit = self._fit_at(frame, anchor)
             if fit is None:
                 continue
             scaled, observed = fit.scaler.apply(features[rows.start - frame.first : rows.stop - frame.first])
@@ -171,7 +216,10 @@ class FeatureRidge:
             traces["weights/features"][rows] = fit.weights
         prediction[confidence == 0.0] = np.nan  # not one feature observed
         value = squash_all(prediction / (2.0 * strength))
-        return opinions(frame, value, confidence, prediction, traces={**traces, "label/forward": _as_known(frame, labels)})
+        own = np.flatnonzero(self._rows.all_of(frame.panel))
+        own = own[own >= frame.first]
+        self._rows.keep(frame, own, features[own - frame.first])
+        return opinions(frame, value, confidence, prediction, traces={**traces, "label/forward": self._newest_labels(frame)})
 
     def _stretches(self, frame: Frame) -> Iterator[tuple[int, slice]]:
         """The fits needed from `frame.first` on: their moment, and the rows they predict."""
@@ -183,22 +231,24 @@ class FeatureRidge:
             yield int(anchors[start]), slice(start, stop)
             start = stop
 
-    def _fit_at(self, frame: Frame, labels: Labels, anchor: int) -> Fit | None:
+    def _fit_at(self, frame: Frame, anchor: int) -> Fit | None:
         """The fit that stands at `anchor`: the newest one again if all that it was made of is the same, which live it is for weeks."""
-        evidence = Evidence.of(
-            frame, anchor, since=anchor - round(self._config.train_days * DAY) - (WARMUP_BARS + 2) * frame.panel.interval
-        )
-        if self._newest is None or not evidence.equals(self._newest[0]):
-            self._newest = evidence, self.fit(frame, _features(frame, 0), labels, anchor)
-        return self._newest[1]
+        newest, known = self._newest, frame.history is not None and frame.history is self._history
+        if newest is not None and known and newest[0].anchor == anchor:
+            return newest[1]
+        since = anchor - round(self._config.train_days * DAY) - (WARMUP_BARS + 2) * frame.panel.interval
+        evidence, self._history = Evidence.of(frame, anchor, since=since), frame.history
+        if newest is None or not evidence.equals(newest[0]):
+            labels = forward_return(frame.panel, rows_in(self._config.horizon_days, frame.panel.interval), frame.sigma)
+            self._newest = evidence, self.fit(frame, lambda rows: self._rows.take(frame, rows), labels, anchor)
+        return None if self._newest is None else self._newest[1]
 
-    def fit(self, frame: Frame, features: Floats, labels: Labels, anchor: int) -> Fit | None:
-        """The fit that stands at `anchor`; None with too few labelled rows. Features `[T, A, F]`."""
+    def fit(self, frame: Frame, features: Callable[[Rows], Floats], labels: Labels, anchor: int) -> Fit | None:
+        """The fit that stands at `anchor`; None with too few labelled rows. `features`: of rows of the frame, `[n]` → `[n, A, F]`."""
         config, panel = self._config, frame.panel
         begins, ends = anchor - round(config.train_days * DAY), anchor - round(config.embargo_days * DAY)
-        on_stride = panel.open_time // panel.interval % config.stride_bars == 0
-        chosen = np.flatnonzero((panel.open_time >= begins) & (labels.known_at <= ends) & on_stride)
-        rows, target, count = _training_rows(features[chosen], labels.value[chosen])
+        chosen = np.flatnonzero((panel.open_time >= begins) & (labels.known_at <= ends) & self._rows.all_of(panel))
+        rows, target, count = _training_rows(features(chosen), labels.value[chosen])
         if not count or count * config.stride_bars * panel.interval < config.minimum_train_days * DAY:
             return None
         target = np.clip(target, -config.label_clip, config.label_clip)
@@ -216,6 +266,16 @@ class FeatureRidge:
             return None
         return Fit(scaler, weights, strength, n * independent)
 
+    def _newest_labels(self, frame: Frame) -> Floats:
+        """At each row from `frame.first` on the newest label known by then, NaN before; for the audit. `[T, A]`."""
+        out = np.full(frame.shape, np.nan)
+        horizon = rows_in(self._config.horizon_days, frame.panel.interval)
+        begin = max(0, frame.first - 1 - horizon)
+        labels = forward_return(frame.panel.rows(begin, len(frame.panel)), horizon, frame.sigma_from(begin))
+        index = as_of_index(labels.known_at, frame.panel.known_at[frame.first :])
+        out[frame.first :] = np.where(index[:, None] >= 0, labels.value[np.maximum(index, 0)], np.nan)
+        return out
+
 
 def _features(frame: Frame, first: int) -> Floats:
     """Price and on-chain features of the rows from `first` on. `[T − first, A, F]`."""
@@ -226,9 +286,3 @@ def _training_rows(features: Floats, label: Floats) -> tuple[Floats, Floats, int
     """Rows with a label and at least one feature, and over how many moments they spread. `[n, A, F]`, `[n, A]` → `[m, F]`, `[m]`."""
     labelled: npt.NDArray[np.bool_] = np.isfinite(label) & np.isfinite(features).any(axis=2)
     return features[labelled], label[labelled], int(labelled.any(axis=1).sum())
-
-
-def _as_known(frame: Frame, labels: Labels) -> Floats:
-    """At each row the newest label known by then, for the audit. `[T, A]`."""
-    index = as_of_index(labels.known_at, frame.panel.known_at)
-    return np.where(index[:, None] >= 0, labels.value[np.maximum(index, 0)], np.nan)

@@ -20,7 +20,7 @@ from numba import njit
 
 from cryptoalpha.core.time import DAY, HOUR
 from cryptoalpha.signals.chain_features import chain_features
-from cryptoalpha.signals.price_bars import LONGEST_GAP, AssetBars, asset_bars
+from cryptoalpha.signals.price_bars import HALF_LIFE, LONGEST_GAP, AssetBars, asset_bars
 from cryptoalpha.signals.price_features import MEMORY_BARS, price_features
 from cryptoalpha.signals.rolling import CUTOFF_HALF_LIVES, half_life_weights, last_before, logarithm, weighted_mean
 from cryptoalpha.store.panel import Panel
@@ -79,16 +79,18 @@ def slow_reach(days: float, interval: int) -> int:
 class Frame:
     """One window of bars for signal models. Axes: `T` rows of the panel (warm-up included), `A` instruments.
 
-    Rows before `first` are warm-up: models may leave them NaN. `dataset` is there for as-of joins at `panel.known_at` only.
+    Rows before `first` are warm-up: models may leave them NaN. `dataset` is there for as-of joins at `panel.known_at` only. Frames with the
+    same `history` show the same past, to the last bit (`signals.history`): what was computed of a bar holds in all of them. None: unknown.
     """
 
     panel: Panel
     dataset: Dataset
     first: int = 0
+    history: object | None = None
 
     def beginning(self, first: int) -> Frame:
         """The same window for one who looks at rows from `first` on; what does not depend on it is computed once for both."""
-        other = Frame(self.panel, self.dataset, first)
+        other = Frame(self.panel, self.dataset, first, self.history)
         other.__dict__.update({name: getattr(self, name) for name in ("bars", "slow_rows", "slow_log_close", "slow_unit_return")})
         return other
 
@@ -128,6 +130,14 @@ class Frame:
         """The on-chain features. `[T, A, 30]`."""
         return self.chain_from(0)
 
+    def sigma_from(self, row: int) -> Floats:
+        """Volatility per bar of the rows from `row` on: those of `sigma`. `[T − row, A]`."""
+
+        def compute(begin: int) -> Floats:
+            return np.stack([bars.volatility(HALF_LIFE, begin)[begin:] for bars in self.bars], axis=1)
+
+        return self._rows_from("sigma", row, compute)
+
     def price_from(self, row: int) -> Floats:
         """The price features of the rows from `row` on. `[T − row, A, 50]`.
 
@@ -152,7 +162,7 @@ class Frame:
         start = self.first - reach
         if 2 * start < len(self.panel):
             return self
-        shorter = Frame(self.panel.rows(start, len(self.panel)), self.dataset, reach)
+        shorter = Frame(self.panel.rows(start, len(self.panel)), self.dataset, reach, self.history)
         for name, (begin, values) in self._known_rows.items():
             skipped = max(0, start - begin)
             shorter._known_rows[name] = (begin + skipped - start, values[skipped:])

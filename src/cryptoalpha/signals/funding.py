@@ -8,6 +8,8 @@ Source: contrarian funding is market practice; Schmeling, Schrimpf & Todorov (20
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from cryptoalpha.core.time import DAY
@@ -15,6 +17,7 @@ from cryptoalpha.signals.frame import Frame, squash_all
 from cryptoalpha.signals.model import Opinions, opinions
 from cryptoalpha.signals.readings import trailing_mean, trailing_standing
 from cryptoalpha.store.as_of import as_of_value
+from cryptoalpha.store.tables import Floats, ReadingTable
 
 
 class Funding:
@@ -45,9 +48,13 @@ class Funding:
         for a, asset in enumerate(frame.assets):
             table = frame.dataset.readings.get((asset, "funding_rate"))
             if table is not None and len(table):
-                mean = trailing_mean(table.known_at, table.value, self._mean)
-                standing = trailing_standing(table.known_at, mean, self._history)
-                for column, values in zip((z, share), standing, strict=True):
+                for column, values in zip((z, share), _standing(table, self._mean, self._history), strict=True):
                     column[:, a] = as_of_value(table.known_at, values, frame.panel.known_at, max_age=self._stale)
         value = -squash_all(0.5 * z)
         return opinions(frame, value, share * np.abs(value), self._ic * value)
+
+
+@lru_cache(maxsize=128)
+def _standing(table: ReadingTable, mean: int, history: int) -> tuple[Floats, Floats]:
+    """`trailing_standing` of the mean of a table, which never changes: settlements come a few times a day, bars each hour."""
+    return trailing_standing(table.known_at, trailing_mean(table.known_at, table.value, mean), history)

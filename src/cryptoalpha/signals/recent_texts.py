@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import repeat as again
 
 import numpy as np
 
 from cryptoalpha.signals.frame import Frame
 from cryptoalpha.signals.text.lexicon import mentions
-from cryptoalpha.store.tables import Floats, PostTable, Times
+from cryptoalpha.store.tables import Floats, Times
 
 _mentions = lru_cache(maxsize=1 << 16)(mentions)
 
@@ -48,13 +49,14 @@ def recent_texts(frame: Frame, *, window: int, repeat: int, market_weight: float
     opens, ends = int(frame.panel.known_at[begin]) - window, int(frame.panel.known_at[-1])
     known: list[int] = []
     texts: list[str] = []
-    places: list[tuple[PostTable, int]] = []
+    names: list[tuple[str, str, int, str]] = []
     for source in sorted(frame.dataset.posts):
         table = frame.dataset.posts[source]
         start, stop = np.searchsorted(table.known_at, [opens - repeat, ends], side="right")
         known += table.known_at[start:stop].tolist()
         texts += table.text[start:stop].tolist()
-        places += [(table, row) for row in range(start, stop)]
+        partitions, rows, ids = (getattr(table, name)[start:stop].tolist() for name in ("partition", "row", "post_id"))
+        names += zip(again(table.source), partitions, rows, ids, strict=False)
     kept = _not_repeated(known, texts, opens, repeat)
     relevance = np.zeros((len(kept), len(frame.assets)))
     market = np.zeros(len(kept), bool)
@@ -65,7 +67,7 @@ def recent_texts(frame: Frame, *, window: int, repeat: int, market_weight: float
     return RecentTexts(
         known_at=np.array([known[i] for i in kept], np.int64),
         texts=tuple(texts[i] for i in kept),
-        names=tuple(_name(*places[i]) for i in kept),
+        names=tuple(_name(*names[i]) for i in kept),
         relevance=relevance,
         market=market,
     )
@@ -84,7 +86,6 @@ def _not_repeated(known: list[int], texts: list[str], opens: int, repeat: int) -
     return kept
 
 
-def _name(table: PostTable, row: int) -> str:
+def _name(source: str, partition: str, row: int, post_id: str) -> str:
     """How a signal refers to a text: `partition:row` where it is stored, else `source:id`."""
-    partition = str(table.partition[row])
-    return f"{partition}:{table.row[row]}" if partition else f"{table.source}:{table.post_id[row]}"
+    return f"{partition}:{row}" if partition else f"{source}:{post_id}"

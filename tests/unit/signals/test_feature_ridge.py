@@ -49,7 +49,7 @@ def test_a_fit_uses_the_stated_rows_and_the_stated_penalty(dataset, embargo_days
     features = np.concatenate((frame.price, frame.chain), axis=2)
     labels = forward_return(frame.panel, 24, frame.sigma)
     anchor = int(frame.panel.known_at[3_000]) // (10 * DAY) * 10 * DAY
-    fit = model.fit(frame, features, labels, anchor)
+    fit = model.fit(frame, features.__getitem__, labels, anchor)
     newest = anchor - embargo_days * DAY
     chosen = [
         t for t in range(3_600)
@@ -103,6 +103,6 @@ def test_it_finds_an_edge_that_is_there(dataset):
     features = np.random.default_rng(1).normal(size=(3_600, 2, 80))
     labels.value[:] = 0.3 * features[:, :, 7] + np.random.default_rng(2).normal(size=(3_600, 2))
     anchor = int(frame.panel.known_at[3_000]) // (10 * DAY) * 10 * DAY
-    fit = model.fit(frame, features, labels, anchor)
+    fit = model.fit(frame, features.__getitem__, labels, anchor)
     assert np.argmax(np.abs(fit.weights)) == 7
     assert 0.0 < fit.weights[7] < 0.3  # shrunk, as the prior demands

@@ -189,7 +189,7 @@ def forecast_arrays(
             half_life=config.text_half_life_hours * HOUR,
         ),
         present=frame.usable[begin:],
-        sigma=frame.sigma[begin:],
+        sigma=frame.sigma_from(begin),
         pair_names=pair_feature_names(config.correlation_bars),
     )
 

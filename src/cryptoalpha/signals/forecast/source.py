@@ -80,7 +80,8 @@ class ForecastSource:
                 hint="ask for the bars it was trained on with --interval, or train it on these",
             )
         answers, fold = self._answers(frame)
-        there = frame.usable & np.isfinite(frame.sigma) & (fold >= 0)[:, None]
+        there = frame.usable & (fold >= 0)[:, None]
+        there[frame.first :] &= np.isfinite(frame.sigma_from(frame.first))
         for values in answers.values():
             values[~there] = np.nan
         answers["correlation"][~(there[:, :, None] & there[:, None, :])] = np.nan

@@ -15,6 +15,7 @@ import numpy as np
 from cryptoalpha.core.time import DAY, HOUR
 from cryptoalpha.signals.frame import Frame
 from cryptoalpha.signals.genome.frames import FrameTokens, frame_tokens
+from cryptoalpha.signals.genome.token_memory import TokenMemory
 from cryptoalpha.signals.genome.tokens import Flags
 from cryptoalpha.signals.price_bars import asset_bars
 from cryptoalpha.store.tables import Floats, Times
@@ -69,11 +70,12 @@ class GenomeArrays:
         return digest.hexdigest()
 
 
-def genome_arrays(frame: Frame, frames: Sequence[str], *, begin: int = 0) -> GenomeArrays:
+def genome_arrays(frame: Frame, frames: Sequence[str], *, begin: int = 0, memory: TokenMemory | None = None) -> GenomeArrays:
     """The arrays of a frame from row `begin` on; what lies before is computed as far as it is needed.
 
     Args:
         frames: names of the time frames (`signals.genome.frames`).
+        memory: tokens of the frames before (`frame_tokens`).
 
     Raises:
         ConfigError: if a time frame cannot be made of the bars at hand.
@@ -92,7 +94,7 @@ def genome_arrays(frame: Frame, frames: Sequence[str], *, begin: int = 0) -> Gen
         begin=begin,
         open_time=panel.open_time,
         known_at=np.maximum.accumulate(panel.known_at),
-        sets=frame_tokens(frame, frames, begin=begin),
+        sets=frame_tokens(frame, frames, begin=begin, memory=memory),
         **prices,
     )
 

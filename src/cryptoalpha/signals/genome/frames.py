@@ -19,9 +19,11 @@ from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.core.time import grid_anchor, interval_name, parse_interval
 from cryptoalpha.signals.frame import Frame
 from cryptoalpha.signals.genome.text_tokens import TEXT_BARS
-from cryptoalpha.signals.genome.tokens import Evidence, Flags, asset_tokens, token_reach
+from cryptoalpha.signals.genome.token_memory import LongBars, TokenMemory, joined, told
+from cryptoalpha.signals.genome.tokens import BOUNDED_WICK_REACH, Evidence, Flags, token_reach
 from cryptoalpha.signals.genome.vocabulary import V
 from cryptoalpha.signals.price_bars import AssetBars, asset_bars
+from cryptoalpha.store.panel import Panel
 from cryptoalpha.store.tables import Floats, Times
 
 
@@ -59,32 +61,72 @@ def frames_reach(intervals: Sequence[int]) -> int:
     return max(token_reach(interval, intervals[0]) for interval in intervals)
 
 
-def frame_tokens(frame: Frame, names: Sequence[str], *, begin: int = 0) -> FrameTokens:
+def frame_tokens(frame: Frame, names: Sequence[str], *, begin: int = 0, memory: TokenMemory | None = None) -> FrameTokens:
     """Tokens of the base bars and of the longer time frames among `names`, at the rows from `begin` on; rows before it are left empty.
+
+    Args:
+        memory: of the frames before; what it holds of this frame's history is not computed again.
 
     Raises:
         ConfigError: see `frame_intervals`.
     """
     panel = frame.panel
     intervals = frame_intervals(names, panel.interval)
-    evidence = Evidence(frame, texts_from=max(0, begin - TEXT_BARS * intervals[-1] // panel.interval))
     shape = (*frame.shape, len(intervals))
     present = np.zeros(shape, bool)
     tokens, missing = (np.zeros((*shape, V), bool) for _ in range(2))
     closes = panel.open_time[begin:] + panel.interval
-    for a in range(len(panel.instruments)):
-        for s, interval in enumerate(intervals):
-            start = max(0, begin - token_reach(interval, panel.interval))
-            if 2 * start < begin:
-                start = 0  # the frame's own bars know their volatility already
-            bars = frame.bars[a] if start == 0 else asset_bars(panel.rows(start, len(panel)), a)
-            opens, long_bars = longer_bars(bars, panel.open_time[start:], panel.interval, interval)
-            newest = np.searchsorted(opens + interval, closes, side="right") - 1  # [T − begin]
-            sets = asset_tokens(evidence, a, long_bars, opens, interval, first=max(0, int(newest[0])))
-            there = (newest >= 0) & np.isfinite(bars.close[begin - start :]) & _at(np.isfinite(long_bars.close), newest)
-            present[begin:, a, s] = there
-            tokens[begin:, a, s], missing[begin:, a, s] = (_at(part, newest) & there[:, None] for part in (sets.tokens, sets.missing))
+    kept = {} if memory is None else memory.of(frame.history)
+    known = {length: sets for length, sets in kept.items() if sets.covers(closes)}
+    rows = {length: known[length].next_row(panel) if length in known else begin for length in intervals}
+    parts = {length: length // panel.interval for length in intervals}
+    asked = [row - TEXT_BARS * parts[length] for length, row in rows.items() if length not in known or row + parts[length] <= len(panel)]
+    evidence = Evidence(frame, texts_from=max(0, min(asked, default=begin)))
+    for s, interval in enumerate(intervals):
+        sets = _later(evidence, known[interval]) if interval in known else _told(evidence, interval, begin)
+        newest = np.searchsorted(sets.opens + interval, closes, side="right") - 1  # [T − begin]
+        present[begin:, :, s] = frame.usable[begin:] & (newest >= 0)[:, None] & _at(sets.closed, newest)
+        for into, values in ((tokens, sets.tokens), (missing, sets.missing)):
+            into[begin:, :, s] = _at(values, newest) & present[begin:, :, s, None]
+        if len(closes) and newest[0] >= 0:
+            kept[interval] = sets.since(int(newest[0]))
     return FrameTokens(intervals, tokens, missing, present)
+
+
+def _told(evidence: Evidence, interval: int, begin: int) -> LongBars:
+    """The bars of a length with the tokens that rows from `begin` on see, from the bars of the frame."""
+    frame, panel = evidence.frame, evidence.frame.panel
+    start = max(0, begin - token_reach(interval, panel.interval))
+    if 2 * start < begin:
+        start = 0  # the frame's own bars know their volatility already
+    bars = frame.bars if start == 0 else _bars_from(panel, start)
+    opens, longer = _longer(bars, panel.open_time[start:], panel.interval, interval)
+    ends = panel.open_time[begin : begin + 1] + panel.interval
+    newest = int(np.searchsorted(opens + interval, ends, side="right")[0]) - 1 if len(ends) else 0
+    return told(evidence, interval, opens, longer, max(0, newest))
+
+
+def _later(evidence: Evidence, known: LongBars) -> LongBars:
+    """What is known, and the bars that have closed since."""
+    panel, row = evidence.frame.panel, known.next_row(evidence.frame.panel)
+    if row + known.interval // panel.interval > len(panel):
+        return known
+    start = max(0, row - BOUNDED_WICK_REACH - 2 * known.interval // panel.interval)
+    opens, longer = _longer(_bars_from(panel, start), panel.open_time[start:], panel.interval, known.interval)
+    new = int(np.searchsorted(opens, known.opens[-1], side="right"))
+    bars = tuple(joined(old, one, new) for old, one in zip(known.bars, longer, strict=True))
+    return known.followed_by(told(evidence, known.interval, np.concatenate((known.opens, opens[new:])), bars, len(known.opens)))
+
+
+def _bars_from(panel: Panel, start: int) -> tuple[AssetBars, ...]:
+    rows = panel.rows(start, len(panel))
+    return tuple(asset_bars(rows, a) for a in range(len(rows.instruments)))
+
+
+def _longer(bars: Sequence[AssetBars], open_time: Times, base: int, interval: int) -> tuple[Times, tuple[AssetBars, ...]]:
+    """`longer_bars` of every asset."""
+    made = [longer_bars(one, open_time, base, interval) for one in bars]
+    return made[0][0], tuple(one for _, one in made)
 
 
 def _at(values: Flags, rows: Times) -> Flags:

@@ -33,6 +33,7 @@ from cryptoalpha.signals.genome.arrays import PRICE_REACH, GenomeArrays, genome_
 from cryptoalpha.signals.genome.frames import frames_reach
 from cryptoalpha.signals.genome.model import GenomeModel, open_genome
 from cryptoalpha.signals.genome.targets import DOWN, SIDEWAYS, UP
+from cryptoalpha.signals.genome.token_memory import TokenMemory
 from cryptoalpha.signals.genome.windows import Window, Windows
 from cryptoalpha.signals.model import Opinions, opinions
 from cryptoalpha.signals.single_thread import single_thread
@@ -66,6 +67,7 @@ class GenomeSource:
         self.horizon = config.horizon_bars * self._design.interval
         self._models: dict[int, GenomeModel] = {}
         self._readers: dict[tuple[int, int], GenomeByColumn] = {}
+        self._tokens = TokenMemory()
 
     def reach(self, interval: int) -> int:
         return max(PRICE_REACH, frames_reach(self._design.intervals)) + self._design.grid.columns
@@ -105,7 +107,8 @@ class GenomeSource:
         asked = np.flatnonzero((fold >= 0) & frame.usable.any(axis=1))
         if not asked.size:
             return answers, fold
-        arrays = genome_arrays(frame, self._design.config.frames, begin=max(0, int(asked[0]) - grid.columns))
+        begin = max(0, int(asked[0]) - grid.columns)
+        arrays = genome_arrays(frame, self._design.config.frames, begin=begin, memory=self._tokens)
         windows = Windows(arrays, grid)
         with single_thread():
             for number in windows.holding(asked).tolist():

@@ -15,6 +15,10 @@ from cryptoalpha.core.errors import ConfigError, DataError
 from cryptoalpha.core.time import DAY
 from cryptoalpha.data.config import SimulatedConfig
 from cryptoalpha.data.simulated import simulate
+from cryptoalpha.decisions.alphazero.config import ScenarioName
+from cryptoalpha.learn.splits.labels import Indices
+from cryptoalpha.lifecycle.recipes.agent_fold import Rows32, States
+from cryptoalpha.signals.config import SignalsConfig
 from cryptoalpha.store.model_folder import write_fold, write_folder
 from cryptoalpha.store.tables import Dataset
 
@@ -99,3 +103,18 @@ def test_every_recipe_learns_from_the_past_alone(tmp_path: Path) -> None:
     found = audit_training(market, chosen_recipes(Settings()), cut_moments(market, 2, learn_days=LEARN_DAYS), tmp_path)
     assert [str(leak) for leak in found.leaks] == []
     assert set(found.compared) == {f"training {name}" for name in NAMES}
+
+
+@pytest.mark.slow
+def test_lessons_from_later_bars_are_found_although_no_value_function_was_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Value functions that their gate refuses leave no array; what they were taught from shows in losses and gates."""
+    market = simulate(SimulatedConfig(assets=2, bars=24 * 80), 9).dataset
+    settings = Settings().model_copy(update={"signals": SignalsConfig(sources=("momentum_short",), keep_features=False)})
+    honest = States.of
+
+    def peeking(self: States, name: ScenarioName, chosen: Indices) -> Rows32:
+        return honest(self, name, np.minimum(chosen + 24 * 12, self.first + len(self.rows[name]) - 1))
+
+    monkeypatch.setattr(States, "of", peeking)
+    found = audit_training(market, chosen_recipes(settings, ("agent",)), cut_moments(market, 1, learn_days=LEARN_DAYS), tmp_path)
+    assert [(leak.mode, leak.what) for leak in found.leaks] == [("poison", "training agent, fold_00.safetensors: state learned")]

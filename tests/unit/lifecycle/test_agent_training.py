@@ -81,6 +81,7 @@ def test_the_folder_is_used_by_agents_of_the_same_book_only(trained, bars):
     config = PLAN.agent.planner.model_copy(update={"model": str(trained.path)})
     trader = open_trader("garch", PLAN.agent, config, PLAN.execution.costs, book_size=2, seed=0, interval=3_600 * 10**9)
     folder = ModelFolder.open(trained.path, KIND)
+    assert all(folder.read(k).state["learned"] == fold["learned"] for k, fold in enumerate(trained.lineage["training"]))
     fitted = TrainedFolds(folder, "garch", block=12)(folder.folds[1].usable_from)
     assert fitted is not None
     assert fitted.dynamics.persistence == trained.lineage["training"][1]["dynamics"]["persistence"]

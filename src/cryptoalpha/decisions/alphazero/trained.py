@@ -84,8 +84,15 @@ class TrainedFolds:
         return self._open[1]
 
 
-def write_agent_fold(folder: Path, number: int, usable_from: int, fitted: Mapping[ScenarioName, Fitted]) -> FoldFile:
-    """Write one fold: dynamics and residuals are those of the first law, which all share; each has its own value function or none."""
+def write_agent_fold(
+    folder: Path, number: int, usable_from: int, fitted: Mapping[ScenarioName, Fitted], learned: Mapping[str, Any] | None = None
+) -> FoldFile:
+    """Write one fold: dynamics and residuals are those of the first law, which all share; each has its own value function or none.
+
+    Args:
+        learned: losses and gates of each law's training. A value function that its gate refused is not kept, but what it was taught from
+            must stand the audit of training as well.
+    """
     shared = next(iter(fitted.values()))
     pool, dynamics = shared.pool, shared.dynamics
     arrays: dict[str, Any] = {
@@ -99,7 +106,7 @@ def write_agent_fold(folder: Path, number: int, usable_from: int, fitted: Mappin
             trained.append(name)
     state = {
         "usable_from": usable_from, "persistence": dynamics.persistence, "response": dynamics.response, "reversion": dynamics.reversion,
-        "garch": list(shared.garch), "degrees": shared.degrees, "trained": trained,
+        "garch": list(shared.garch), "degrees": shared.degrees, "trained": trained, "learned": dict(learned or {}),
     }  # fmt: skip
     return write_fold(folder, number, arrays, state, kind=KIND)
 

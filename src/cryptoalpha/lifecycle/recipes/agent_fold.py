@@ -110,7 +110,7 @@ def _train(material: AgentMaterial, fold: Fold, shop: Workshop) -> None:
         learned[name] = {"gates": progress.gates, "losses": progress.losses, "trained": progress.champion is not None}
     shop.tell(fold.number, 700, "judging")
     judged = _judged(material, fitted, states, fold)
-    file = write_agent_fold(shop.draft, fold.number, fold.usable_from, fitted)
+    file = write_agent_fold(shop.draft, fold.number, fold.usable_from, fitted, learned)
     state = {
         "fold": fold.as_dict(), "file": {"file": file.file, "usable_from": file.usable_from, "sha256": file.sha256}, "dynamics": how,
         "learned": learned, "trades_a_year": {name: one.turnover for name, one in judged.items()},

@@ -1,7 +1,8 @@
 """Delayed labels: an opinion is judged only when its horizon has passed.
 
 The outcome of an opinion given at time t about horizon h is `ln(price(t+h) / price(t)) / (σ_t √h)`: the move in units of the volatility
-that was expected when the opinion was given. It is known at t + h and handed out then, never earlier.
+that was expected when the opinion was given. It is known at t + h and handed out then, never earlier. A bar that came late judges what it
+finds due; where no bar came until one bar after t + h, there is no verdict: a price from after an outage is no outcome of h.
 """
 
 from __future__ import annotations
@@ -21,6 +22,12 @@ OUTCOME_CAP = 4.0
 """Outcomes are capped at this many volatilities: one crash must not decide the weights."""
 
 
+def bar_length(known: int, at: int, states: Sequence[MarketState]) -> int:
+    """Length of a bar, ns, from what was known of it (0: nothing) and the states of the bar known at `at`, one of which may be late."""
+    seen = at - max(state.happened_at for state in states)
+    return min(known, seen) if known else seen
+
+
 @dataclass(frozen=True)
 class Matured:
     """What was said about one instrument, and how it turned out. Shapes: `values` `[S]`, 0 where a source was silent; `spoke` `[S]`."""
@@ -33,6 +40,7 @@ class Matured:
 @dataclass(frozen=True)
 class _Pending:
     at: int
+    due: int
     values: Mapping[str, Floats]
     prices: Mapping[str, float]
     scales: Mapping[str, float]
@@ -48,6 +56,8 @@ class DelayedOutcomes:
     def __init__(self, horizon_bars: int) -> None:
         self.horizon_bars = horizon_bars
         self.sources: dict[str, int] = {}
+        self.bar = 0
+        """Length of a bar, ns: the shortest time from a bar's open to the moment it was known; one that came late is not longer."""
         self._waiting: deque[_Pending] = deque()
 
     def observe(self, at: int, states: Sequence[MarketState], signals: Sequence[Signal]) -> list[Matured]:
@@ -55,22 +65,25 @@ class DelayedOutcomes:
         prices = {state.instrument: state.price for state in states}
         if not states:
             return []
-        bar = at - states[0].happened_at
-        self._waiting.append(self._note(at, bar, states, signals, prices))
+        self.bar = bar_length(self.bar, at, states)
+        self._waiting.append(self._note(at, states, signals, prices))
         matured: list[Matured] = []
-        while at - self._waiting[0].at >= self.horizon_bars * bar:
-            matured.extend(self._judge(self._waiting.popleft(), prices))
+        while self._waiting[0].due <= at:
+            pending = self._waiting.popleft()
+            if at < pending.due + self.bar:
+                matured.extend(self._judge(pending, prices))
         return matured
 
-    def _note(self, at: int, bar: int, states: Sequence[MarketState], signals: Sequence[Signal], prices: Mapping[str, float]) -> _Pending:
+    def _note(self, at: int, states: Sequence[MarketState], signals: Sequence[Signal], prices: Mapping[str, float]) -> _Pending:
         for signal in signals:
             self.sources.setdefault(signal.source, len(self.sources))
         values: dict[str, Floats] = {name: np.full(len(self.sources), np.nan) for name in prices}
         for signal in signals:
             values[signal.instrument][self.sources[signal.source]] = signal.value
-        horizon_years = self.horizon_bars * bar / (DAYS_PER_YEAR * DAY)
+        ahead = self.horizon_bars * self.bar
+        horizon_years = ahead / (DAYS_PER_YEAR * DAY)
         scales = {state.instrument: state.volatility * math.sqrt(horizon_years) for state in states}
-        return _Pending(at, values, prices, scales)
+        return _Pending(at, at + ahead, values, prices, scales)
 
     def _judge(self, pending: _Pending, prices: Mapping[str, float]) -> list[Matured]:
         judged = []

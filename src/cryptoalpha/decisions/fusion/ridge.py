@@ -66,7 +66,7 @@ class RollingRidge:
         for state, event in zip(states, state_events, strict=True):
             heard = opinions[state.instrument]
             move = sum(weight * signal.value for signal, _, weight in heard)
-            horizon = self._config.horizon_bars * (at - state.happened_at)
+            horizon = self._config.horizon_bars * self._outcomes.bar
             direction = math.tanh(move / self._config.ridge_scale)
             fused.append(compose(at, state, event, heard, direction=direction, expected_move=move, horizon=horizon))
         return fused

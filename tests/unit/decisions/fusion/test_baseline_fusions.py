@@ -56,6 +56,21 @@ def run_world(fusion: Fusion, *, ic: dict[str, float], steps: int, seed: int, as
     return fused
 
 
+def test_an_outcome_is_one_of_its_horizon_also_where_bars_come_late_or_not_at_all():
+    """A late bar judges what is due, and what it says is judged itself; what closes in an outage has no outcome."""
+    waiting, judged = DelayedOutcomes(3), {}
+    for t in [0, 1, 2, 3, 4, 5, 6, 7, 20, 21, 22, 23, 24]:
+        at = (t + 1) * HOUR + (HOUR // 2 if t == 4 else 0)
+        price = 100.0 * math.exp(0.01 * t)
+        matured = waiting.observe(at, [state(t, price)], [signal(t, "a", t / 100)])
+        judged |= {round(100 * float(one.values[0])): one.outcome for one in matured}
+    assert sorted(judged) == [0, 1, 2, 3, 20, 21]
+    per_bar = 1.0 / math.sqrt(3)
+    assert judged[0] == pytest.approx(3 * per_bar)
+    assert judged[3] == pytest.approx(3 * per_bar)
+    assert waiting.bar == HOUR
+
+
 def test_equal_weights_average_the_opinions_of_each_instrument_alone():
     states = [state(0, 100.0), state(0, 10.0, "ETH/USDT")]
     signals = [signal(0, "trend", 0.8), signal(0, "news", -0.2, kind="news"), signal(0, "trend", -1.0, "ETH/USDT")]

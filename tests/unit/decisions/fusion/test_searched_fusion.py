@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from cryptoalpha.app.bench.decisions_fusion import noise_fusion, planted_bars, planted_config, planted_fusion, planted_run, values_of
-from cryptoalpha.core.time import HOUR
+from cryptoalpha.core.time import HOUR, MINUTE
 from cryptoalpha.core.values import FusedSignal, FusionSearch, MarketState
 from cryptoalpha.decisions.fusion.charge import NAMES
 from cryptoalpha.decisions.fusion.contract import Fusion
 from cryptoalpha.decisions.fusion.experience import ExperienceQueue
 from cryptoalpha.decisions.fusion.ridge import RollingRidge
-from cryptoalpha.decisions.fusion.search.actions import ACTIONS, EQUAL
+from cryptoalpha.decisions.fusion.search.actions import ACTIONS, EQUAL, FAMILIES
 from cryptoalpha.decisions.fusion.search.searched import SearchedFusion
 
 STRONG = 0.45
@@ -171,6 +171,44 @@ def test_gaps_new_instruments_and_silent_bars_are_survived():
         fused = fusion.fuse(at, states, signals, state_events=range(n), signal_events=range(n, n + len(signals)))
         assert [one.instrument for one in fused] == [state.instrument for state in states]
         assert all(math.isfinite(one.direction) for one in fused)
+
+
+def judged_after(*, late: int = -1, missing: range = range(0)) -> list[tuple[int, int, bool]]:
+    """Hour of each decision about six hours, minutes until it was judged, whether it got a verdict."""
+    queue, found = ExperienceQueue(ACTIONS), []
+    fusion = SearchedFusion(planted_config(8).model_copy(update={"horizon_bars": 6}), seed=1, experience=queue)
+    for t, (at, states, signals) in enumerate(values_of(planted_bars(1, ic=STRONG, bars=45), 2)):
+        if t in missing:
+            continue
+        known = at + 10 * MINUTE * (t == late)
+        states, signals = ([msgspec.structs.replace(one, known_at=known) for one in part] for part in (states, signals))
+        fused = fusion.fuse(known, states, signals, state_events=range(2), signal_events=range(2, 2 + len(signals)))
+        assert all(one.horizon in (0, 6 * HOUR) for one in fused)
+        queue.take(known)  # refuses rewards that are not due
+        for bar in fusion.matured:
+            told = bool(np.isfinite(bar.outcomes).all())
+            found.append((bar.decided_at // HOUR, (bar.known_at - bar.decided_at) // MINUTE, told))
+    return found
+
+
+def test_a_bar_that_comes_late_judges_what_is_due_and_is_judged_itself():
+    found = judged_after(late=20)
+    assert [one for one in found if one[1] != 360] == [(15, 370, True), (21, 410, True)]
+    assert [at for at, _, _ in found] == list(range(1, 40))  # one after the other, none twice, none left out
+
+
+def test_what_closes_in_an_outage_gets_no_verdict():
+    found = judged_after(missing=range(20, 30))
+    assert [one for one in found if not one[2]] == [(15 + n, 60 * (16 - n), False) for n in range(6)]
+    assert all(minutes == 360 for _, minutes, told in found if told)
+
+
+def test_a_weight_can_be_taken_from_the_only_family_until_none_is_left():
+    fusion = SearchedFusion(planted_config(8), seed=1)
+    fusion.adopt(Prefers(1 + FAMILIES), "minus")
+    for at, states, signals in values_of(planted_bars(1, ic=STRONG, bars=14), 1):
+        fusion.fuse(at, states, signals[:1], state_events=(0,), signal_events=(1,))
+    assert fusion.weights["family 0"] == 0.0
 
 
 def test_more_kinds_of_evidence_than_places_share_the_last_one():

@@ -47,6 +47,8 @@ class _Pending:
     """A bar that waits for its horizon to close."""
 
     reading: Reading
+    due: int
+    """When its horizon closes, UTC ns."""
     scale: Floats
     """`[I]`: volatility over the horizon, NaN where there is no verdict to come."""
     directions: Floats
@@ -177,11 +179,12 @@ class SearchedFusion:
     def _mature(self, reading: Reading) -> None:
         """Teach everything that learns by the bars whose horizon has closed."""
         matured: list[MaturedBar] = []
-        while self._waiting and reading.at - self._waiting[0].reading.at >= self.step_bars * reading.bar:
+        while self._waiting and self._waiting[0].due <= reading.at:
             pending = self._waiting.popleft()
             then, n = pending.reading, len(pending.reading.prices)
+            now = reading.prices[:n] if reading.at < pending.due + reading.bar else np.full(n, np.nan)  # after an outage: no verdict
             with np.errstate(invalid="ignore", divide="ignore"):
-                outcomes = np.clip(np.log(reading.prices[:n] / then.prices) / pending.scale, -OUTCOME_CAP, OUTCOME_CAP)
+                outcomes = np.clip(np.log(now / then.prices) / pending.scale, -OUTCOME_CAP, OUTCOME_CAP)
             scores, reward = log_scores(pending.predictions, outcomes), self._settle(pending, outcomes, reading.at)
             matured.append(MaturedBar(then.at, reading.at, pending.predictions, outcomes, scores, reward))
             judged = np.isfinite(outcomes)
@@ -243,7 +246,7 @@ class SearchedFusion:
             charge=self._charge, version=self._version,
         )  # fmt: skip
         ticket = self._remember(reading, world.features(root)[0], legal[0], result, action)
-        chance = float((weights * belief.chance).sum() / weights.sum())
+        chance = float((weights * belief.chance).sum() / max(weights.sum(), 1e-12))  # − on the only family may leave no weight at all
         return _Choice(weights, move, taken, risk.unit * taken, cost, chance, ticket)
 
     def _cost(self, reading: Reading, risk: Risk, drawable: Drawable, taken: Floats) -> float:
@@ -290,6 +293,9 @@ class SearchedFusion:
             if f in self._calibrations:
                 predictions[f] = self._calibrations[f].slope * directions[f]
         self.directions = directions
-        years = self.step_bars * reading.bar / (DAYS_PER_YEAR * DAY)
+        ahead = self.step_bars * reading.bar
+        years = ahead / (DAYS_PER_YEAR * DAY)
         scale = np.where(reading.volatilities > 0.0, reading.volatilities * math.sqrt(years), np.nan)
-        self._waiting.append(_Pending(reading, scale, directions, predictions, choice.stake, choice.charge, choice.ticket))
+        self._waiting.append(
+            _Pending(reading, reading.at + ahead, scale, directions, predictions, choice.stake, choice.charge, choice.ticket)
+        )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cryptoalpha.core.values import REGIMES, MarketState, Signal
 from cryptoalpha.decisions.fusion.experience import STATE_WIDTH
+from cryptoalpha.decisions.fusion.outcomes import bar_length
 from cryptoalpha.decisions.fusion.search.actions import FAMILIES
 from cryptoalpha.decisions.fusion.search.statistics import Belief
 from cryptoalpha.store.tables import Floats
@@ -36,6 +37,7 @@ class Reading:
 
     at: int
     bar: int
+    """Length of a bar, ns, which one that came late does not change."""
     values: Floats
     """`[I, K]`: mean opinion of the family's sources; 0 where silent."""
     heard: Floats
@@ -72,6 +74,7 @@ class Reader:
         self.instruments: dict[str, int] = {}
         self._places = {name: k for k, name in enumerate(families)}
         self._cost = trade_cost
+        self._bar = 0
 
     def place(self, family: str) -> int:
         """Where a family stands; the last place is shared by those that find none of their own."""
@@ -87,6 +90,7 @@ class Reader:
         """The bar as arrays; `states` must not be empty."""
         for state in states:
             self.instruments.setdefault(state.instrument, len(self.instruments))
+        self._bar = bar_length(self._bar, at, states)
         n = len(self.instruments)
         total, number = [[0.0] * FAMILIES for _ in range(n)], [[0.0] * FAMILIES for _ in range(n)]
         confidence, stale = [0.0] * FAMILIES, [0.0] * FAMILIES
@@ -108,7 +112,7 @@ class Reader:
         ages = [state.regime_age for state in states if state.regime_age is not None]
         changes = [state.regime_change for state in states if state.regime_change is not None]
         return Reading(
-            at, at - states[0].happened_at, np.array(total) / np.maximum(counts, 1.0), (counts > 0.0).astype(np.float64), prices,
+            at, self._bar, np.array(total) / np.maximum(counts, 1.0), (counts > 0.0).astype(np.float64), prices,
             volatilities, np.array(confidence) / safe, np.array(stale) / safe, said / len(states),
             np.mean(regimes, axis=0) if regimes else UNIFORM, bool(regimes), float(np.mean(ages)) if ages else 0.0,
             float(np.mean(changes)) if changes else 0.0, float(np.mean(costs)) if costs else self._cost,

@@ -114,6 +114,56 @@ def test_a_run_that_goes_on_follows_its_table_also_without_any_lesson(tmp_path):
     learning.close()
 
 
+def lessons_end(learning):
+    """Until every lesson handed out has been answered."""
+    deadline = time.monotonic() + 20.0
+    while learning._desk._work.qsize() or len(learning._desk._answers) < len(learning._due):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_a_live_run_that_ended_while_a_lesson_was_late_takes_over_when_it_goes_on(tmp_path):
+    """The learner of the run before had proposed nothing when it ended; the one of the run that goes on does so while it only follows."""
+    played(520, Adoptions(tmp_path / "whole"))
+    due = Adoptions(tmp_path / "whole").rows[0]
+    market, end = Market(), due.at // BAR + 5
+    late = Adoptions(tmp_path / "late")
+    learning = OnlineLearning(enrolment(), late, live=False, follow_until=end * BAR, start=here)
+    run(end - 1, learning, market)
+    assert not late.rows  # bars that were decided without it stay as they are
+    taken = learning.after(market.bar(end), end, market)
+    assert taken is not None
+    assert (taken.version, taken.at, taken.lesson) == (due.version, end * BAR, due.lesson)
+    assert market.version == due.version
+    learning.close()
+
+
+def test_a_live_run_that_goes_on_takes_over_nothing_a_second_time(tmp_path):
+    """Lessons answered only after the bars that are followed: what they propose has been taken over long ago."""
+    first, _ = played(520, Adoptions(tmp_path))
+    kept = Adoptions(tmp_path).rows
+    assert len(kept) >= 1
+    Slow.allowed.clear()
+    market = Market()
+    learning = OnlineLearning(
+        enrolment(), Adoptions(tmp_path), live=True, follow_until=520 * BAR, start=lambda enrolled: InProcess(lambda: Slow(enrolled))
+    )
+    assert run(520, learning, market) == first
+    Slow.allowed.set()
+    lessons_end(learning)
+    learning.after(market.bar(521), 521, market)
+    assert Adoptions(tmp_path).rows == kept
+    assert market.version == kept[-1].version
+    learning.close()
+
+
+def test_a_table_ahead_of_its_journal_is_followed(tmp_path):
+    """The take-over was written, the bar after which it acts was lost with the machine."""
+    first, _ = played(520, Adoptions(tmp_path))
+    again, _ = played(520, Adoptions(tmp_path), follow_until=Adoptions(tmp_path).rows[0].at - BAR)
+    assert again == first
+
+
 class Slow(Student):
     """A student whose lesson never ends before it is allowed to."""
 

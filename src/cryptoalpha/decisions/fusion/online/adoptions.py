@@ -24,12 +24,13 @@ TABLE = "adoptions.jsonl"
 
 @dataclass(frozen=True)
 class Adoption:
-    """One take-over. `at`: the bar after which it acts, UTC ns; `row`: that bar's first journal row."""
+    """One take-over. `at`: the bar after which it acts, UTC ns; `row`: that bar's first journal row; `lesson`: the one that proposed it."""
 
     at: int
     row: int
     version: str
     words: str
+    lesson: int = -1
 
 
 class Adoptions:

@@ -8,8 +8,9 @@ Every `every_bars` bars what has matured goes to the learner's process, by a thr
 queue. `delay_bars` bars later the answer may take over. A replay waits for it there, if it must, so that the same bars always adopt the
 same networks; a live run takes it at that bar or at the first one after it at which it is ready.
 
-Bars up to `follow_until` follow the table of adoptions, whatever the learner says: they have been decided before. If the learner's process
-dies, that is said once, the champion stays, and the loop goes on.
+Bars up to `follow_until` follow the table of adoptions, whatever the learner says: they have been decided before. What it proposes
+meanwhile and the table does not know (a live run that ended while its lesson was late) is kept and takes over after them; what the table
+knows is not taken over a second time. If the learner's process dies, that is said once, the champion stays, and the loop goes on.
 """
 
 from __future__ import annotations
@@ -77,6 +78,8 @@ class OnlineLearning:
         self._due: list[tuple[int, int]] = []  # (bar count at which it may take over, number of the lesson)
         self._held: list[Lessons] = []
         self._champion: dict[str, Array] | None = None
+        self._late: Answer | None = None
+        """Proposed while the run only followed what had been decided."""
         self._desk = _Desk(enrolment, in_own_process if start is None else start)
 
     @property
@@ -103,15 +106,19 @@ class OnlineLearning:
                 self._held.append(matured)
         if self._bars % self.config.every_bars == 0 and self._held and not self._is_over:
             self._hand_out(at)
-        answer = self._answer()
-        if at <= self.follow_until:
-            kept = self.adoptions.at(at)
+        answer = self._answer() or self._late
+        if answer is not None and answer.number <= max((kept.lesson for kept in self.adoptions.rows), default=-1):
+            answer = None  # taken over before this start, or passed over for a newer one
+        kept = self.adoptions.at(at)
+        if kept is not None or at < self.follow_until:  # what takes over after the last bar that was decided acts on none of them
+            self._late = answer
             if kept is not None:
                 self._take_over(kept, self.adoptions.graph(kept.version), fusion)
             return kept
+        self._late = None
         if answer is None or answer.graph is None:
             return None
-        adoption = Adoption(at, row, answer.version, answer.words)
+        adoption = Adoption(at, row, answer.version, answer.words, answer.number)
         self.adoptions.add(adoption, answer.graph)
         self._take_over(adoption, answer.graph, fusion)
         return adoption
@@ -120,6 +127,7 @@ class OnlineLearning:
         """Another network took over by another door (the next fold of a trained folder): the challenger begins anew from it."""
         self._champion = weights
         self._due.clear()
+        self._late = None
 
     def close(self) -> None:
         """Stop the learner."""

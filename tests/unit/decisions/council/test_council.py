@@ -227,6 +227,18 @@ def test_costs_count_but_not_what_the_no_trade_band_would_swallow() -> None:
     assert shares(0.05)["still"] == pytest.approx(0.5)
 
 
+def test_an_outcome_counts_when_the_last_price_of_its_horizon_is_known_and_not_before() -> None:
+    """Two outcomes of two bars each: of the bars 1 and 2, then 3 and 4, whose closes are known at the fifth decision."""
+    prices = 100.0 * np.cumprod(np.tile([[1.0], [1.01], [1.02], [1.01], [1.03], [1.0]], (1, 2)), axis=0)
+    council = Council(
+        [Scripted("long", np.full((6, 2), 0.4)), Scripted("flat", np.zeros((6, 2)))], CouncilConfig(horizon_bars=2, least_outcomes=2)
+    )
+    heard = [{agent: share for agent, _, share, _ in decisions[0].votes} for decisions in run(council, prices)]
+    assert heard[:4] == [{"flat": 0.5, "long": 0.5}] * 4
+    assert heard[4]["long"] > 0.9
+    assert heard[5] == heard[4]
+
+
 def test_the_decision_tells_every_vote_and_the_plan_of_the_greatest_share() -> None:
     one = [np.tile([[0.2, -0.1]], (4, 1)), np.tile([[0.4, -0.1]], (4, 1))]
     council = Council([Scripted("rule", one[0]), Scripted("garch", one[1], claimed=0.03, expected=0.5)], CouncilConfig())

@@ -28,6 +28,7 @@ from cryptoalpha.app.config_template import HEADER, render
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.core.errors import ConfigError, DataMissingError
 from cryptoalpha.core.time import DAY, iso
+from cryptoalpha.decisions.config import MEMBERS
 from cryptoalpha.lifecycle.config import TrainConfig
 from cryptoalpha.lifecycle.recipes.agent import AgentPlan, train_agent
 from cryptoalpha.lifecycle.recipes.forecaster import Period, Plan, train_forecaster
@@ -41,7 +42,6 @@ from cryptoalpha.store.whole_file import write_whole
 
 STEPS = ("regime", "forecaster", "genome", "fusion", "agent")
 MODEL_SOURCES: tuple[SourceName, ...] = ("forecast", "genome")
-MEMBERS = ("rule", "bootstrap", "quantiles", "garch")
 
 
 class Made(Protocol):

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from cryptoalpha.app.settings import Settings
+from cryptoalpha.app.train_all import STEPS
 from cryptoalpha.app.training_audit import Recipe
 from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.core.time import DAY
@@ -21,20 +22,19 @@ from cryptoalpha.signals.config import SignalsConfig
 LEARN_DAYS = 24
 """Days a small model learns from: 576 hourly bars, 72 steps of eight at most per pass."""
 REGIME_DAYS = 120
-NAMES = ("regime", "forecaster", "genome", "fusion", "agent")
 
 
-def chosen_recipes(settings: Settings, names: Sequence[str] = NAMES) -> list[Recipe]:
+def chosen_recipes(settings: Settings, names: Sequence[str] = STEPS) -> list[Recipe]:
     """The recipes of these kinds, in the order in which models build on each other.
 
     Raises:
         ConfigError: if there is no recipe of a name.
     """
-    unknown = sorted(set(names) - set(NAMES))
+    unknown = sorted(set(names) - set(STEPS))
     if unknown or not names:
-        raise ConfigError(f"no recipe trains {', '.join(unknown) or 'nothing'}", hint=f"choose from {', '.join(NAMES)}")
+        raise ConfigError(f"no recipe trains {', '.join(unknown) or 'nothing'}", hint=f"choose from {', '.join(STEPS)}")
     made = {"regime": _regime, "forecaster": _forecaster, "genome": _genome, "fusion": _fusion, "agent": _agent}
-    return [made[name](settings) for name in NAMES if name in names]
+    return [made[name](settings) for name in STEPS if name in names]
 
 
 def _train(**changes: object) -> TrainConfig:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
 from cryptoalpha.core.config import Count, Fraction, NonNegative, Positive, Section
-from cryptoalpha.decisions.alphazero.config import AlphaZeroConfig
+from cryptoalpha.decisions.alphazero.config import AlphaZeroConfig, ScenarioName
 from cryptoalpha.decisions.council.config import CouncilConfig
 from cryptoalpha.decisions.fusion.learning_config import FusionLearningConfig, FusionOnlineConfig
 from cryptoalpha.decisions.fusion.search.config import SearchConfig
@@ -16,7 +16,7 @@ from cryptoalpha.decisions.market_env.config import EnvironmentConfig
 
 
 class FusionConfig(Section):
-    """[fusion] How opinions are weighed into one. These three stay as the baselines of any learned fusion."""
+    """[fusion] How opinions are weighed into one. Ridge, Hedge and equal weights stay as the baselines of the searched one."""
 
     method: Literal["ridge", "hedge", "equal", "search"] = "ridge"
     """`ridge` learns signed weights by rolling regression, `hedge` by multiplicative updates with sharing, `equal` does not learn. `search`
@@ -59,7 +59,9 @@ class FusionConfig(Section):
     """Learning beside the loop."""
 
 
-MemberName = Literal["rule", "bootstrap", "quantiles", "garch"]
+MemberName = Literal["rule", ScenarioName]
+MEMBERS: tuple[MemberName, ...] = get_args(MemberName)
+"""All that may sit in a council."""
 
 
 class AgentConfig(Section):

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from cryptoalpha.app.settings import Settings
+from cryptoalpha.app.train_all import STEPS
 from cryptoalpha.app.training_audit import JUDGED_DAYS, Recipe, audit_training, cut_moments
-from cryptoalpha.app.training_recipes import LEARN_DAYS, NAMES, chosen_recipes
+from cryptoalpha.app.training_recipes import LEARN_DAYS, chosen_recipes
 from cryptoalpha.core.errors import ConfigError, DataError
 from cryptoalpha.core.time import DAY
 from cryptoalpha.data.config import SimulatedConfig
@@ -91,7 +92,7 @@ def test_moments_leave_room_to_learn_before_and_to_judge_after(market: Dataset) 
 
 
 def test_recipes_are_chosen_by_name_in_the_order_they_build_on_each_other() -> None:
-    assert [recipe.kind for recipe in chosen_recipes(Settings())] == list(NAMES)
+    assert [recipe.kind for recipe in chosen_recipes(Settings())] == list(STEPS)
     assert [recipe.kind for recipe in chosen_recipes(Settings(), ("agent", "regime"))] == ["regime", "agent"]
     with pytest.raises(ConfigError, match="horoscope"):
         chosen_recipes(Settings(), ("horoscope",))
@@ -102,7 +103,7 @@ def test_every_recipe_learns_from_the_past_alone(tmp_path: Path) -> None:
     market = simulate(SimulatedConfig(assets=3, bars=24 * 640), 1).dataset
     found = audit_training(market, chosen_recipes(Settings()), cut_moments(market, 2, learn_days=LEARN_DAYS), tmp_path)
     assert [str(leak) for leak in found.leaks] == []
-    assert set(found.compared) == {f"training {name}" for name in NAMES}
+    assert set(found.compared) == {f"training {name}" for name in STEPS}
 
 
 @pytest.mark.slow

@@ -34,6 +34,7 @@ from cryptoalpha.core.clock import VirtualClock
 from cryptoalpha.core.time import HOUR
 from cryptoalpha.data.config import SimulatedConfig
 from cryptoalpha.data.simulated import simulate
+from cryptoalpha.decisions.config import MEMBERS
 from cryptoalpha.nets.config import NetsConfig
 from cryptoalpha.nets.presets import forecaster_sizes, genome_sizes
 from cryptoalpha.signals.book import SignalBook
@@ -59,7 +60,6 @@ WARM_UP = 24
 """Live bars that are not counted: the first pays for compiled code, the genome's first window and the ridge's fit."""
 WARM_UP_DAYS = 30.0
 Net = TypeVar("Net", bound=nn.Module)
-MEMBERS = ("rule", "bootstrap", "quantiles", "garch")
 
 
 @dataclass(frozen=True)

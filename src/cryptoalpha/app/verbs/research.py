@@ -117,10 +117,11 @@ def _audit_training(frame: Frame, dataset: Dataset, recipes: str | None, *, cuts
     """Train small models with and without the future."""
     from tempfile import TemporaryDirectory
 
+    from cryptoalpha.app.train_all import STEPS
     from cryptoalpha.app.training_audit import audit_training, cut_moments
-    from cryptoalpha.app.training_recipes import LEARN_DAYS, NAMES, chosen_recipes
+    from cryptoalpha.app.training_recipes import LEARN_DAYS, chosen_recipes
 
-    made = chosen_recipes(frame.settings, NAMES if recipes is None else tuple(chosen(recipes) or ()))
+    made = chosen_recipes(frame.settings, STEPS if recipes is None else tuple(chosen(recipes) or ()))
     moments = cut_moments(dataset, cuts, learn_days=LEARN_DAYS)
     with TemporaryDirectory(prefix="cryptoalpha-audit-") as scratch, frame.out.progress("training", 3 * cuts * len(made)) as advance:
         return audit_training(dataset, made, moments, Path(scratch), seed=frame.seed, advance=advance)

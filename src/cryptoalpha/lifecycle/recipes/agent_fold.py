@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -35,7 +35,7 @@ from cryptoalpha.risk.tail.garch import fit_garch
 from cryptoalpha.store.array_file import read_arrays, write_arrays
 from cryptoalpha.store.tables import Floats
 
-LAWS: tuple[ScenarioName, ...] = ("bootstrap", "quantiles", "garch")
+LAWS: tuple[ScenarioName, ...] = get_args(ScenarioName)
 RESULT = "agent fold result"
 Rows32 = np.ndarray[Any, np.dtype[np.float32]]
 

@@ -23,7 +23,7 @@ from cryptoalpha.decisions.fusion.search.searched import SearchedFusion
 from cryptoalpha.lifecycle.config import TrainConfig
 from cryptoalpha.lifecycle.recipes import fusion_fold
 from cryptoalpha.lifecycle.recipes.forecaster import Period
-from cryptoalpha.lifecycle.recipes.fusion import FusionPlan, train_fusion
+from cryptoalpha.lifecycle.recipes.fusion import FusionPlan, _identity, train_fusion
 from cryptoalpha.lifecycle.recipes.fusion_evolving import evolve_settings, settings_of
 from cryptoalpha.lifecycle.recipes.fusion_fold import is_kept
 from cryptoalpha.lifecycle.recipes.fusion_judging import TRAINED, beside, judge_fusion
@@ -73,6 +73,14 @@ def test_a_folder_says_where_it_comes_from_and_what_it_is_worth(trained, market)
     assert len(again.lines()) == 4
     with pytest.raises(ConfigError):
         train_fusion(dataclasses.replace(PLAN, seed=4), market, TWO, trained)
+
+
+def test_a_training_is_told_from_one_that_heard_another_model_under_the_same_path(market, tape):
+    source = dataclasses.replace(tape.sources[0], value=tape.sources[0].value.copy())
+    source.value[-1, 0] = np.nextafter(source.value[-1, 0], 1.0)
+    other = dataclasses.replace(tape, sources=(source, *tape.sources[1:]))
+    assert _identity(PLAN, market, (), tape) == _identity(PLAN, market, (), dataclasses.replace(tape))
+    assert _identity(PLAN, market, (), tape) != _identity(PLAN, market, (), other)
 
 
 class KilledError(Exception):

@@ -12,6 +12,7 @@ Interrupted, the folds go on where they were; the walk, two minutes for six year
 from __future__ import annotations
 
 import copy
+import hashlib
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
@@ -177,12 +178,22 @@ def _identity(plan: FusionPlan, dataset: Dataset, folds: Sequence[Fold], tape: S
         "seed": plan.seed,
         "data": {"origin": dataset.origin, "fingerprint": dataset.fingerprint, "simulated": dataset.simulated},
         "instruments": list(tape.panel.instruments),
+        "tape": _fingerprint(tape),
         "signals": plan.signals.model_dump(),
         "fusion": plan.fusion.model_dump(exclude={"method": True, "online": True, "learning": {"model"}}),
         "train": plan.train.model_dump(exclude={"processes"}),
         "folds": [fold.as_dict() for fold in folds],
     }
     return dict(as_json(found))
+
+
+def _fingerprint(tape: SignalTape) -> str:
+    """Hash of all that the walk rests on: a path in the settings may hold another model tomorrow."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, array in sorted(tape.arrays().items()):
+        digest.update(f"{name} {array.shape} {array.dtype}".encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
 
 
 def _judged(plan: FusionPlan, config: FusionConfig, folds: Sequence[Fold], shop: Workshop) -> dict[str, Any]:

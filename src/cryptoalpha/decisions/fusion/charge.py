@@ -12,8 +12,8 @@ began long ago may be ruined when an edge appears, so a new one begins in every 
 Outcomes that overlap over h bars go to h gamblers in turn, each of whom sees none that overlap, and the mean of their wealths counts. Who
 stops on outcomes half known can gain at most one stake of each, a factor of 2 at the very worst; stakes here are near a hundredth.
 
-Hysteresis: 1/α to enter; to stay, a mean difference above 0 against every baseline, forgetting by `half_life_bars`. Who has left must prove
-itself anew, so α is the chance that a promotion is false, each time.
+Hysteresis: 1/α to enter; to stay, a mean difference above 0 against every baseline, forgetting by `half_life_bars`. Who has left, be it the
+search or a baseline, must prove itself anew, so α is the chance that its promotion is false, each time.
 
 Source: Waudby-Smith & Ramdas (2023), "Estimating means of bounded random variables by betting"; Shafer (2021); Henzi & Ziegel (2022), for
 forecasts with a lag.
@@ -37,6 +37,9 @@ STAKE = 0.5
 
 SHARES = 2.1098
 """Σ 1/(n ln² n) over n ≥ 2: what the shares of the gamblers are divided by."""
+
+RICHEST = 1e100
+"""Wealth above which nothing is added: no number then overflows, and less wealth proves no more than it should."""
 
 
 class Charge:
@@ -83,7 +86,7 @@ class Charge:
         stake = np.minimum(STAKE * independent, 0.5 / np.maximum(worst, 1e-12))
         apart = scores[:, None] - scores[None, :]
         self._reserve[stream] = np.maximum(0.0, self._reserve[stream] - entering)
-        self._wealth[stream] = (self._wealth[stream] + entering) * (1.0 + stake * apart)
+        self._wealth[stream] = np.minimum((self._wealth[stream] + entering) * (1.0 + stake * apart), RICHEST)
         self._evidence = (self._wealth + self._reserve).mean(axis=0)
         self._recent = 0.5 ** (1.0 / self._config.half_life_bars) * self._recent + apart
         self._judge()
@@ -92,12 +95,17 @@ class Charge:
         needed, evidence = 1.0 / self._config.alpha, self._evidence
         best = 1 + int(np.argmax(evidence[1:, self._baseline]))
         if best != self._baseline and evidence[best, self._baseline] >= needed and self._recent[best, self._baseline] > 0.0:
+            self._forget(self._baseline)
             self._baseline = best
         leads = bool((self._recent[0, 1:] > 0.0).all())
         if self._searched and not leads:
-            self._wealth[:, 0], self._reserve[:, 0], self._ages[:, 0] = 0.0, 1.0, 1.0
-            evidence[0] = 1.0
+            self._forget(0)
         self._searched = leads and (self._searched or bool((evidence[0, 1:] >= needed).all()))
+
+    def _forget(self, left: int) -> None:
+        """What was won by the one that leaves: new gamblers begin with all that there was."""
+        self._wealth[:, left], self._reserve[:, left], self._ages[:, left] = 0.0, 1.0, 1.0
+        self._evidence[left] = 1.0
 
     def reason(self) -> str:
         """Why the one in charge is, in words."""

@@ -276,6 +276,21 @@ def test_few_scenarios_draw_nothing():
     assert drawable.covariance.tolist() == [[1.0, 0.6, 0.6], [0.6, 1.0, 0.6], [0.6, 0.6, 1.0]]
 
 
+def test_an_instrument_without_a_past_is_not_free_of_risk():
+    """Half the scenarios know a second instrument, none a third: its variance is the assumed one, the second's half and half."""
+    pool, draw = ScenarioPool(SearchConfig(regime_share=0.0)), stream(6, "young")
+    for n in range(100):
+        outcomes = 2.0 * draw.standard_normal(2)
+        outcomes[1] = outcomes[1] if n < 50 else np.nan
+        pool.add(np.zeros((2, FAMILIES)), np.zeros((2, FAMILIES)), outcomes, UNIFORM)
+    covariance = pool.drawable(UNIFORM, 3).covariance
+    assert covariance[0, 0] == pytest.approx((pool.residuals[:, 0] ** 2).mean())
+    assert covariance[1, 1] == pytest.approx((pool.residuals[:50, 1] ** 2).sum() / 100 + 0.5)
+    assert covariance[2, 2] == pytest.approx(1.0)
+    assert covariance[1, 2] == pytest.approx(0.3)
+    assert np.linalg.eigvalsh(covariance).min() > 0.0
+
+
 def test_log_scores_are_differences_of_gaussian_log_densities():
     predictions, outcomes = np.array([[0.1, -0.2, 0.3], [0.0, 0.0, 0.0]]), np.array([1.0, 0.5, np.nan])
 
@@ -320,6 +335,68 @@ def test_the_search_takes_charge_when_it_is_better_and_loses_it_when_another_is(
     assert sum(a != b for a, b in itertools.pairwise(acting)) == 1  # it came once and stayed
     assert judged(charge, 1, 600, better=2)[-1] == 2
     assert "hedge acts" in charge.reason()
+
+
+def overlapping(charge: Charge, seed: int, bars: int, horizon: int = 24) -> bool:
+    """Whether equals were ever replaced: slow predictions of no worth about the sums of `horizon` heavy-tailed moves, judged every bar."""
+    draw, instruments = stream(seed, "overlapping"), 3
+    moves = np.cumsum(draw.standard_t(3, (bars + horizon, 1)) * 0.8 + draw.standard_t(3, (bars + horizon, instruments)) * 0.6, axis=0)
+    outcomes = np.clip((moves[horizon:] - moves[:-horizon]) / math.sqrt(3 * horizon), -4, 4)
+    predictions = draw.standard_normal((4, instruments))
+    for y in outcomes:
+        predictions = 0.98 * predictions + math.sqrt(1 - 0.98**2) * draw.standard_normal((4, instruments))
+        charge.learn(log_scores(0.2 * predictions, y), worst_differences(0.2 * predictions, y), instruments)
+        if charge.acting != 1:
+            return True
+    return False
+
+
+def test_outcomes_that_overlap_prove_no_more_than_they_should():
+    """Mutation: one gambler who plays every overlapping outcome takes luck that lasts a day for skill."""
+    assert sum(overlapping(Charge(CONFIG, 24), seed, 1200) for seed in range(16)) <= 2
+    assert sum(overlapping(Charge(CONFIG, 1), seed, 1200) for seed in range(16)) >= 5
+
+
+def test_evidence_is_the_mean_wealth_of_gamblers_who_take_turns():
+    """Two by hand: what enters, what each round multiplies, and what has not entered yet."""
+    charge, gains = Charge(CONFIG.model_copy(update={"assumed_correlation": 0.0}), 2), [0.3, -0.2, 0.1, 0.25]
+    for gain in gains:
+        charge.learn(np.array([gain, 0.0, 0.0, 0.0]), np.full((4, 4), 0.5), 1)
+    ends = []
+    for own in (gains[0::2], gains[1::2]):
+        wealth, reserve = 0.0, 1.0
+        for n, gain in enumerate(own, start=2):
+            share = 1.0 / (2.1098 * n * math.log(n) ** 2)
+            wealth, reserve = (wealth + share) * (1.0 + 0.5 * gain), reserve - share
+        ends.append(wealth + reserve)
+    assert charge.evidence[0, 1] == pytest.approx(sum(ends) / 2)
+    assert sum(1.0 / (n * math.log(n) ** 2) for n in range(2, 200_000)) + 1.0 / math.log(200_000) == pytest.approx(2.1098, abs=2e-4)
+
+
+def test_no_stake_can_be_lost_whatever_happens():
+    charge = Charge(CONFIG, 1)
+    charge.learn(np.array([-9.0, 0.0, 0.0, 0.0]), np.full((4, 4), 9.0), 1)
+    first = 1.0 / (2.1098 * 2 * math.log(2) ** 2)
+    assert charge.evidence[0, 1] == pytest.approx(1.0 - 0.5 * first)  # half of what has entered, never more
+
+
+def test_evidence_without_end_stays_a_number():
+    charge = Charge(CONFIG, 1)
+    for _ in range(1500):
+        charge.learn(np.array([0.6, 0.0, 0.0, 0.0]), np.full((4, 4), 0.5), 4)
+    assert 1e99 < charge.evidence[0, 1] < math.inf
+
+
+def test_who_has_lost_charge_begins_anew():
+    charge = Charge(CONFIG.model_copy(update={"half_life_bars": 50.0}), 1)
+    assert judged(charge, 3, 300, better=0)[-1] == 0
+    assert charge.evidence[0, 1:].min() > 100.0
+    for seed in itertools.count(4):
+        if judged(charge, seed, 5, better=2)[-1] != 0:
+            break
+    assert charge.evidence[0].max() < 2.0
+    assert judged(charge, 3, 300, better=2)[-1] == 2
+    assert charge.evidence[1, 2] < 2.0  # the ridge that was replaced, too
 
 
 def test_equals_never_take_charge_by_luck_more_often_than_stated():

@@ -65,6 +65,10 @@ class ScenarioPool:
         """What of that a regression on the opinions does not explain, `[P, I]`; 0 where there is no verdict."""
         return self._residuals
 
+    def _assumed(self, instruments: int) -> Floats:
+        """Covariance of outcomes that nobody has seen, `[I, I]`."""
+        return (1.0 - self._config.assumed_correlation) * np.eye(instruments) + self._config.assumed_correlation
+
     def __len__(self) -> int:
         return len(self._then)
 
@@ -119,17 +123,18 @@ class ScenarioPool:
         return np.asarray(self._residuals + (self._then * slopes).sum(axis=2))
 
     def drawable(self, regime: Floats, instruments: int) -> Drawable:
-        """What may be drawn in a regime `[C]`."""
+        """What may be drawn in a regime `[C]`. A new instrument is not free of risk: where scenarios have no verdict, what is assumed
+        stands in for them, among those without."""
         if len(self) < FEWEST:
-            assumed = self._config.assumed_correlation
-            covariance = (1.0 - assumed) * np.eye(instruments) + assumed
-            return Drawable(np.ones(1), np.zeros((1, instruments, FAMILIES)), np.ones(FAMILIES), covariance)
+            return Drawable(np.ones(1), np.zeros((1, instruments, FAMILIES)), np.ones(FAMILIES), self._assumed(instruments))
         share = self._config.regime_share
         weights = 1.0 - share + share * len(regime) * (self._regimes * regime).sum(axis=1)
         weights /= weights.sum()
-        moves, residuals = self._moves, self._residuals
+        moves, residuals, untold = self._moves, self._residuals, ~np.isfinite(self._outcomes)
         missing = instruments - residuals.shape[1]
         if missing:
             moves, residuals = np.pad(moves, ((0, 0), (0, missing), (0, 0))), np.pad(residuals, ((0, 0), (0, missing)))
+            untold = np.pad(untold, ((0, 0), (0, missing)), constant_values=True)
         covariance = (weights[:, None, None] * (residuals[:, :, None] * residuals[:, None, :])).sum(axis=0)
+        covariance += self._assumed(instruments) * (weights[:, None, None] * (untold[:, :, None] & untold[:, None, :])).sum(axis=0)
         return Drawable(np.cumsum(weights), moves, self._persistence, covariance)

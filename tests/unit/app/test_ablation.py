@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 
-from cryptoalpha.app.ablation import stages_of, without_limits
+from cryptoalpha.app import book
+from cryptoalpha.app.ablation import Unexplained, stages_of, without_limits
 from cryptoalpha.app.backtest import BacktestResult, run_backtest
 from cryptoalpha.app.decision_summary import decision_lines, run_deciders
 from cryptoalpha.app.output import Table
@@ -19,7 +22,9 @@ from cryptoalpha.app.summary import report_content
 from cryptoalpha.core.time import DAY
 from cryptoalpha.data.config import SimulatedConfig
 from cryptoalpha.data.simulated import simulate
+from cryptoalpha.decisions.alphazero.config import AlphaZeroConfig
 from cryptoalpha.decisions.config import AgentConfig, FusionConfig
+from cryptoalpha.decisions.council.council import Learner
 from cryptoalpha.risk.config import RiskConfig
 from cryptoalpha.signals.config import SignalsConfig
 from cryptoalpha.store.tables import Dataset
@@ -92,6 +97,36 @@ def test_a_stage_trades_as_a_run_without_limits_would(market: Dataset, period: P
     assert taken.stages[1].turnover == pytest.approx(alone.turnover, rel=1e-12)
 
 
+def test_planning_stages_are_the_runs_that_their_settings_would_be(
+    market: Dataset, period: Period, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The council beside the run, against a run of its own: same warm-up, same fused signals, no limits, no Kelly fraction."""
+    free = without_limits(SETTINGS.risk)
+    agent = SETTINGS.agent.model_copy(update={"planner": AlphaZeroConfig(typical_ic=1.0, positions=5, branching=(4, 3))})
+    settings = SETTINGS.model_copy(update={"agent": agent.model_copy(update={"members": ("rule", "garch")})})
+    taken = run_backtest(settings, market, period, run="council", journal_path=None, ablation=True)
+    names = ["signals only", "+ fusion", "+ agent", "+ council", "+ risk"]
+    assert [one.name for one in taken.stages] == names
+    for before, after in pairwise(taken.stages):
+        assert after.added is not None
+        assert after.added.estimate == pytest.approx(after.sharpe.estimate - before.sharpe.estimate)
+    build = book.build_agent
+    monkeypatch.setattr(book, "build_agent", lambda *args, **named: _Quiet(build(*args, **named)))
+    alone = run_backtest(settings.model_copy(update={"risk": free}), market, period, run="alone", journal_path=None)
+    assert taken.stages[3].total_return == alone.comparison.strategy.total_return
+    assert taken.stages[3].costs == pytest.approx(alone.strategy.costs, rel=1e-12)
+    assert alone.recorder.fills
+    assert len({one.total_return for one in taken.stages}) == 5
+
+
+class _Quiet(Unexplained):
+    """An agent whose expected returns are kept back, but which is shown the past."""
+
+    def learn(self, *args: Any) -> None:
+        if isinstance(self.agent, Learner):
+            self.agent.learn(*args)
+
+
 def test_limits_are_out_of_reach() -> None:
     free = without_limits(RiskConfig(max_position=0.1, risk_tolerance=0.02, max_heat=0.1, max_concentration=0.3))
     assert free == RiskConfig.model_validate(free.model_dump())  # what a person could have written
@@ -99,6 +134,9 @@ def test_limits_are_out_of_reach() -> None:
     assert {free.volatility_target, free.risk_tolerance, free.max_heat, free.max_concentration} == {None}
     assert set(free.ladder.regime_exposure) == {1.0}
     assert free.ladder.rungs == ()
+    assert free.tail.max_expected_shortfall is None
+    assert not {free.orders.max_notional, free.orders.max_entries_per_hour, free.orders.collar, free.orders.max_liquidation_days} - {None}
+    assert not {free.breakers.daily_loss_reduce, free.breakers.daily_loss_kill, free.breakers.slippage_run_length_days} - {None}
 
 
 def test_the_ablation_is_printed_reported_and_in_the_metrics(taken: BacktestResult) -> None:

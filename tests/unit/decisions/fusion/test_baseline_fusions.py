@@ -71,6 +71,23 @@ def test_an_outcome_is_one_of_its_horizon_also_where_bars_come_late_or_not_at_al
     assert waiting.bar == HOUR
 
 
+def test_an_opinion_given_before_any_volatility_is_known_has_no_outcome():
+    waiting = DelayedOutcomes(1)
+    for t, volatility in enumerate((math.nan, 0.0, 0.5)):
+        assert waiting.observe((t + 1) * HOUR, [state(t, 100.0 + t, volatility=volatility)], [signal(t, "a", 0.5)]) == []
+    assert len(waiting.observe(4 * HOUR, [state(3, 103.0)], [])) == 1
+
+
+def test_a_source_heard_for_the_first_time_enters_the_hedge_at_the_mean_of_what_is_there():
+    hedge = Hedge(FusionConfig(method="hedge", horizon_bars=1, hedge_rate=1.0, hedge_share=0.0))
+    for t in range(60):
+        fuse(hedge, t, [state(t, 100.0 * 1.01**t)], [signal(t, "right", 1.0)])
+    known = hedge.signed_weights()[0]
+    assert known > 0.9
+    fuse(hedge, 60, [state(60, 100.0 * 1.01**59)], [signal(60, "right", 1.0), signal(60, "new", 1.0)])
+    assert hedge.signed_weights().tolist() == [pytest.approx(known * 3 / 5, rel=0.05), pytest.approx(0.0, abs=1e-12)]  # 2 of 5 are new
+
+
 def test_equal_weights_average_the_opinions_of_each_instrument_alone():
     states = [state(0, 100.0), state(0, 10.0, "ETH/USDT")]
     signals = [signal(0, "trend", 0.8), signal(0, "news", -0.2, kind="news"), signal(0, "trend", -1.0, "ETH/USDT")]

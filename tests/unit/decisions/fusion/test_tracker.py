@@ -80,6 +80,9 @@ def test_a_decision_that_closes_in_a_gap_of_prices_gets_no_verdict():
     tracked.observe(3 * HOUR, [state(3, 5.0, "B")], [])
     tracked.observe(4 * HOUR, [state(4, 100.0)], [])
     assert tracked.figures()["horizon"].judged == 0
+    tracked.observe(5 * HOUR, [state(5, 100.0)], [said(5, 0.5, horizon=2 * HOUR)])
+    tracked.observe(20 * HOUR, [state(20, 120.0)], [])  # all of the book was away at 7
+    assert tracked.figures()["horizon"].judged == 0
     assert math.isnan(tracked.figures()["horizon"].hit_rate)
 
 

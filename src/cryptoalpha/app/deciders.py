@@ -11,9 +11,8 @@ from pathlib import Path
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.decisions.config import FusionConfig, MemberName
 from cryptoalpha.decisions.council.council import Council
-from cryptoalpha.decisions.fusion.contract import EqualWeights, Fusion
-from cryptoalpha.decisions.fusion.hedge import Hedge
-from cryptoalpha.decisions.fusion.ridge import RollingRidge
+from cryptoalpha.decisions.fusion.baselines import baseline_fusion
+from cryptoalpha.decisions.fusion.contract import Fusion
 from cryptoalpha.decisions.rule_agent import Agent, RuleAgent
 from cryptoalpha.store.tables import Dataset
 
@@ -37,17 +36,11 @@ def build_fusion(
         ConfigError: if a trained folder is named and is not there.
         ModelError: if it is damaged or belongs to other settings.
     """
-    match config.method:
-        case "equal":
-            return EqualWeights()
-        case "hedge":
-            return Hedge(config)
-        case "ridge":
-            return RollingRidge(config)
-        case "search":
-            from cryptoalpha.decisions.fusion.guided import open_fusion
+    if config.method != "search":
+        return baseline_fusion(config)
+    from cryptoalpha.decisions.fusion.guided import open_fusion
 
-            return open_fusion(config, seed=seed, live=live, place=place, follow_until=follow_until, say=say or _say_nothing)
+    return open_fusion(config, seed=seed, live=live, place=place, follow_until=follow_until, say=say or _say_nothing)
 
 
 def build_agent(settings: Settings, instruments: Sequence[str], *, interval: int, members: Sequence[MemberName] | None = None) -> Agent:
@@ -97,7 +90,7 @@ def model_files(settings: Settings) -> dict[str, Path]:
 
 def has_learned(settings: Settings) -> bool:
     """Whether anything trained, searched or planned decides: then `backtest` tells what each stage added."""
-    return settings.fusion.method not in ("equal", "hedge", "ridge") or settings.agent.members != RULE
+    return settings.fusion.method == "search" or settings.agent.members != RULE
 
 
 def _member(name: MemberName, settings: Settings, book_size: int, interval: int) -> Agent:

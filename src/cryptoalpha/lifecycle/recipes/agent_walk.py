@@ -14,9 +14,7 @@ import numpy as np
 
 from cryptoalpha.core.values import REGIMES, FusedSignal, MarketState, Signal
 from cryptoalpha.decisions.config import FusionConfig
-from cryptoalpha.decisions.fusion.contract import EqualWeights, Fusion
-from cryptoalpha.decisions.fusion.hedge import Hedge
-from cryptoalpha.decisions.fusion.ridge import RollingRidge
+from cryptoalpha.decisions.fusion.baselines import baseline_fusion
 from cryptoalpha.signals.tape import SignalTape
 from cryptoalpha.store.tables import Floats, Times
 
@@ -90,19 +88,8 @@ class Walk:
             yield at, fused, states, signals
 
 
-def baseline_fusion(config: FusionConfig) -> Fusion:
-    """The baseline of that name, or the ridge where a searched fusion is configured: agents are taught on what needs no training."""
-    match config.method:
-        case "equal":
-            return EqualWeights()
-        case "hedge":
-            return Hedge(config)
-        case _:
-            return RollingRidge(config)
-
-
 def walked(tape: SignalTape, config: FusionConfig) -> Walk:
-    """Run the baseline fusion over the tape and keep what it said."""
+    """Run the baseline fusion over the tape and keep what it said: agents are taught on what needs no training."""
     panel, fusion = tape.panel, baseline_fusion(config)
     shape = (len(panel), len(panel.instruments))
     price, volatility, direction, confidence, move = (np.full(shape, np.nan) for _ in range(5))

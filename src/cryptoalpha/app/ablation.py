@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 
 import numpy as np
+from msgspec.structs import replace as replaced
 
 from cryptoalpha.app.deciders import RULE, bar_length, build_agent
 from cryptoalpha.app.engine import Engine, Step, StepOutcome
@@ -135,7 +136,7 @@ class Unexplained:
         signals: Sequence[Signal],
     ) -> list[Decision]:
         decided = self.agent.decide(at, fused, fused_events=fused_events, portfolio=portfolio, states=states, signals=signals)
-        return [one if one.expected_return is None else _without_return(one) for one in decided]
+        return [one if one.expected_return is None else replaced(one, expected_return=None) for one in decided]
 
 
 class Unwritten(Journal):
@@ -263,11 +264,3 @@ class Ablation:
             journal=Unwritten(),
         )
         return _Run(stage, engine, agent, [], [])
-
-
-def _without_return(decision: Decision) -> Decision:
-    return Decision(
-        happened_at=decision.happened_at, known_at=decision.known_at, instrument=decision.instrument, agent=decision.agent,
-        target_weight=decision.target_weight, confidence=decision.confidence, reason=decision.reason, fused=decision.fused,
-        votes=decision.votes, line=decision.line,
-    )  # fmt: skip

@@ -12,7 +12,6 @@ from cryptoalpha.decisions.council.config import CouncilConfig
 from cryptoalpha.decisions.fusion.learning_config import FusionLearningConfig, FusionOnlineConfig
 from cryptoalpha.decisions.fusion.search.config import SearchConfig
 from cryptoalpha.decisions.league.config import LeagueConfig
-from cryptoalpha.decisions.market_env.config import EnvironmentConfig
 
 
 class FusionConfig(Section):
@@ -91,9 +90,6 @@ class AgentConfig(Section):
 
     planner: AlphaZeroConfig = AlphaZeroConfig()
     """How a planning agent looks ahead."""
-
-    environment: EnvironmentConfig = EnvironmentConfig()
-    """The environment in which agents are trained and examined one instrument at a time."""
 
     league: LeagueConfig = LeagueConfig()
     """How an agent is trained against its own past in a market that it moves (`train agent --league`)."""

@@ -109,7 +109,7 @@ class BarMarket:
         if len(self._starts[horizon]) == 0:
             raise DataMissingError(
                 f"no {horizon + 1} bars without a gap between {iso(int(self.panel.known_at[0]))} and {iso(int(self.panel.known_at[-1]))}",
-                hint="shorten agent.environment.horizon, or give a longer history",
+                hint="shorten the horizon of the EnvironmentConfig, or give a longer history",
             )
         return self._starts[horizon]
 

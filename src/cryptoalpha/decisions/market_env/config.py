@@ -12,7 +12,7 @@ Steps = Annotated[int, Field(ge=3, le=101)]
 
 
 class EnvironmentConfig(Section):
-    """[agent.environment] Episodes in which an agent learns to trade one instrument."""
+    """Episodes in which an agent learns to trade one instrument. No setting of a run: whoever builds an environment says what it is."""
 
     positions: Steps = 21
     """Target positions on the grid, evenly spaced (3–101; 7 to 21 are customary). With shorts it must be odd, so that flat is one of

@@ -15,6 +15,7 @@ bounded memory, hence the first promise. Sums run over eight lanes so that the c
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,12 @@ _PERFECT_FIT = 1e-12
 
 def half_life_weights(half_life: float) -> Floats:
     """Weights 2^(−i/half_life), newest first, over `CUTOFF_HALF_LIVES` half-lives, scaled to sum to one."""
+    return _half_life_weights(half_life).copy()
+
+
+@lru_cache(maxsize=256)
+def _half_life_weights(half_life: float) -> Floats:
+    """A live bar asks for the same dozen some hundred times."""
     ages = range(math.ceil(CUTOFF_HALF_LIVES * half_life))
     weights = np.array([0.5 ** (age / half_life) for age in ages])
     return weights / math.fsum(weights)

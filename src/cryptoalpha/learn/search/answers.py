@@ -48,6 +48,7 @@ class Asking:
         self.moves = np.zeros(B, np.int64)
         self.states = np.zeros((B, D), np.float32)
         self.uniforms = np.full((B, m), 0.5)
+        self.first = np.zeros(1, np.int64)
         self.no_mask = np.zeros((0, trees.actions), np.bool_)
         self.no_weights = np.zeros((0, 1), np.float32)
         self.nothing = np.zeros(0, np.float32), np.zeros((0, trees.actions), np.float32)
@@ -81,6 +82,8 @@ class Asking:
 
     def _outcomes(self, n: int) -> tuple[Any, ...]:
         """One call for each number of outcomes that occurs; then the outcome that each request falls on."""
+        if n == 1:
+            return self._outcomes_of_one()
         D, A, m = self.states.shape[1], self.trees.actions, self.uniforms.shape[1]
         states, rewards, discounts = np.zeros((n, D), np.float32), np.zeros(n, np.float32), np.zeros(n, np.float32)
         terminal, legal, weights = np.zeros(n, np.bool_), self.no_mask, np.zeros((n, m), np.float32)
@@ -103,6 +106,26 @@ class Asking:
                 legal = legal if legal.shape[0] else np.ones((n, A), np.bool_)
                 legal[at] = self.exact(fan.legal, (*size, A), np.bool_, "legal", rows)[pick]
         return states, rewards, discounts, terminal, legal, weights
+
+    def _outcomes_of_one(self) -> tuple[Any, ...]:
+        """`_outcomes` of a single request: one tree asks as often as it simulates, and gathering would take longer than answering."""
+        D, A, k, rows = self.states.shape[1], self.trees.actions, int(self.requests[0, FAN]), self.requests[:1, ROW]
+        uniforms = np.minimum(np.maximum(self.uniforms[:1, :k], EDGE), 1.0 - EDGE)
+        fan = self.model.outcomes(self.states[:1], self.moves[:1], uniforms)
+        chances = self.exact(fan.weights, (1, k), np.float32, "weights", rows)
+        bad = settle(self.trees.arrays, self.requests, self.first, chances, ROW, kernels.AT, FALL)
+        if bad >= 0:
+            raise self.fault(kernels.BAD_WEIGHT, bad)
+        weights, fall = np.zeros((1, self.uniforms.shape[1]), np.float32), int(self.requests[0, FALL])
+        weights[:, :k] = chances
+        return (
+            self.exact(fan.states, (1, k, D), np.float32, "states", rows)[:, fall],
+            self.exact(fan.rewards, (1,), np.float32, "rewards", rows),
+            self.exact(fan.discounts, (1, k), np.float32, "discounts", rows)[:, fall],
+            self.exact(fan.terminal, (1, k), np.bool_, "terminal", rows)[:, fall],
+            self.no_mask if fan.legal is None else self.exact(fan.legal, (1, k, A), np.bool_, "legal", rows)[:, fall],
+            weights,
+        )
 
     def exact(self, array: Any, shape: tuple[int, ...], dtype: Any, what: str, rows: Any) -> Any:
         """The array as the kernels need it: of this shape and type, contiguous, writable."""

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from cryptoalpha import __version__
-from cryptoalpha.core.errors import ConfigError, DataMissingError
+from cryptoalpha.core.errors import DataMissingError
 from cryptoalpha.core.time import DAY, iso
 from cryptoalpha.decisions.alphazero.learning import Lessons
 from cryptoalpha.decisions.alphazero.trained import KIND, described, finish
@@ -88,11 +88,8 @@ def train_agent(
     folds = _folds(plan, walk, period)
     lessons = lessons or Lessons()
     identity = _identity(plan, dataset, folds, walk, lessons)
-    if old is not None and not fresh:
-        if old.get("identity") == identity:
-            return AgentTrained(out, old, already=True)
-        raise ConfigError(f"{out} holds agents of another training", hint="choose another folder with --out, or replace it with --fresh")
-    shop.open(identity, fresh=fresh)
+    if (done := shop.begin(old, identity, fresh=fresh)) is not None:
+        return AgentTrained(out, done, already=True)
     shop.draft.mkdir(parents=True, exist_ok=True)
     material = AgentMaterial(walk, plan.agent, plan.execution.costs, plan.seed, out, lessons)
     with shop.watched([fold.number for fold in folds], tell):

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from cryptoalpha import __version__
-from cryptoalpha.core.errors import ConfigError, DataMissingError
+from cryptoalpha.core.errors import DataMissingError
 from cryptoalpha.core.time import DAYS_PER_YEAR, iso
 from cryptoalpha.execution.config import CostConfig
 from cryptoalpha.learn.config import LearnConfig
@@ -115,11 +115,8 @@ def train_forecaster(
     arrays = forecast_arrays(frame, plan.signals.forecast, encoder, news=plan.signals.news)
     labels = forecast_labels(panel, frame.sigma, plan.signals.forecast)
     identity = _identity(plan, design, panel, arrays.fingerprint(), dataset, folds, texts)
-    if old is not None and not fresh:
-        if old.get("identity") == identity:
-            return Trained(out, old, already=True)
-        raise ConfigError(f"{out} holds a model of another training", hint="choose another folder with --out, or replace it with --fresh")
-    shop.open(identity, fresh=fresh)
+    if (done := shop.begin(old, identity, fresh=fresh)) is not None:
+        return Trained(out, done, already=True)
     cost = plan.costs.taker_fee + plan.costs.half_spread
     fit = plan.learn.fit.model_copy(
         update={"learning_rate": plan.train.learning_rate, "batch": plan.train.batch, "epochs": plan.train.epochs}

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from cryptoalpha import __version__
-from cryptoalpha.core.errors import ConfigError, DataMissingError
+from cryptoalpha.core.errors import DataMissingError
 from cryptoalpha.core.time import DAY, iso
 from cryptoalpha.decisions.config import FusionConfig
 from cryptoalpha.decisions.fusion.experience import ExperienceQueue, Lessons
@@ -97,11 +97,8 @@ def train_fusion(
     tape = _tape(plan, dataset, period, instruments)
     folds = _folds(plan, tape, period)
     identity = _identity(plan, dataset, folds, tape)
-    if old is not None and not fresh:
-        if old.get("identity") == identity:
-            return FusionTrained(out, old, already=True)
-        raise ConfigError(f"{out} holds a model of another training", hint="choose another folder with --out, or replace it with --fresh")
-    shop.open(identity, fresh=fresh)
+    if (done := shop.begin(old, identity, fresh=fresh)) is not None:
+        return FusionTrained(out, done, already=True)
     material = _material(plan, config, tape, folds, out, tell)
     with shop.watched([fold.number for fold in folds], tell):
         side_by_side(partial(_given, material), train_fusion_fold, folds, processes=plan.train.processes)

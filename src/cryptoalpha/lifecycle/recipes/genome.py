@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from cryptoalpha import __version__
-from cryptoalpha.core.errors import ConfigError, DataMissingError
+from cryptoalpha.core.errors import DataMissingError
 from cryptoalpha.core.time import iso
 from cryptoalpha.lifecycle.recipes.folds import Fold, plan_folds
 from cryptoalpha.lifecycle.recipes.forecaster import Period, Plan, plan_folds_at
@@ -75,11 +75,8 @@ def train_genome(
     begin = max(0, int(folds[0].train[0]) - design.grid.columns)
     arrays = genome_arrays(Frame(panel, dataset, first=begin), design.config.frames, begin=begin)
     identity = _identity(plan, design, arrays.fingerprint(), dataset, folds, panel)
-    if old is not None and not fresh:
-        if old.get("identity") == identity:
-            return GenomeTrained(out, old, already=True)
-        raise ConfigError(f"{out} holds a model of another training", hint="choose another folder with --out, or replace it with --fresh")
-    shop.open(identity, fresh=fresh)
+    if (done := shop.begin(old, identity, fresh=fresh)) is not None:
+        return GenomeTrained(out, done, already=True)
     settings = {
         "learning_rate": FASTER * plan.train.learning_rate,
         "batch": max(1, plan.train.batch // SMALLER),

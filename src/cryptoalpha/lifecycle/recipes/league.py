@@ -21,7 +21,6 @@ import numpy as np
 import torch
 
 from cryptoalpha import __version__
-from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.core.seeds import stream
 from cryptoalpha.decisions.league.config import LeagueConfig
 from cryptoalpha.decisions.league.judging import Exploitability, Table, exploitability, payoff_table
@@ -115,11 +114,8 @@ def train_league(config: LeagueConfig, out: Path, *, seed: int, fresh: bool = Fa
     """
     shop, identity = Workshop(out), as_json({"config": config.model_dump(mode="json"), "seed": seed, "versions": _versions()})
     old = shop.finished(KIND, fresh=fresh)
-    if old is not None and not fresh:
-        if old.get("identity") == identity:
-            return LeagueTrained(out, old, already=True)
-        raise ConfigError(f"{out} holds a league of another training", hint="choose another folder with --out, or replace it with --fresh")
-    shop.open(identity, fresh=fresh)
+    if (done := shop.begin(old, identity, fresh=fresh)) is not None:
+        return LeagueTrained(out, done, already=True)
     with _one_thread():
         league = League(config, seed=seed)
         league.load(shop.place)

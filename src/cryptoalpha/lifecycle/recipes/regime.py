@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from cryptoalpha import __version__
-from cryptoalpha.core.errors import ConfigError, DataMissingError
+from cryptoalpha.core.errors import DataMissingError
 from cryptoalpha.core.time import iso
 from cryptoalpha.lifecycle.recipes.folds import Fold, plan_folds
 from cryptoalpha.lifecycle.recipes.forecaster import Period, Plan, plan_folds_at
@@ -67,11 +67,8 @@ def train_regime(
     looked_at = plan.signals.regime.warm_up_bars + plan.signals.regime.block_bars
     material = _material(plan, Frame(panel, dataset, first=max(0, int(folds[0].train[0]) - looked_at)), out)
     identity = _identity(plan, material, dataset, folds, panel)
-    if old is not None and not fresh:
-        if old.get("identity") == identity:
-            return RegimeTrained(out, old, already=True)
-        raise ConfigError(f"{out} holds a model of another training", hint="choose another folder with --out, or replace it with --fresh")
-    shop.open(identity, fresh=fresh)
+    if (done := shop.begin(old, identity, fresh=fresh)) is not None:
+        return RegimeTrained(out, done, already=True)
     with shop.watched([fold.number for fold in folds], tell):
         side_by_side(partial(_given, material), fit_regime_fold, folds, processes=plan.train.processes)
     lineage = as_json({"identity": identity, **_judged(material, folds, shop, plan.seed)})

@@ -86,6 +86,21 @@ class Workshop:
         files = [(self.out / str(fold["file"]), fold["sha256"]) for fold in folds]
         return any(not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != expected for file, expected in files)
 
+    def begin(self, old: Mapping[str, Any] | None, identity: Mapping[str, Any], *, fresh: bool) -> Mapping[str, Any] | None:
+        """The lineage `old` of what is `finished`, if it is of this very training; else None, and the workshop is open for it.
+
+        Raises:
+            ConfigError: if the finished model is of another training, or so is one that was interrupted.
+        """
+        if old is not None and not fresh:
+            if old.get("identity") == identity:
+                return old
+            raise ConfigError(
+                f"{self.out} holds a model of another training", hint="choose another folder with --out, or replace it with --fresh"
+            )
+        self.open(identity, fresh=fresh)
+        return None
+
     def open(self, identity: Mapping[str, Any], *, fresh: bool) -> None:
         """Begin, or go on with what an interrupted training of the same identity (JSON values) left.
 

@@ -2,7 +2,8 @@
 
 Eight assets of the simulated market, hourly, with chain readings, posts and funding; all sources with forecaster and genome of the preset
 `small`, the searched fusion, four agents in a council, risk, simulated broker and journal. The networks are untrained: their time does not
-depend on their weights. CPU seconds of one thread.
+depend on their weights. CPU seconds of one thread. Not on, and so not counted: a regime model, a network that guides the fusion's search,
+value functions of the agents.
 
 `full_loop`: a replay, signals and loop together, of a long and of a short period; the difference counts, so that what is paid once per run
 (warm-up, refits at its beginning) is paid in both. `live`: bar after bar as a live session takes them, with as many simulations as a live
@@ -81,7 +82,7 @@ def market() -> Dataset:
 
 
 def whole_settings(dataset: Dataset, folder: Path) -> Settings:
-    """Settings with everything switched on; untrained models are written to `folder`."""
+    """Settings with all sources, search and council switched on; untrained models are written to `folder`."""
     settings, nets = Settings(), NetsConfig(preset="small")
     panel = build_panel(dataset, since=0, until=2**62)
     usable, fitted = int(panel.known_at[SCALER_BARS]), panel.rows(0, SCALER_BARS)

@@ -280,6 +280,16 @@ def test_looking_every_time_finds_noise_better_no_more_often_than_said():
     assert "more" not in test.found().words()
 
 
+def test_decisions_that_share_a_horizon_are_one_observation():
+    test, random = PairedTest(4, confidence=0.9), stream(0, "blocks")
+    differences = random.normal(size=46)
+    for part in np.split(differences, [3, 20, 21]):
+        test.add(part)
+    found = test.found()
+    assert (found.decisions, found.blocks) == (46, 11)
+    assert found.mean == pytest.approx(differences[:44].mean())
+
+
 def test_a_plain_interval_would_find_noise_better_far_more_often():
     """Mutation: one that is right for a single look is wrong for many."""
     random, wrong = stream(0, "looks"), 0

@@ -204,6 +204,7 @@ def test_kept_features_are_those_computed_anew_and_a_corrected_bar_is_noticed(mo
         high, low = np.maximum(panel.high, close), np.minimum(panel.low, close)
         answer(replace(panel, close=close, high=high, low=low), 1_592, reach)
     assert computed == [60, 1, 3, 60, 60, 60]
+    answer(panel, 1_592, reach)
     answer(panel, 1_594, reach - 1)  # frames that do not hold all they see are not mixed
     assert computed[-1] == 61
 

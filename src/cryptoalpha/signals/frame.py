@@ -162,11 +162,18 @@ class Frame:
         start = self.first - reach
         if 2 * start < len(self.panel):
             return self
-        shorter = Frame(self.panel.rows(start, len(self.panel)), self.dataset, reach, self.history)
+        if reach in self._cuts:
+            return self._cuts[reach]
+        shorter = self._cuts[reach] = Frame(self.panel.rows(start, len(self.panel)), self.dataset, reach, self.history)
         for name, (begin, values) in self._known_rows.items():
             skipped = max(0, start - begin)
             shorter._known_rows[name] = (begin + skipped - start, values[skipped:])
         return shorter
+
+    @cached_property
+    def _cuts(self) -> dict[int, Frame]:
+        """Cut frames by their reach: sources that look back as far share what they compute."""
+        return {}
 
     @cached_property
     def _known_rows(self) -> dict[str, tuple[int, Floats]]:

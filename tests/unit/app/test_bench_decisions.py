@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from cryptoalpha.app.bench import decisions
 from cryptoalpha.app.bench.decisions import bench_decisions, once
+from cryptoalpha.app.bench.decisions_speed import Speed, live_times, whole_settings
+from cryptoalpha.data.config import SimulatedConfig
+from cryptoalpha.data.simulated import simulate
+from cryptoalpha.signals.single_thread import single_thread
+from cryptoalpha.store.journal import Journal
 
 KEPT = {
     "speed": {"full_loop_bars_per_second": 40.0, "live_decision_p50_ms": 90.0, "live_decision_p99_ms": 150.0, "live_bars": 100.0,
@@ -49,3 +55,23 @@ def test_a_part_of_another_commit_is_measured_anew_and_kept(tmp_path: Path, monk
     for commit, expected in (("first", 1.0), ("first", 1.0), ("second", 2.0), ("unknown", 3.0), ("unknown", 4.0)):
         monkeypatch.setattr(decisions, "code_version", lambda commit=commit: commit)
         assert once(tmp_path, "part", part) == {"figure": expected}
+
+
+def test_what_the_speed_measurement_tells_is_what_the_bench_reads() -> None:
+    """`decisions_speed` runs in a process of its own: a key that only one of the two knows would show after ten minutes."""
+    assert {field.name for field in fields(Speed)} == set(KEPT["speed"])
+
+
+@pytest.mark.slow
+def test_the_measured_loop_has_every_source_and_every_seat(tmp_path: Path) -> None:
+    """Two assets and half a year: every source speaks at the newest bar, and every member of the council votes."""
+    dataset = simulate(SimulatedConfig(assets=2, bars=4_400, posts_per_day=8.0), seed=7).dataset
+    settings = whole_settings(dataset, tmp_path / "models")
+    settings = settings.model_copy(update={"fusion": settings.fusion.model_copy(update={"warmup_days": 1.0})})
+    with single_thread():
+        taken = live_times(settings, dataset, 4_390, 3, tmp_path)
+    assert len(taken) == 3
+    assert all(0.0 < signals < cpu for cpu, _, signals in taken)
+    assert {"forecast", "genome", "features", "news_tone"} <= set(settings.signals.sources)
+    with Journal(tmp_path / "live.journal", durable=True, header={"bench": "decisions"}) as journal:
+        assert journal.is_replaying, "what was decided lies in the journal"

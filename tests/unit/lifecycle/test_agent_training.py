@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from cryptoalpha.app import audit
 from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.data.config import SimulatedConfig
 from cryptoalpha.data.simulated import simulate
@@ -105,6 +106,22 @@ def test_agents_that_heard_other_opinions_are_another_training(trained, bars, mo
     monkeypatch.setattr(agent, "walked", otherwise)
     with pytest.raises(ConfigError, match="another training"):
         train_agent(PLAN, bars, TWO, trained.path, lessons=LESSONS)
+
+
+def test_a_fold_holds_nothing_that_became_known_after_it_may_be_used(trained, bars, tmp_path):
+    """Neither weights and residuals, nor what value functions were taught from and judged on: all of it shows in the file."""
+    first = ModelFolder.open(trained.path, KIND).folds[0]
+    again = train_agent(PLAN, audit.poisoned(bars, first.usable_from), TWO, tmp_path / "agent", lessons=LESSONS)
+    assert files(again.path)[first.file] == files(trained.path)[first.file]
+    assert files(again.path)["fold_01.safetensors"] != files(trained.path)["fold_01.safetensors"]
+
+
+def test_a_step_is_earned_from_the_open_after_the_decision_to_the_next(bars, material):
+    walk, table = material.walk, bars.bars["SIM1/USDT"]
+    row = int(np.searchsorted(table.open_time, walk.opened_at[500]))
+    assert walk.known_at[500] == table.open_time[row + 1]
+    assert walk.step[500, 0] == table.open[row + 2] / table.open[row + 1] - 1.0
+    assert np.isnan(walk.step[-2:]).all()
 
 
 def test_an_interrupted_training_leaves_the_same_folder(trained, bars, tmp_path, monkeypatch):

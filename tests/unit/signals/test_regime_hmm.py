@@ -148,6 +148,19 @@ def test_em_with_prior_gaps_and_temper_still_climbs(tied, temper):
     assert fitted.model.temper == temper
 
 
+def test_a_step_of_em_weighs_rows_by_tempered_densities_summed_over_all_paths():
+    chain, x = random_chain(2, 2, 4, temper=0.3), stream(4, "tempered").standard_normal((5, 2))
+    weight = np.zeros((5, 2))
+    for path in itertools.product(range(2), repeat=5):
+        chance = chain.start[path[0]] * math.prod(chain.transition[a, b] for a, b in itertools.pairwise(path))
+        chance *= math.prod(density(chain, state, row) ** 0.3 for state, row in zip(path, x, strict=True))
+        weight[np.arange(5), path] += chance
+    weight /= weight.sum(axis=1, keepdims=True)
+    stepped = fit_hmm(x, np.array([5]), chain, ridge=0.0, most_steps=1).model
+    assert_allclose(stepped.mean, (weight.T @ x) / weight.sum(axis=0)[:, None], rtol=1e-10)
+    assert_allclose(stepped.start, weight[0], rtol=1e-10)
+
+
 def test_em_ends_where_that_of_hmmlearn_ends():
     oracle = pytest.importorskip("hmmlearn.hmm", reason="hmmlearn, the oracle, is not installed")
     _, returns = toy(1_500, seed=1)

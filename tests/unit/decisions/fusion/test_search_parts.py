@@ -387,6 +387,18 @@ def test_evidence_without_end_stays_a_number():
     assert 1e99 < charge.evidence[0, 1] < math.inf
 
 
+def test_who_is_better_than_one_baseline_and_no_better_than_another_does_not_act():
+    charge, draw = Charge(CONFIG, 1), stream(9, "twins")
+    for _ in range(400):
+        truth = 0.25 * draw.standard_normal(4)
+        predictions = np.stack([truth, 0.25 * draw.standard_normal(4), truth, 0.25 * draw.standard_normal(4)])
+        outcomes = np.clip(truth + draw.standard_normal(4), -4, 4)
+        charge.learn(log_scores(predictions, outcomes), worst_differences(predictions, outcomes), 4)
+        assert charge.acting != 0
+    assert charge.evidence[0, 1] > 100.0
+    assert charge.acting == 2
+
+
 def test_who_has_lost_charge_begins_anew():
     charge = Charge(CONFIG.model_copy(update={"half_life_bars": 50.0}), 1)
     assert judged(charge, 3, 300, better=0)[-1] == 0

@@ -116,9 +116,6 @@ class GuidedFusion:
         """What the newest bar searched."""
         return self.fusion.search
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["fusion"], name) if "fusion" in self.__dict__ else _absent(name)
-
     def fuse(
         self,
         at: int,
@@ -183,7 +180,3 @@ def open_fusion(
     )  # fmt: skip
     online = OnlineLearning(enrolment, Adoptions(place), live=live, follow_until=follow_until, say=say)
     return GuidedFusion(SearchedFusion(config, seed=seed, live=live, experience=queue), folder=folder, online=online)
-
-
-def _absent(name: str) -> Any:
-    raise AttributeError(name)

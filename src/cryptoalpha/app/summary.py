@@ -126,6 +126,9 @@ def tables(result: BacktestResult) -> list[str | Table]:
 def _silent_sources(result: BacktestResult) -> list[str]:
     """A source that never spoke took no part in what is printed above; a model's folds may begin later than the period."""
     silent = [tape.source for tape in result.tape.sources if not np.isfinite(tape.value).any()]
+    regimes = result.tape.regime
+    if regimes is not None and not np.isfinite(regimes.belief).any():
+        silent.append("regime")
     return [f"no opinion in the whole period: {', '.join(silent)}"] if silent else []
 
 

@@ -98,8 +98,8 @@ class ModelFolder:
         """Read `model.json`; the folds are read when they are needed.
 
         Raises:
-            ConfigError: if there is no such folder or it is unfinished.
-            ModelError: if it holds a model of another kind or format, or cannot be understood.
+            ConfigError: if there is no such folder, it is unfinished or holds a model of another kind.
+            ModelError: if it is written in another format or cannot be understood.
         """
         file = path / "model.json"
         hint = f"train one: cryptoalpha train {kind}"
@@ -113,7 +113,7 @@ class ModelFolder:
         except (ValueError, KeyError, TypeError):
             raise ModelError(f"{file} is damaged: it is no description of a model", hint=hint) from None
         if found != kind:
-            raise ModelError(f"{path} holds a model of kind {found!r}, expected {kind!r}", hint="name the folder of the right model")
+            raise ConfigError(f"{path} holds a model of kind {found!r}, expected {kind!r}", hint="name the folder of the right model")
         if number != FORMAT:
             raise ModelError(f"{path} is written in format {number}, this version reads {FORMAT}", hint=hint)
         try:

@@ -16,7 +16,7 @@ from cryptoalpha.app.decision_summary import decision_lines
 from cryptoalpha.app.period import Period
 from cryptoalpha.app.report.build import build_report
 from cryptoalpha.app.settings import Settings
-from cryptoalpha.app.summary import report_content
+from cryptoalpha.app.summary import report_content, tables
 from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.core.time import DAY, HOUR
 from cryptoalpha.data.config import SimulatedConfig
@@ -24,8 +24,10 @@ from cryptoalpha.data.simulated import simulate
 from cryptoalpha.decisions.config import AgentConfig, FusionConfig
 from cryptoalpha.decisions.council.council import Council
 from cryptoalpha.decisions.rule_agent import RuleAgent
-from cryptoalpha.signals.config import SignalsConfig
+from cryptoalpha.signals.config import RegimeConfig, SignalsConfig
+from cryptoalpha.signals.frame import Frame
 from cryptoalpha.store.model_folder import write_fold, write_folder
+from cryptoalpha.store.panel import build_panel
 from cryptoalpha.store.tables import Dataset
 
 NAMES = ("BTC/USDT", "ETH/USDT")
@@ -104,6 +106,20 @@ def test_search_and_council_decide_the_same_twice_and_are_told(market: Dataset) 
     page = build_report(report_content(first, command=""))
     assert "Who decided" in page
     assert "Shares in the council" in page
+
+
+def test_a_regime_model_that_never_spoke_is_named(market: Dataset, random_regime, tmp_path: Path) -> None:
+    """Its first fold takes over with the last bar; the run ends before."""
+    frame = Frame(build_panel(market, since=0, until=2**62), market)
+    regime = RegimeConfig(block_bars=16, warm_up_bars=48)
+    folder = random_regime(tmp_path / "m", frame, regime, (len(frame.panel) - 1,))
+    end = int(frame.panel.known_at[-1]) // DAY * DAY - DAY
+    signals = SignalsConfig(sources=("momentum",), regime=regime.model_copy(update={"model": str(folder)}))
+    for named, said in ((signals, True), (SignalsConfig(sources=("momentum",)), False)):
+        settings = Settings().model_copy(update={"signals": named})
+        result = run_backtest(settings, market, Period(end - DAY, end), run="short", journal_path=None)
+        silent = [line for line in tables(result) if isinstance(line, str) and line.startswith("no opinion in the whole period")]
+        assert any("regime" in line for line in silent) == said
 
 
 def test_what_a_plain_backtest_needs_does_not_import_torch() -> None:

@@ -43,7 +43,7 @@ def test_no_folder_says_how_to_make_one(tmp_path):
 
 
 def test_another_kind_is_refused(folder):
-    with pytest.raises(ModelError, match="kind 'genome', expected 'forecaster'"):
+    with pytest.raises(ConfigError, match="kind 'genome', expected 'forecaster'"):
         ModelFolder.open(folder, "forecaster")
 
 

@@ -184,7 +184,9 @@ def explain(
 
 def bench(
     frame: Frame,
-    name: Annotated[str, typer.Argument(help="Which: engine, planner, evolution, networks, risk, skill, drift or execution.")] = "engine",
+    name: Annotated[
+        str, typer.Argument(help="Which: engine, planner, evolution, networks, risk, skill, drift, execution or decisions.")
+    ] = "engine",
     repeats: Annotated[int, typer.Option("--repeats", min=1, max=50, help="Timed repeats (the median counts); skill, drift: seeds.")] = 5,
     keep: Annotated[Path | None, typer.Option("--keep", help="Folder in which to keep the result and write RESULTS.md.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Take the result in the folder of --keep if it is of this commit.")] = False,

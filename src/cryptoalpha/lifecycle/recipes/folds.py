@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cryptoalpha.core.errors import ConfigError, DataMissingError
-from cryptoalpha.core.time import DAY, iso
+from cryptoalpha.core.time import DAY, iso, iso_second
 from cryptoalpha.learn.splits.labels import Indices, Labels, earlier, labels
 from cryptoalpha.lifecycle.config import TrainConfig
 
@@ -132,7 +132,7 @@ def _refuse_short(first: int, until: int, config: TrainConfig, test_since: int |
     have = max(0, until - first) // DAY
     if test_since is None:
         raise DataMissingError(
-            f"the history holds {have} days from {iso(first)} on; one fold needs {config.train_days + config.test_days}: "
+            f"the history holds {have} days from {iso_second(first)} on; one fold needs {config.train_days + config.test_days}: "
             f"{config.train_days} to learn from and {config.test_days} to be judged on",
             hint="bring more history, or set lifecycle.train.train_days and lifecycle.train.test_days lower",
         )

@@ -105,6 +105,26 @@ def test_standard_errors_hold_under_overlap_and_slow_opinions(horizon: int):
     assert np.mean(np.abs(t) > 2.0) < 0.12
 
 
+def test_the_standard_error_is_the_plain_one_of_weighted_blocks():
+    """Overlap over 2 bars, so blocks of 4; outcomes of two regimes, seen from one of them, ages counting."""
+    config, bars, draw = SearchConfig(half_life_bars=30.0, regime_share=0.5), 80, stream(11, "blocks")
+    statistics, cells = FamilyStatistics(config, 1, 2), draw.integers(0, 2, bars)
+    values, outcomes = draw.uniform(-1, 1, (bars, 1)), 3.0 * draw.standard_normal((bars, 1))
+    for v, y, cell in zip(values, outcomes, cells, strict=True):
+        statistics.learn(v[:, None], np.ones((1, 1)), y, np.eye(CELLS)[cell])
+    age = 0.5 ** ((bars - 1 - np.arange(bars)) / 30.0)
+    weight = age * (0.5 + 0.5 * CELLS * (cells == 1))
+    moved = weight * values[:, 0] * outcomes[:, 0]
+    scale = (weight * values[:, 0] ** 2).sum() * (weight * outcomes[:, 0] ** 2).sum()
+    put_back = (1 + 2 * 0.5) / (1 + 2 * 0.5 * 0.75)  # autocovariance ½ at lag 1, of which a block of 4 sees three quarters
+    blocks = put_back * (moved.reshape(-1, 4).sum(axis=1) ** 2).sum() / scale
+    effective = age.sum() ** 2 / (age**2).sum()
+    floor = 1.0 / (weight.sum() / age.sum() * effective)
+    wanted = math.sqrt(max(blocks, floor) * (1 + 6.0 / (effective / 4)))
+    assert blocks > floor
+    assert statistics.belief(np.eye(CELLS)[1]).error[0] == pytest.approx(wanted, rel=1e-9)
+
+
 def test_instruments_that_move_as_one_count_once():
     config = SearchConfig(half_life_bars=1e6)
     alone, copies, draw = FamilyStatistics(config, 1, 1), FamilyStatistics(config, 1, 1), stream(0, "copies")
@@ -391,7 +411,7 @@ def test_who_is_better_than_one_baseline_and_no_better_than_another_does_not_act
     charge, draw = Charge(CONFIG, 1), stream(9, "twins")
     for _ in range(400):
         truth = 0.25 * draw.standard_normal(4)
-        predictions = np.stack([truth, 0.25 * draw.standard_normal(4), truth, 0.25 * draw.standard_normal(4)])
+        predictions = np.stack([truth, 0.25 * draw.standard_normal(4), 0.95 * truth, 0.25 * draw.standard_normal(4)])
         outcomes = np.clip(truth + draw.standard_normal(4), -4, 4)
         charge.learn(log_scores(predictions, outcomes), worst_differences(predictions, outcomes), 4)
         assert charge.acting != 0

@@ -76,8 +76,10 @@ def build_panel(dataset: Dataset, *, since: int, until: int, instruments: Sequen
     inside = {n: np.flatnonzero((t.open_time >= since) & (t.open_time < until)) for n, t in tables.items()}
     used = [tables[name].open_time[rows] for name, rows in inside.items() if rows.size]
     if not used:
+        times = [t.open_time for t in tables.values() if len(t.open_time)]
+        held = f"; the history goes from {iso(min(int(t[0]) for t in times))} to {iso(max(int(t[-1]) for t in times))}" if times else ""
         raise DataMissingError(
-            f"no bars between {iso(since)} and {iso(until)}",
+            f"no bars between {iso(since)} and {iso(until)}{held}",
             hint="`cryptoalpha data list` prints what each source covers",
         )
     first, last = min(int(times[0]) for times in used), max(int(times[-1]) for times in used)

@@ -289,6 +289,24 @@ def test_features_name_weights_and_gross_where_they_are_said_to_stand():
     assert len(BLOCKS) * FAMILIES < 100
 
 
+def test_a_bar_is_read_as_means_of_sources_ages_in_horizons_and_the_cost_that_was_paid():
+    reader = Reader(("price", "news"), 0.001)
+    state = MarketState(happened_at=0, known_at=HOUR, instrument="A/USDT", price=1.0, volatility=0.5, recent_cost=0.004)
+    said = [("price", 0.6, HOUR), ("price", -0.2, HOUR), ("news", 0.5, 0)]
+    signals = [
+        Signal(
+            happened_at=0, known_at=known, source=f"s{n}", type=kind, instrument="A/USDT", value=value, confidence=0.5,
+            predicted_impact=0.0, proposed_action="hold", horizon=2 * HOUR,
+        )
+        for n, (kind, value, known) in enumerate(said)
+    ]  # fmt: skip
+    reading = reader.read(HOUR, [state], signals)
+    assert reading.values[0, :2].tolist() == [pytest.approx(0.2), 0.5]
+    assert reading.staleness[:2].tolist() == [0.0, 0.5]
+    assert reading.count[:2].tolist() == [2.0, 1.0]
+    assert reading.cost == 0.004
+
+
 def test_few_scenarios_draw_nothing():
     pool = filled_pool(0, scenarios=FEWEST - 1)
     drawable = pool.drawable(UNIFORM, 3)
@@ -411,7 +429,7 @@ def test_who_is_better_than_one_baseline_and_no_better_than_another_does_not_act
     charge, draw = Charge(CONFIG, 1), stream(9, "twins")
     for _ in range(400):
         truth = 0.25 * draw.standard_normal(4)
-        predictions = np.stack([truth, 0.25 * draw.standard_normal(4), 0.95 * truth, 0.25 * draw.standard_normal(4)])
+        predictions = np.stack([truth, 0.25 * draw.standard_normal(4), 0.8 * truth, 0.25 * draw.standard_normal(4)])
         outcomes = np.clip(truth + draw.standard_normal(4), -4, 4)
         charge.learn(log_scores(predictions, outcomes), worst_differences(predictions, outcomes), 4)
         assert charge.acting != 0

@@ -80,7 +80,7 @@ def test_absent_instruments_and_empty_periods_say_what_there_is():
     with pytest.raises(DataMissingError, match="no bars for X/Q") as caught:
         panel(data, instruments=["A/Q", "X/Q"])
     assert "A/Q" in caught.value.hint
-    with pytest.raises(DataMissingError, match="no bars between .*; the history goes from "):
+    with pytest.raises(DataMissingError, match=r"no bars between .*; the history goes from "):
         panel(data, since=5)
     with pytest.raises(DataMissingError, match="no bars for A/Q") as caught:
         panel(dataset(), instruments=["A/Q"])

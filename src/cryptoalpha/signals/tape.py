@@ -139,8 +139,19 @@ class SignalTape:
         """The market state of every instrument with a bar at t, in the order of the panel."""
         happened_at, known_at = int(self.panel.open_time[t]), int(self.panel.known_at[t])
         bars_per_year = DAYS_PER_YEAR * DAY / self.panel.interval
-        regimes = self._regimes_at(t)
-        columns = zip(self.panel.instruments, self.panel.close[t].tolist(), self.sigma[t].tolist(), regimes, strict=True)
+        seen = zip(self.panel.instruments, self.panel.close[t].tolist(), self.sigma[t].tolist(), strict=True)
+        if self.regime is None:  # most runs: what has a default is not passed
+            return [
+                MarketState(
+                    happened_at=happened_at,
+                    known_at=known_at,
+                    instrument=instrument,
+                    price=price,
+                    volatility=sigma * math.sqrt(bars_per_year),
+                )
+                for instrument, price, sigma in seen
+                if price > 0.0  # false for the NaN of an absent bar
+            ]
         return [
             MarketState(
                 happened_at=happened_at,
@@ -152,15 +163,14 @@ class SignalTape:
                 regime_age=age,
                 regime_change=change,
             )
-            for instrument, price, sigma, (belief, age, change) in columns
-            if price > 0.0  # false for the NaN of an absent bar
+            for (instrument, price, sigma), (belief, age, change) in zip(seen, self._regimes_at(self.regime, t), strict=True)
+            if price > 0.0
         ]
 
-    def _regimes_at(self, t: int) -> list[tuple[tuple[float, ...], float | None, float | None]]:
+    @staticmethod
+    def _regimes_at(regime: Beliefs, t: int) -> list[tuple[tuple[float, ...], float | None, float | None]]:
         """Belief, age and chance of change of every instrument at t; empty and None where there is no belief."""
-        if self.regime is None:
-            return [((), None, None)] * len(self.panel.instruments)
-        columns = zip(self.regime.belief[t].tolist(), self.regime.age[t].tolist(), self.regime.change[t].tolist(), strict=True)
+        columns = zip(regime.belief[t].tolist(), regime.age[t].tolist(), regime.change[t].tolist(), strict=True)
         return [(tuple(belief), age, change) if age == age else ((), None, None) for belief, age, change in columns]  # NaN: no belief
 
     def references_at(self, t: int) -> list[ObservationRef]:

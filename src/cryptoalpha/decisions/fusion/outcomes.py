@@ -24,8 +24,12 @@ OUTCOME_CAP = 4.0
 
 def bar_length(known: int, at: int, states: Sequence[MarketState]) -> int:
     """Length of a bar, ns, from what was known of it (0: nothing) and the states of the bar known at `at`, one of which may be late."""
-    seen = at - max(state.happened_at for state in states)
-    return min(known, seen) if known else seen
+    newest = states[0].happened_at
+    for state in states:  # a loop: for a few instruments a generator costs more than the comparison
+        if state.happened_at > newest:
+            newest = state.happened_at
+    seen = at - newest
+    return seen if not known or seen < known else known
 
 
 @dataclass(frozen=True)
@@ -39,9 +43,10 @@ class Matured:
 
 @dataclass(frozen=True)
 class _Pending:
-    at: int
+    """`values` `[I, S]` in the order of `prices`; NaN where a source was silent."""
+
     due: int
-    values: Mapping[str, Floats]
+    values: Floats
     prices: Mapping[str, float]
     scales: Mapping[str, float]
 
@@ -75,25 +80,27 @@ class DelayedOutcomes:
         return matured
 
     def _note(self, at: int, states: Sequence[MarketState], signals: Sequence[Signal], prices: Mapping[str, float]) -> _Pending:
+        place = self.sources
         for signal in signals:
-            self.sources.setdefault(signal.source, len(self.sources))
-        values: dict[str, Floats] = {name: np.full(len(self.sources), np.nan) for name in prices}
+            if signal.source not in place:
+                place[signal.source] = len(place)
+        said = {name: [math.nan] * len(place) for name in prices}
         for signal in signals:
-            values[signal.instrument][self.sources[signal.source]] = signal.value
+            said[signal.instrument][place[signal.source]] = signal.value
         ahead = self.horizon_bars * self.bar
-        horizon_years = ahead / (DAYS_PER_YEAR * DAY)
-        scales = {state.instrument: state.volatility * math.sqrt(horizon_years) for state in states}
-        return _Pending(at, at + ahead, values, prices, scales)
+        root = math.sqrt(ahead / (DAYS_PER_YEAR * DAY))
+        scales = {state.instrument: state.volatility * root for state in states}
+        return _Pending(at + ahead, np.array(list(said.values()), np.float64), prices, scales)
 
     def _judge(self, pending: _Pending, prices: Mapping[str, float]) -> list[Matured]:
-        judged = []
-        for instrument, then in pending.prices.items():
+        rows, outcomes = [], []
+        for row, (instrument, then) in enumerate(pending.prices.items()):
             now, scale = prices.get(instrument), pending.scales[instrument]
             if now is None or not scale > 0.0:  # a gap at either end, or no volatility yet: no verdict
                 continue
-            outcome = max(-OUTCOME_CAP, min(OUTCOME_CAP, math.log(now / then) / scale))
-            values = np.full(len(self.sources), np.nan)
-            values[: len(pending.values[instrument])] = pending.values[instrument]
-            spoke = np.isfinite(values)
-            judged.append(Matured(np.where(spoke, values, 0.0), spoke.astype(np.float64), outcome))
-        return judged
+            rows.append(row)
+            outcomes.append(max(-OUTCOME_CAP, min(OUTCOME_CAP, math.log(now / then) / scale)))
+        values = np.full((len(rows), len(self.sources)), np.nan)
+        values[:, : pending.values.shape[1]] = pending.values[rows]
+        spoke = np.isfinite(values)
+        return list(map(Matured, np.where(spoke, values, 0.0), spoke.astype(np.float64), outcomes))

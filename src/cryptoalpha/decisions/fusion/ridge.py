@@ -63,11 +63,13 @@ class RollingRidge:
         for signal, event in zip(signals, signal_events, strict=True):
             opinions[signal.instrument].append((signal, event, weights[place[signal.source]]))
         fused = []
+        horizon, scale = self._config.horizon_bars * self._outcomes.bar, self._config.ridge_scale
         for state, event in zip(states, state_events, strict=True):
             heard = opinions[state.instrument]
-            move = sum(weight * signal.value for signal, _, weight in heard)
-            horizon = self._config.horizon_bars * self._outcomes.bar
-            direction = math.tanh(move / self._config.ridge_scale)
+            move: float = 0
+            for signal, _, weight in heard:  # a loop: for a few opinions a generator costs more than the sum
+                move += weight * signal.value
+            direction = math.tanh(move / scale)
             fused.append(compose(at, state, event, heard, direction=direction, expected_move=move, horizon=horizon))
         return fused
 

@@ -16,6 +16,9 @@ from cryptoalpha.store.history import History
 from cryptoalpha.store.home import Home
 from cryptoalpha.store.tables import Dataset
 
+USUAL_INTERVAL = "1h"
+"""What `--interval` says where nobody says it; the simulated market then has the bars of its settings."""
+
 FETCHED_DAYS, FETCHED_BARS = 60, (1_000, 100_000)
 """How much history the hint of a live run proposes: so many days, but no fewer and no more bars; most signals have an opinion then."""
 
@@ -32,12 +35,17 @@ def open_dataset(
     """The data of a run: `data` if a directory is named, the simulated market if asked for, else the store.
 
     Raises:
-        ConfigError: if both a directory and the simulated market are asked for.
+        ConfigError: if both a directory and the simulated market are asked for, or bars that the simulated market does not have.
         DataMissingError: if there is nothing to work on; the hint names the ways to get something.
     """
     parse_interval(interval)  # a length that is none is a fault of usage, whatever the data hold
     if simulated and data is not None:
         raise ConfigError("--data and --simulated name two sources", hint="leave one of them out")
+    if simulated and interval not in (USUAL_INTERVAL, settings.data.simulated.interval):
+        raise ConfigError(
+            f"--interval {interval}: the simulated market has {settings.data.simulated.interval} bars",
+            hint=f"settings make the market: --set data.simulated.interval={interval}",
+        )
     if simulated:
         return simulate(settings.data.simulated, settings.engine.seed).dataset
     if data is not None:

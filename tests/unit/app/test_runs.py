@@ -207,3 +207,9 @@ def test_two_sources_at_once_and_an_empty_store_are_refused(tmp_path: Path) -> N
     with pytest.raises(DataMissingError, match="is empty") as caught:
         open_dataset(Settings(), tmp_path, data=None, simulated=False, interval="1h", instruments=None)
     assert "--data DIR" in caught.value.hint
+
+
+def test_bars_that_the_simulated_market_does_not_have_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="has 1h bars") as caught:
+        open_dataset(Settings(), tmp_path, data=None, simulated=True, interval="10m", instruments=None)
+    assert "data.simulated.interval=10m" in caught.value.hint

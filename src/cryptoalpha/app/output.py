@@ -2,7 +2,7 @@
 
 A verb gives its result once, as a mapping for programs and as lines or `Table`s for people. With `--json` stdout carries exactly one
 document, `{schema, command, ok, result, warnings}`, or on failure `{schema, command, ok: false, error, warnings}` (with `result` where the
-verb had one, such as a failed audit that says what leaked). Progress bars live on stderr, and only on a terminal.
+verb had one, such as a failed audit that says what leaked). Progress lives on stderr: a bar on a terminal, a line now and then elsewhere.
 
 Imports nothing heavy: a broken environment must still be able to say so.
 """
@@ -14,8 +14,10 @@ import json
 import math
 import re
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
@@ -30,6 +32,9 @@ MASK = "**********"
 
 LONGEST_WORD = 12
 """Letters up to which a secret made of nothing else may be a word of our own texts."""
+
+SECONDS_BETWEEN_LINES = 30.0
+"""How often a verb that writes to a file or a pipe says where it stands: whoever looks must be able to tell busy from stuck."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,10 @@ class Bar:
         """So much is done, of so much, and this is what it is about."""
         self._done, self._total, self._title = done, total, title
         self._show(done, total, title)
+
+    def words(self) -> str:
+        """Where it stands, for who cannot see a bar."""
+        return f"{self._title}: {min(self._done / self._total, 1.0):.0%}" if self._total else self._title
 
 
 class Output:
@@ -151,10 +160,12 @@ class Output:
 
     @contextmanager
     def progress(self, title: str, total: int | None = None) -> Iterator[Bar]:
-        """A progress bar on stderr; calling what it yields with a number of steps moves it. Silent without a terminal, with `--json` and
-        with `-q`."""
+        """A progress bar on stderr; calling what it yields with a number of steps moves it. Without a terminal a line every half minute;
+        with `--json` and with `-q` silent."""
         if self.as_json or self.quiet or not self._stderr.isatty():
-            yield Bar(lambda done, total, title: None)
+            bar = Bar(lambda done, total, title: None, total, title)
+            with nullcontext() if self.as_json or self.quiet else self._lines(bar):
+                yield bar
             return
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -163,6 +174,24 @@ class Output:
         with Progress(*columns, console=Console(file=self._stderr), transient=True) as bars:
             task = bars.add_task(title, total=total)
             yield Bar(lambda done, total, title: bars.update(task, completed=done, total=total, description=title), total, title)
+
+    @contextmanager
+    def _lines(self, bar: Bar) -> Iterator[None]:
+        """Say now and then, from a thread, where `bar` stands, while the block runs."""
+        over, began = threading.Event(), time.monotonic()
+
+        def say() -> None:
+            while not over.wait(SECONDS_BETWEEN_LINES):
+                self.note(f"{bar.words()}, {time.monotonic() - began:.0f} s so far")
+                self._stderr.flush()
+
+        thread = threading.Thread(target=say, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def finish(self) -> None:
         """Print the JSON document of a verb that succeeded, and flush."""

@@ -35,7 +35,7 @@ from cryptoalpha.lifecycle.recipes.forecaster import Period, Plan, train_forecas
 from cryptoalpha.lifecycle.recipes.fusion import FusionPlan, train_fusion
 from cryptoalpha.lifecycle.recipes.genome import train_genome
 from cryptoalpha.lifecycle.recipes.regime import train_regime
-from cryptoalpha.lifecycle.recipes.workshop import Tell
+from cryptoalpha.lifecycle.recipes.workshop import UNITS, Tell
 from cryptoalpha.signals.config import SourceName
 from cryptoalpha.store.tables import Dataset
 from cryptoalpha.store.whole_file import write_whole
@@ -222,7 +222,7 @@ def train_all(
     made: dict[str, Made] = {}
     for name, do in training.steps():
         with clock.measured(name):
-            made[name] = do(fresh, tell)
+            made[name] = do(fresh, _of_step(name, tell))
         if done is not None:
             done(name, made[name], clock.of(name))
     config = training.out / "cryptoalpha.yaml"
@@ -230,6 +230,14 @@ def train_all(
         config, render(training.settings_with(*STEPS), f"Written by `cryptoalpha train all`: its models are switched on.\n\n{HEADER}")
     )
     return AllTrained(training.out, config, made, {name: clock.of(name) for name in made}, training.stretches)
+
+
+def _of_step(name: str, tell: Tell | None) -> Tell | None:
+    """Who is told names the step as well, from its beginning on: reading and computing signals come before any fold."""
+    if tell is None:
+        return None
+    tell(0, UNITS, f"{name}: preparing")
+    return lambda done, total, what: tell(done, total, f"{name}: {what}")
 
 
 class Times:

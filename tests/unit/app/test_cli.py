@@ -15,6 +15,7 @@ import pytest
 import typer
 
 from cryptoalpha import __version__
+from cryptoalpha.app import output
 from cryptoalpha.app.cli import main
 from cryptoalpha.app.frame import Frame, run, verb
 from cryptoalpha.app.output import Output, Table, plain
@@ -103,6 +104,25 @@ def test_the_result_goes_to_stdout_and_everything_else_to_stderr(capsys):
     assert out.splitlines() == ["answer: 42", "asset  return", "─────  ──────", "BTC      1.5%", "ETHER    -12%"]
     assert err.splitlines() == ["working", "warning: thin data"]
     assert speak(work, ["-q"], capsys)[2] == "warning: thin data\n"
+
+
+def test_without_a_terminal_a_line_now_and_then_says_where_a_verb_stands(capsys, monkeypatch):
+    monkeypatch.setattr(output, "SECONDS_BETWEEN_LINES", 0.05)
+
+    def work(frame: Frame) -> None:
+        """Work."""
+        with frame.out.progress("beginning") as bar:
+            time.sleep(0.2)
+            bar.at(1, 4, "fold 0: learning")
+            time.sleep(0.2)
+        frame.out.result({"answer": 42}, "answer: 42")
+
+    code, out, err = speak(work, [], capsys)
+    told = err.splitlines()
+    assert (code, out) == (0, "answer: 42\n")
+    assert told[0] == "beginning, 0 s so far"
+    assert told[-1] == "fold 0: learning: 25%, 0 s so far"
+    assert speak(work, ["-q"], capsys)[2] == speak(work, ["--json"], capsys)[2] == ""
 
 
 def test_json_is_one_document(capsys):

@@ -99,8 +99,8 @@ def test_agents_that_heard_other_opinions_are_another_training(trained, bars, mo
     """The settings name a model by its path: they are the same when another model lies there."""
     honest = agent.walked
 
-    def otherwise(tape, config):
-        walk = honest(tape, config)
+    def otherwise(tape, config, tell=None):
+        walk = honest(tape, config, tell)
         return replace(walk, direction=walk.direction + np.where(np.arange(len(walk.known_at)) == 700, 1e-9, 0.0)[:, None])
 
     monkeypatch.setattr(agent, "walked", otherwise)

@@ -84,7 +84,7 @@ def train_agent(
     """
     shop = Workshop(out)
     old = shop.finished(KIND, fresh=fresh)
-    walk = _walk(plan, dataset, period, instruments)
+    walk = _walk(plan, dataset, period, instruments, tell)
     folds = _folds(plan, walk, period)
     lessons = lessons or Lessons()
     identity = _identity(plan, dataset, folds, walk, lessons)
@@ -104,12 +104,12 @@ def _given(material: AgentMaterial) -> AgentMaterial:
     return material
 
 
-def _walk(plan: AgentPlan, dataset: Dataset, period: Period, instruments: Sequence[str] | None) -> Walk:
+def _walk(plan: AgentPlan, dataset: Dataset, period: Period, instruments: Sequence[str] | None, tell: Tell | None = None) -> Walk:
     """What agents would have been handed, from a warm-up of the fusion before the first bar that is looked at on."""
     warm_up = int(plan.fusion.warmup_days * DAY) if period.since is not None else 0
     since, until = max(0, (period.since or 0) - warm_up), period.until or np.iinfo(np.int64).max
     tape = SignalBook(plan.signals).prepare(dataset, since=since, until=int(until), instruments=instruments)
-    return walked(tape, plan.fusion)
+    return walked(tape, plan.fusion, tell)
 
 
 def _folds(plan: AgentPlan, walk: Walk, period: Period) -> tuple[Fold, ...]:

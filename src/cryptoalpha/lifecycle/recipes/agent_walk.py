@@ -15,6 +15,7 @@ import numpy as np
 from cryptoalpha.core.values import REGIMES, FusedSignal, MarketState, Signal
 from cryptoalpha.decisions.config import FusionConfig
 from cryptoalpha.decisions.fusion.baselines import baseline_fusion
+from cryptoalpha.lifecycle.recipes.workshop import Tell
 from cryptoalpha.signals.tape import SignalTape
 from cryptoalpha.store.tables import Floats, Times
 
@@ -23,6 +24,8 @@ Moment = tuple[int, list[FusedSignal], list[MarketState], list[Signal]]
 
 FORECAST = "forecast"
 """Name under which the walk hands out the quantiles it kept."""
+
+TOLD_EVERY = 500
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +91,7 @@ class Walk:
             yield at, fused, states, signals
 
 
-def walked(tape: SignalTape, config: FusionConfig) -> Walk:
+def walked(tape: SignalTape, config: FusionConfig, tell: Tell | None = None) -> Walk:
     """Run the baseline fusion over the tape and keep what it said: agents are taught on what needs no training."""
     panel, fusion = tape.panel, baseline_fusion(config)
     shape = (len(panel), len(panel.instruments))
@@ -96,6 +99,8 @@ def walked(tape: SignalTape, config: FusionConfig) -> Walk:
     horizon, belief = np.zeros(shape), np.full((*shape, len(REGIMES)), np.nan)
     place = {name: a for a, name in enumerate(panel.instruments)}
     for t, at in enumerate(panel.known_at.tolist()):
+        if tell is not None and t % TOLD_EVERY == 0:
+            tell(t, len(panel), "walking the history with the baseline fusion")
         states, signals = tape.states_at(t), tape.signals_at(t)
         fused = fusion.fuse(at, states, signals, state_events=range(len(states)), signal_events=range(len(signals)))
         for state, said in zip(states, fused, strict=True):

@@ -120,6 +120,8 @@ def test_the_identity_names_what_decides_a_run(market: Dataset) -> None:
     for settings in changed:
         assert run_identity(settings, market, period, names)["config"] != usual["config"]
     assert run_identity(Settings(data={"simulated": {"bars": 999}}), market, period, names) == usual  # it is in the data's fingerprint
+    assert run_identity(Settings(agent={"league": {"players": 4}}), market, period, names) == usual  # `train agent --league` alone reads it
+    assert run_identity(Settings(agent={"dead_band": 0.3}), market, period, names) != usual
 
 
 def test_another_model_in_the_same_folder_makes_another_run(tmp_path):

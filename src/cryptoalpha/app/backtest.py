@@ -132,9 +132,9 @@ def run_identity(settings: Settings, dataset: Dataset, period: Period, instrumen
     }
 
 
-OPERATIONAL = {"execution": ("allow_live", "live")}
-"""Settings of decisive sections that decide nothing: how a venue is asked and watched. The journal's rows hold what came of it, and whoever
-looks after a live run must be able to change a time limit."""
+OPERATIONAL = {"execution": ("allow_live", "live"), "agent": ("league",)}
+"""Settings of decisive sections that decide nothing in a run: how a venue is asked and watched (the journal's rows hold what came of it,
+and whoever looks after a live run must be able to change a time limit), and how `train agent --league` plays."""
 
 
 def decisive_settings(settings: Settings) -> dict[str, object]:
@@ -143,8 +143,9 @@ def decisive_settings(settings: Settings) -> dict[str, object]:
     sections = {name: getattr(settings, name) for name in ("signals", "fusion", "agent", "risk", "execution")}
     sections |= {"data.files": settings.data.files, "store.bar_gate": settings.store.bar_gate}
     sections["monitoring.drift"] = settings.monitoring.drift  # its alarms are journaled
-    decisive: dict[str, object] = {name: section.model_dump(mode="json") for name, section in sections.items()}
-    decisive["execution"] = settings.execution.model_dump(mode="json", exclude=set(OPERATIONAL["execution"]))
+    decisive: dict[str, object] = {
+        name: section.model_dump(mode="json", exclude=set(OPERATIONAL.get(name, ()))) for name, section in sections.items()
+    }
     models = model_hashes(settings)
     return {**decisive, "models": models} if models else decisive
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from cryptoalpha.app.credentials import Hide, reveal
-from cryptoalpha.app.deciders import model_files
+from cryptoalpha.app.deciders import model_files, unused_models
 from cryptoalpha.app.live.gates import missing_for_live
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.core.errors import ConfigError, CryptoAlphaError, StoreError, StoreLockedError
@@ -137,6 +137,8 @@ def _models(settings: Settings) -> Check:
         found.append(f"{name} {file.parent} ({len(folder.folds)} fold{'s' if len(folder.folds) != 1 else ''})")
     if missing:
         return Check("models", "fault", f"missing: {', '.join(missing)}", "cryptoalpha train sentiment", ConfigError)
+    if unused := unused_models(settings):
+        return Check("models", "note", "; ".join([*found, *unused]), "take the setting away, or name what shall ask the model")
     return Check("models", "ok", ", ".join(found) if found else "none named; nothing that decides was trained")
 
 

@@ -88,6 +88,19 @@ def model_files(settings: Settings) -> dict[str, Path]:
     return files
 
 
+def unused_models(settings: Settings) -> list[str]:
+    """Each trained folder that the settings name and nothing asks, in words. The model of regimes is asked wherever it is named."""
+    signals = settings.signals
+    named = {
+        "forecast": ("signals.forecast.model", signals.forecast.model, "signals.sources lacks forecast"),
+        "genome": ("signals.genome.model", signals.genome.model, "signals.sources lacks genome"),
+        "fusion": ("fusion.learning.model", settings.fusion.learning.model, f"fusion.method is {settings.fusion.method}"),
+        "agent": ("agent.planner.model", settings.agent.planner.model, "agent.members has nobody who plans"),
+    }
+    used = model_files(settings)
+    return [f"{setting}={folder} is not used: {why}" for name, (setting, folder, why) in named.items() if folder and name not in used]
+
+
 def has_learned(settings: Settings) -> bool:
     """Whether anything trained, searched or planned decides: then `backtest` tells what each stage added."""
     return settings.fusion.method == "search" or settings.agent.members != RULE

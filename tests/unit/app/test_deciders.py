@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from cryptoalpha.app.backtest import model_hashes, run_backtest
-from cryptoalpha.app.checks import check_machine
-from cryptoalpha.app.deciders import bar_length, build_agent, build_fusion, has_learned, model_files
+from cryptoalpha.app.checks import Check, check_machine
+from cryptoalpha.app.deciders import bar_length, build_agent, build_fusion, has_learned, model_files, unused_models
 from cryptoalpha.app.decision_summary import decision_lines
 from cryptoalpha.app.period import Period
 from cryptoalpha.app.report.build import build_report
@@ -126,3 +126,36 @@ def test_what_a_plain_backtest_needs_does_not_import_torch() -> None:
     code = "import sys, cryptoalpha.app.kept_runs; print([n for n in ('torch', 'onnxruntime', 'gymnasium') if n in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert found.stdout.strip() == "[]"
+
+
+def test_a_model_that_nobody_asks_is_named_in_a_note_and_one_of_another_kind_is_refused_where_it_is_asked(tmp_path: Path) -> None:
+    folder = tmp_path / "regime"
+    folder.mkdir()
+    fold = write_fold(folder, 0, {"x": np.zeros(1)}, {"usable_from": 1}, kind="regime")
+    write_folder(folder, kind="regime", description={}, lineage={}, folds=[fold])
+    parts = {
+        "agent": {"planner": {"model": str(folder)}},
+        "fusion": {"learning": {"model": str(folder)}},
+        "signals": {"sources": ["momentum"], "forecast": {"model": str(folder)}, "genome": {"model": str(folder)}},
+    }
+    idle = Settings(**parts)
+    assert [said.partition("=")[0] for said in unused_models(idle)] == [
+        "signals.forecast.model", "signals.genome.model", "fusion.learning.model", "agent.planner.model",
+    ]  # fmt: skip
+    assert "agent" not in model_files(idle)
+
+    def said_of(settings: Settings) -> Check:
+        checks = check_machine(tmp_path / "home", lambda: settings, lambda text: None, now=0, directory=tmp_path)
+        return next(check for check in checks if check.name == "models")
+
+    assert said_of(idle).state == "note"
+    assert f"agent.planner.model={folder} is not used: agent.members has nobody who plans" in said_of(idle).found
+    asked = Settings(agent={"members": ["rule", "garch"], **parts["agent"]})
+    assert unused_models(asked) == []
+    assert "agent" in model_files(asked)
+    assert said_of(asked).state == "fault"
+    with pytest.raises(ConfigError, match="expected 'agent'"):
+        build_agent(asked, NAMES, interval=HOUR)
+    with pytest.raises(ConfigError, match="expected 'fusion'"):
+        build_fusion(FusionConfig(method="search", learning={"model": str(folder)}))
+    assert unused_models(Settings(signals={"regime": {"model": str(folder)}})) == []  # asked wherever it is named

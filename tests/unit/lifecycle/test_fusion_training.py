@@ -197,6 +197,9 @@ def test_judged_is_what_numpy_says_of_what_matured(tape):
     assert judged.scores["ic"][TRAINED].estimate == pytest.approx(np.corrcoef(known, outcomes)[0, 1])
     assert judged.scores["score"]["ridge"].estimate == pytest.approx(np.mean([one.scores[1] for one in matured]))
     assert "look for a leak" in judged.verdict()["audit_first"]  # an IC of 0.7 is too good to be true
+    reversed_ = [dataclasses.replace(one, predictions=-one.predictions) for one in made_up]
+    wrong = judge_fusion(beside(columns_of(reversed_), columns), horizon=6, resamples=100).verdict()
+    assert "its IC is shown to be below zero" in wrong["words"]
 
 
 def test_a_network_is_kept_if_it_earned_more_and_is_worse_in_nothing(tape):

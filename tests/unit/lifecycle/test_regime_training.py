@@ -18,8 +18,10 @@ from cryptoalpha.lifecycle.config import TrainConfig
 from cryptoalpha.lifecycle.recipes import regime
 from cryptoalpha.lifecycle.recipes.forecaster import Period, Plan
 from cryptoalpha.lifecycle.recipes.regime import train_regime
+from cryptoalpha.lifecycle.recipes.regime_judging import RegimeJudgement
 from cryptoalpha.lifecycle.recipes.regime_tallies import outcomes_of
 from cryptoalpha.lifecycle.recipes.regime_trained import RegimeTrained
+from cryptoalpha.monitoring.bootstrap import Interval
 from cryptoalpha.nets.config import NetsConfig
 from cryptoalpha.signals.config import RegimeConfig, SignalsConfig
 from cryptoalpha.signals.frame import Frame
@@ -118,6 +120,28 @@ def test_the_folder_is_whole_and_the_judgement_speaks(trained):
     assert (trained.path / "report.html").stat().st_size > 1_000
     assert len(trained.lines()) == 4
     assert {title.split(",")[0] for title, _, _ in trained.tables()} >= {"out of sample", "belief in each regime"}
+
+
+def test_what_is_worse_is_called_worse_and_what_is_open_not_shown():
+    def gap(estimate, low, high):
+        return Interval(estimate, low, high, 0.95, 10.0, 100, 0.0)
+
+    likely, brier = "log density", "Brier score"
+    judged = RegimeJudgement(
+        bars=100, mean_block=10.0, scores={}, better={likely: 1, brier: -1}, change=(), change_ratio=gap(1.0, 0.9, 1.1), time={},
+        spell_bars=30.0, moves={},
+        differences={
+            likely: {"one state": gap(0.2, 0.1, 0.3), "no memory": gap(-0.2, -0.3, -0.1)},
+            brier: {"share": gap(-0.01, -0.02, 0.01), "last day": gap(0.037, 0.018, 0.057)},
+        },
+    )  # fmt: skip
+    said = judged.verdict()
+    assert not said["promoted"]
+    assert "shown at 95%: a higher log density than one state. Shown to be" in said["words"]
+    assert "worse than no memory in log density (-0.200, -0.300 to -0.100)" in said["words"]
+    assert "worse than last day in Brier score (+0.037, +0.018 to +0.057). Not shown: a lower Brier score than share. For" in said["words"]
+    assert len(said["reasons"]) == 3
+    assert [judged.loses(brier, rival) for rival in ("share", "last day")] == [False, True]
 
 
 def test_the_same_training_is_not_done_twice_and_another_is_refused(made, trained):

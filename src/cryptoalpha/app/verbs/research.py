@@ -52,6 +52,7 @@ def backtest(
     """Replay history through the very engine that trades live, then report what it would have earned."""
     import sys
 
+    from cryptoalpha.app.deciders import unused_models
     from cryptoalpha.app.kept_runs import run_and_keep
     from cryptoalpha.app.period import period_of
     from cryptoalpha.app.sources import open_dataset
@@ -59,7 +60,7 @@ def backtest(
 
     names = chosen(instruments)
     dataset = open_dataset(frame.settings, frame.home, data=data, simulated=simulated, interval=interval, instruments=names)
-    for found in dataset.notes:  # what the bar gate and the sources did; never silently
+    for found in (*unused_models(frame.settings), *dataset.notes):  # what the bar gate and the sources did; never silently
         frame.out.note(found)
     period = period_of(dataset, since, until)
     audited = _audit(frame, dataset, period, names, cuts=4, bars=1500) if check else None

@@ -40,6 +40,7 @@ def trade(
     ] = False,
 ) -> None:
     """Trade one bar at a time, on paper or with --live, every step durable before an order leaves; killed, it goes on where it was."""
+    from cryptoalpha.app.deciders import unused_models
     from cryptoalpha.app.runs import JOURNAL, run_directory
     from cryptoalpha.app.safety import halt, told_at_start
     from cryptoalpha.app.trade_session import TradeRequest, run_session
@@ -54,6 +55,8 @@ def trade(
         )
     if not frame.settings.engine.auto_trading:
         frame.out.warn("engine.auto_trading is off: decisions are journaled, nothing is sent; --set engine.auto_trading=true lets it trade")
+    for unused in unused_models(frame.settings):
+        frame.out.note(unused)
     run = run or ("live" if live else "paper")
     killed = told_at_start(run_directory(frame.home, run) / JOURNAL)
     if killed is not None:

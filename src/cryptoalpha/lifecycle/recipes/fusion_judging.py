@@ -71,14 +71,15 @@ class FusionJudgement:
         own = self.scores["ic"][TRAINED]
         reasons = []
         if not own.low > 0.0:
-            reasons.append(f"its IC is not shown to be above zero ({_said(own)})")
+            leaning = "is shown to be below zero" if own.high < 0.0 else "is not shown to be above zero"
+            reasons.append(f"its IC {leaning} ({_said(own)})")
         for who in (UNTRAINED, *BASELINES):
             gap = self.differences["score"][who]
             if not gap.low > 0.0:
                 leaning = "loses to" if gap.high < 0.0 else "does not beat"
                 reasons.append(f"it {leaning} {'the search without a network' if who == UNTRAINED else who} in log score ({_said(gap)})")
         words = f"trained fusion: IC {_said(own)} over {self.moments:,} moments. "
-        words += f"Not shown: {'; '.join(reasons)}." if reasons else "Every demand is met."
+        words += f"What is missing: {'; '.join(reasons)}." if reasons else "Every demand is met."
         words += " Whatever it says here, in a run it acts only while it beats the best baseline there."
         suspicious = own.estimate > TOO_GOOD_IC and own.low > 0.0
         advice = f"an IC above {TOO_GOOD_IC}: look for a leak (cryptoalpha audit) before believing it" if suspicious else ""

@@ -71,6 +71,11 @@ class RegimeJudgement:
         found = self.differences[measure][rival]
         return bool(found.low > 0.0) if self.better[measure] > 0 else bool(found.high < 0.0)
 
+    def loses(self, measure: str, rival: str) -> bool:
+        """Worse than the rival, with the whole interval of the difference."""
+        found = self.differences[measure][rival]
+        return bool(found.high < 0.0) if self.better[measure] > 0 else bool(found.low > 0.0)
+
     @property
     def gates(self) -> dict[str, bool]:
         """Each demand, and whether it is met."""
@@ -82,14 +87,27 @@ class RegimeJudgement:
 
     def verdict(self) -> dict[str, Any]:
         """What may be concluded, as the lineage keeps it."""
-        met, missed = ([words for words, yes in self.gates.items() if yes is wanted] for wanted in (True, False))
+        met = [words for words, yes in self.gates.items() if yes]
+        pairs = [(name, rival, found) for name, row in self.differences.items() for rival, found in row.items()]
+        worse = [
+            f"worse than {rival} in {name} ({found.estimate:+.3f}, {found.low:+.3f} to {found.high:+.3f})"
+            for name, rival, found in pairs
+            if self.loses(name, rival)
+        ]
+        missed = [
+            f"{'a higher' if self.better[name] > 0 else 'a lower'} {name} than {rival}"
+            for name, rival, _ in pairs
+            if not self.beats(name, rival) and not self.loses(name, rival)
+        ]
         words = f"regimes: shown at {LEVEL:.0%}: {'; '.join(met) or 'nothing'}. "
+        words += f"Shown to be {'; '.join(worse)}. " if worse else ""
         words += f"Not shown: {'; '.join(missed)}. " if missed else ""
         found = self.change_ratio
         words += (
             f"For every change that was foretold the model itself later saw {found.estimate:.2f} ({found.low:.2f} to {found.high:.2f})."
         )
-        return {"promoted": not missed, "reasons": [f"not shown: {one}" for one in missed], "words": words, "audit_first": ""}
+        reasons = [*(f"shown to be {one}" for one in worse), *(f"not shown: {one}" for one in missed)]
+        return {"promoted": not reasons, "reasons": reasons, "words": words, "audit_first": ""}
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values."""

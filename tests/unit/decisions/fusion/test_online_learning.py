@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 import signal
 import threading
@@ -19,7 +20,7 @@ from cryptoalpha.decisions.fusion.learning_config import FusionLearningConfig, F
 from cryptoalpha.decisions.fusion.network import build_network, guide_of, weights_of
 from cryptoalpha.decisions.fusion.online.adoptions import Adoption, Adoptions
 from cryptoalpha.decisions.fusion.online.beside import OnlineLearning
-from cryptoalpha.decisions.fusion.online.evidence import PairedTest
+from cryptoalpha.decisions.fusion.online.evidence import Evidence, PairedTest
 from cryptoalpha.decisions.fusion.online.student import Enrolment, Homework, Student, enrol
 from cryptoalpha.learn.workers import InProcess
 from cryptoalpha.nets.config import PolicyValueConfig
@@ -277,7 +278,29 @@ def test_looking_every_time_finds_noise_better_no_more_often_than_said():
     test = PairedTest(1, confidence=0.9)
     test.add(random.normal(0.6, 1.0, size=200))
     assert test.found().is_better
-    assert "more" not in test.found().words()
+    assert "beyond chance" in test.found().words()
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (Evidence(0, 0, 0.0, -math.inf), "has no outcome to be compared on yet"),
+        (Evidence(121, 5, 0.0018, -math.inf), "is ahead of the champion by 0.0018 a decision over 121 decisions: too few to say whether"),
+        (Evidence(121, 5, -0.0018, -math.inf), "is behind the champion by 0.0018 a decision over 121 decisions: too few to say whether"),
+        (Evidence(121, 5, 0.0, -math.inf), "is level with the champion over 121 decisions: too few"),
+        (
+            Evidence(900, 40, 0.002, -0.001),
+            "is ahead of the champion by 0.0020 a decision over 900 decisions, not beyond chance (at least -0.0010)",
+        ),
+        (
+            Evidence(900, 40, 0.002, 0.001),
+            "is ahead of the champion by 0.0020 a decision over 900 decisions, beyond chance (at least +0.0010)",
+        ),
+    ],
+)
+def test_evidence_is_told_in_plain_words(found, words):
+    assert found.words().startswith(words)
+    assert "inf" not in found.words()
 
 
 def test_decisions_that_share_a_horizon_are_one_observation():

@@ -46,10 +46,17 @@ class Evidence:
     def words(self) -> str:
         """In one line."""
         if not self.blocks:
-            return "nothing judged yet"
-        return (
-            f"loses {self.mean:+.4f} less than the champion over {self.decisions} decisions in {self.blocks} blocks, bound {self.low:+.4f}"
+            return "has no outcome to be compared on yet"
+        lead = (
+            f"is {'ahead of' if self.mean > 0.0 else 'behind'} the champion by {abs(self.mean):.4f}"
+            if self.mean
+            else "is level with the champion"
         )
+        over = f"a decision over {self.decisions} decisions" if self.mean else f"over {self.decisions} decisions"
+        if self.low == -math.inf:
+            return f"{lead} {over}: too few to say whether that is chance"
+        proof = "beyond chance" if self.is_better else "not beyond chance"
+        return f"{lead} {over}, {proof} (at least {self.low:+.4f})"
 
 
 class PairedTest:

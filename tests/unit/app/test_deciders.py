@@ -50,6 +50,11 @@ def test_one_member_is_itself_and_several_are_a_council() -> None:
     council = build_agent(SEARCHED, NAMES, interval=HOUR)
     assert isinstance(council, Council)
     assert list(council.shares.items()) == [("garch", 0.5), ("rule", 0.5)]
+    banded = SEARCHED.model_copy(update={"risk": SEARCHED.risk.model_copy(update={"no_trade_band": 0.07})})
+    assert [book._band for book in build_agent(banded, NAMES, interval=HOUR)._books] == [
+        0.07,
+        0.07,
+    ]  # what the gate would not trade is free
     assert build_agent(SEARCHED, NAMES, interval=HOUR, members=("garch",)).name == "garch"
     with pytest.raises(ConfigError, match="cannot vote"):
         build_agent(Settings(), NAMES, interval=HOUR, members=("rule", "rule"))

@@ -131,6 +131,15 @@ def test_the_record_notes_who_was_in_charge_since_when_and_for_how_long() -> Non
     assert {one.name: one.share for one in found.regimes}["bear"] == pytest.approx((0.15 + 1.0) / 2)
 
 
+def test_a_claim_that_is_missing_once_does_not_hide_the_others() -> None:
+    record = DecisionRecord(1)
+    for t, claim in enumerate((math.nan, 0.5, 0.7)):
+        record.take((t + 1) * HOUR, [decision(votes=(("a", 0.1, 0.25, claim), ("b", 0.1, 0.75, math.nan)))], None)
+    found = deciders(record, []).members
+    assert found[0].mean_claim == pytest.approx(0.6)
+    assert math.isnan(found[1].mean_claim)
+
+
 def test_without_search_council_and_regimes_nothing_is_noted() -> None:
     record = DecisionRecord(1)
     record.take(HOUR, [decision(votes=())], None)

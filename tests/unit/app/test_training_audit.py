@@ -56,6 +56,20 @@ def test_a_recipe_that_stops_at_its_moment_is_clean(market: Dataset, tmp_path: P
     assert sum(told) == 6
 
 
+def test_a_fold_that_may_be_used_only_later_may_know_more(market: Dataset, tmp_path: Path) -> None:
+    (moment,) = cut_moments(market, 1, learn_days=LEARN_DAYS)
+
+    def train(dataset: Dataset, at: int, out: Path) -> None:
+        out.mkdir(parents=True)
+        table, folds = next(iter(dataset.bars.values())), []
+        for number, until in enumerate((at, at + 2 * DAY)):
+            mean = np.array([table.close[table.known_at <= until].mean()])
+            folds.append(write_fold(out, number, {"mean": mean}, {"usable_from": until}, kind="mean"))
+        write_folder(out, kind="mean", description={}, lineage={}, folds=folds)
+
+    assert audit_training(market, [Recipe("mean", train)], [moment], tmp_path).leaks == []
+
+
 def test_one_bar_too_many_is_found_by_poison(market: Dataset, tmp_path: Path) -> None:
     (moment,) = cut_moments(market, 1, learn_days=LEARN_DAYS)
     found = audit_training(market, [mean_recipe(lambda data, at: at + 3_600_000_000_000)], [moment], tmp_path)

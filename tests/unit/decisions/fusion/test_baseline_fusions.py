@@ -168,6 +168,25 @@ def test_the_ridge_finds_the_weights_of_least_squares_when_the_edge_is_strong():
     np.testing.assert_allclose(fusion.signed_weights(), expected, rtol=1e-6)
 
 
+def test_the_ridge_forgets_its_variance_twice_as_fast_as_its_evidence():
+    """By hand for one source: A and b are sums weighted by powers of λ, M by powers of λ², as the variance of such a sum is."""
+    config = FusionConfig(horizon_bars=1, half_life_bars=6.0, ridge_penalty=0.5, noise_floor=0.5)
+    fusion, noise, price = RollingRidge(config), stream(4, "forgets"), 0.0
+    said, came = [], []
+    for t in range(25):
+        x = float(np.clip(noise.standard_normal(), -1, 1))
+        fuse(fusion, t, [state(t, math.exp(price))], [signal(t, "a", x)])
+        said.append(x)
+        came.append(0.8 * x + 0.5 * noise.standard_normal())
+        price += 0.01 * came[-1]
+    x, y = np.array(said[:-1]), np.array(came[:-1])
+    past = 0.5 ** (np.arange(len(x))[::-1] / 6.0)
+    gram, cross, meat = (past * x * x).sum() + 0.5, (past * x * y).sum(), (past**2 * (x * y) ** 2).sum()
+    plain = cross / gram
+    assert 0.0 < 1.0 - 0.5 * meat / cross**2 < 1.0
+    assert fusion.signed_weights() == pytest.approx([plain * (1.0 - 0.5 * meat / cross**2)])
+
+
 _LEARNED = """
 import numpy as np
 from cryptoalpha.decisions.config import FusionConfig

@@ -307,6 +307,27 @@ def test_a_bar_is_read_as_means_of_sources_ages_in_horizons_and_the_cost_that_wa
     assert reading.cost == 0.004
 
 
+def test_what_opinions_keep_of_themselves_is_taken_out_of_how_they_moved():
+    """ξ is the remainder of a least-squares line through the origin: nothing of `then` is left in it, family by family."""
+    pool, draw, kept = ScenarioPool(CONFIG), stream(11, "moves"), []
+    for _ in range(40):
+        then = draw.uniform(-1, 1, (2, FAMILIES)) * SPEAKING
+        kept.append((then, 0.6 * then + 0.1 * draw.standard_normal(then.shape) * SPEAKING))
+        pool.add(*kept[-1], draw.standard_normal(2), UNIFORM)
+    drawable, (then, later) = pool.drawable(UNIFORM, 2), map(np.array, zip(*kept, strict=True))
+    assert drawable.persistence[SPEAKING] == pytest.approx(0.6, abs=0.1)
+    np.testing.assert_allclose((drawable.moves * then).sum(axis=(0, 1)), 0.0, atol=1e-9)
+    np.testing.assert_allclose(drawable.moves + drawable.persistence * then, later, atol=1e-12)
+
+
+def test_a_scenario_that_replaces_another_brings_its_own_regime():
+    pool, (bear, bull) = ScenarioPool(SearchConfig(pool=20, regime_share=1.0)), np.eye(CELLS)[[0, 4]]
+    for n in range(30):
+        pool.add(np.zeros((1, FAMILIES)), np.zeros((1, FAMILIES)), np.ones(1), bear if n < 20 else bull)
+    shares = np.diff(pool.drawable(bear, 1).shares, prepend=0.0)
+    np.testing.assert_allclose(shares, [0.0] * 10 + [0.1] * 10, atol=1e-12)
+
+
 def test_few_scenarios_draw_nothing():
     pool = filled_pool(0, scenarios=FEWEST - 1)
     drawable = pool.drawable(UNIFORM, 3)
@@ -349,6 +370,17 @@ def test_calibration_finds_the_slope_of_a_direction_that_knows_and_none_for_nois
         noise.learn(draw.uniform(-1, 1, 1), outcome)
     assert knows.slope == pytest.approx(0.2 * 3, rel=0.35)  # cov / var = .2 / (1.04 / 9) / 3
     assert noise.slope == 0.0
+
+
+def test_calibration_is_renewed_once_per_horizon():
+    calibration, draw, slopes = Calibration(CONFIG, 5), stream(3, "renewed"), [0.0]
+    for _ in range(400):
+        direction = draw.uniform(-1, 1, 4)
+        calibration.learn(direction, 0.5 * direction + draw.standard_normal(4))
+        slopes.append(calibration.slope)
+    renewed = [n for n, (before, after) in enumerate(itertools.pairwise(slopes), start=1) if before != after]
+    assert len(renewed) > 10
+    assert all(n % 5 == 0 for n in renewed)
 
 
 def judged(charge: Charge, seed: int, bars: int, better: int | None, *, size: float = 0.25) -> list[int]:
@@ -409,6 +441,13 @@ def test_evidence_is_the_mean_wealth_of_gamblers_who_take_turns():
         ends.append(wealth + reserve)
     assert charge.evidence[0, 1] == pytest.approx(sum(ends) / 2)
     assert sum(1.0 / (n * math.log(n) ** 2) for n in range(2, 200_000)) + 1.0 / math.log(200_000) == pytest.approx(2.1098, abs=2e-4)
+
+
+def test_instruments_that_move_together_stake_as_the_independent_ones_among_them():
+    charge = Charge(CONFIG.model_copy(update={"assumed_correlation": 0.6}), 1)
+    charge.learn(np.array([0.3, 0.0, 0.0, 0.0]), np.full((4, 4), 0.01), 4)
+    entered, stake = 1.0 / (2.1098 * 2 * math.log(2) ** 2), 0.5 * 4 / (1 + 3 * 0.6)
+    assert charge.evidence[0, 1] == pytest.approx(1.0 + entered * stake * 0.3)
 
 
 def test_no_stake_can_be_lost_whatever_happens():

@@ -118,6 +118,15 @@ def test_the_best_response_in_one_auction_is_the_formula():
     assert found.gain.mean / 1600 == pytest.approx(game.exploitability(shares), abs=4 * found.gain.error / 1600)
 
 
+def test_the_best_response_buys_what_is_cheap_and_sells_what_is_dear():
+    chosen = best_response(league(steps=2).population, 2)
+    flat, middle = int(np.flatnonzero(chosen.targets == 0)[0]), len(chosen.axis) // 2
+    for number in range(2):
+        wanted = chosen.targets[chosen.actions[number, :, middle, flat]]
+        assert (np.diff(wanted) <= 0).all()  # the estimate is of the mispricing: the dearer, the less
+        assert wanted[0] > 0 > wanted[-1]
+
+
 def test_a_population_of_best_responders_leaves_nothing_to_gain():
     """Exploitability is a difference on the same luck: the responder against itself gains exactly 0."""
     one = league()

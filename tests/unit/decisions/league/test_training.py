@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from cryptoalpha.core.errors import ConfigError, StoreError
+from cryptoalpha.decisions.league import training
 from cryptoalpha.decisions.league.config import LeagueConfig, LeagueMarketConfig
 from cryptoalpha.decisions.league.cournot_learning import learn_cournot
 from cryptoalpha.decisions.league.judging import exploitability, gate
 from cryptoalpha.decisions.league.players import Weights, features, softmax
 from cryptoalpha.decisions.league.population import Population
+from cryptoalpha.decisions.league.ratings import Estimate
 from cryptoalpha.decisions.league.training import League, weights_of
 from cryptoalpha.nets.config import PolicyValueConfig
 from cryptoalpha.nets.policy_value import PolicyValueNet
@@ -131,6 +133,15 @@ def test_the_gate_keeps_out_who_is_worse_and_lets_in_who_is_the_same():
     league.player.iterate = lambda: _lesson(league, wild)
     assert not league.round().joined
     assert len(league.population) == 1
+
+
+@pytest.mark.parametrize(("mean", "joins"), [(0.5, True), (-1.6, True), (-1.7, False)])  # 1.645 standard errors at 95 %
+def test_who_is_worse_within_the_noise_joins_and_beyond_it_does_not(monkeypatch, mean, joins):
+    league = League(small(), seed=1)
+    league.player.iterate = lambda: _lesson(league, league.population.weights.arrays())
+    monkeypatch.setattr(training, "gate", lambda *given, **named: Estimate(mean, 1.0))
+    assert league.round().joined is joins
+    assert len(league.population) == 1 + joins
 
 
 def _lesson(league, arrays):

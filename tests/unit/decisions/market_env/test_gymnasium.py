@@ -115,6 +115,16 @@ def test_a_step_tells_five_things_and_the_horizon_truncates():
         env.step(0)
 
 
+def test_ruin_at_the_horizon_terminates_and_is_no_truncation():
+    market, config, costs = WORLDS["ruinous bars"]
+    env = MarketEnv(market, config.model_copy(update={"horizon": 1}), costs)
+    ends = []
+    for seed in range(60):
+        env.reset(seed=seed)
+        ends.append(env.step(0)[2:4])
+    assert set(ends) == {(True, False), (False, True)}
+
+
 def test_the_mask_can_be_sampled_from_and_what_it_forbids_is_not_traded():
     env = MarketEnv(*WORLDS["bars without shorts"])
     _, info = env.reset(seed=1)

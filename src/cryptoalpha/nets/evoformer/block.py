@@ -69,7 +69,10 @@ class EvoformerBlock(nn.Module):
 
     def update_pairs(self, m: Tensor, z: Tensor, row_mask: Tensor | None, pair_mask: Tensor | None) -> Tensor:
         """The second half: z after the outer product mean and the five steps in which pairs only see pairs."""
-        z = self.outer_product_mean(m, z, row_mask)
+        return self.among_pairs(self.outer_product_mean(m, z, row_mask), pair_mask)
+
+    def among_pairs(self, z: Tensor, pair_mask: Tensor | None) -> Tensor:
+        """The five steps in which pairs only see pairs."""
         shape = z.shape
         z = z.flatten(0, -4)  # a pair representation per step is a batch of its own: the rest knows nothing of steps
         if pair_mask is not None:

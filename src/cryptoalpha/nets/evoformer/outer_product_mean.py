@@ -51,19 +51,24 @@ class OuterProductMean(nn.Module):
 
     def update(self, m: Tensor, row_mask: Tensor | None = None) -> Tensor:
         """What is added to z."""
+        total, count = self.sums(m, row_mask)
+        return self.mean(total, count, masked=row_mask is not None)
+
+    def sums(self, m: Tensor, row_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """W Σ_s a ⊗ b and the rows in which both are observed: `[B, N, N, Z]`, `[B, N, N]`; "per_step" over rows ≤ s, with an axis S."""
         factors = self.factors(self.norm_m(m))
         seen = row_mask.to(m.dtype) if row_mask is not None else m.new_ones(m.shape[:3])  # [B, S, N]
         if row_mask is not None:
             factors = factors * seen.unsqueeze(-1)
         a, b = factors.split(self.width, dim=-1)  # [B, S, N, c] each
         if self.per_step:
-            total = self._so_far(self._by_row(a, b))
-            count = self._so_far(seen.unsqueeze(-1) * seen.unsqueeze(-2))  # [B, S, N, N]
-        else:
-            total = self._projected(a, b) if self._project_first(m) else self._outer(a, b)
-            count = seen.transpose(1, 2) @ seen  # [B, N, N]
+            return self._so_far(self._by_row(a, b)), self._so_far(seen.unsqueeze(-1) * seen.unsqueeze(-2))
+        return self._projected(a, b) if self._project_first(m) else self._outer(a, b), seen.transpose(1, 2) @ seen
+
+    def mean(self, total: Tensor, count: Tensor, *, masked: bool = True) -> Tensor:
+        """The update of these sums; `masked` if a count may be 0."""
         share = 1.0 / (count + EPSILON)
-        if row_mask is not None:
+        if masked:
             share = share * (count > 0)
         return (total + self.out.bias) * share.unsqueeze(-1)
 

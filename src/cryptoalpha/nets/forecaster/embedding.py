@@ -62,7 +62,7 @@ class CellEmbedding(nn.Module):
     Absent bars are zero. The place is given as sines and cosines, so that blocks may have any length.
 
     Shapes:
-        inputs → `[B, S, N, C]`.
+        inputs of the rows from `first` of their blocks on → `[B, S, N, C]`.
     """
 
     def __init__(self, price: int, chain: int, text: int, channels: int) -> None:
@@ -72,8 +72,8 @@ class CellEmbedding(nn.Module):
         self.text = TextEmbedding(text, channels)
         self.age = nn.Linear(POSITION_CHANNELS, channels)
 
-    def forward(self, inputs: ForecastInputs) -> Tensor:
-        place = places(inputs.price.shape[1], inputs.price)
+    def forward(self, inputs: ForecastInputs, *, first: int = 0) -> Tensor:
+        place = places(first + inputs.price.shape[1], inputs.price)[first:]
         cells = self.price(inputs.price, inputs.price_seen) + self.chain(inputs.chain, inputs.chain_seen)
         cells = cells + self.text(inputs.text, inputs.text_weight) + self.age(place)[:, None, :]
         return torch.where(inputs.present.unsqueeze(-1), cells, 0.0)

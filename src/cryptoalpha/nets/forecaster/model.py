@@ -86,14 +86,20 @@ class Forecaster(nn.Module):
 
     def trunk(self, inputs: ForecastInputs) -> tuple[Tensor, Tensor | None]:
         """m `[B, S, N, C]` and z `[B, S, N, N, Z]` (None without pair representation) after the last block."""
-        self._check(inputs)
-        m = self.cells(inputs)
-        if self.pairs is None:
+        m, z = self.embedded(inputs)
+        if z is None:
             return self.trunk_net(m, inputs.present), None
-        pair_mask = inputs.present.unsqueeze(-1) & inputs.present.unsqueeze(-2)  # [B, S, N, N]
-        z = self.pairs(inputs.pair, inputs.pair_seen)
-        m, z = self.trunk_net(m, torch.where(pair_mask.unsqueeze(-1), z, 0.0), inputs.present, inputs.present)
+        m, z = self.trunk_net(m, z, inputs.present, inputs.present)
         return m, z
+
+    def embedded(self, inputs: ForecastInputs, *, first: int = 0) -> tuple[Tensor, Tensor | None]:
+        """m and z before the first block, of the rows from `first` of their blocks on."""
+        self._check(inputs)
+        m: Tensor = self.cells(inputs, first=first)
+        if self.pairs is None:
+            return m, None
+        pair_mask = inputs.present.unsqueeze(-1) & inputs.present.unsqueeze(-2)  # [B, S, N, N]
+        return m, torch.where(pair_mask.unsqueeze(-1), self.pairs(inputs.pair, inputs.pair_seen), 0.0)
 
     def answer(self, m: Tensor, z: Tensor | None, inputs: ForecastInputs) -> Forecast:
         """The heads' answers to a trunk's representations."""

@@ -267,7 +267,7 @@ def test_a_network_that_answers_nonsense_is_an_error_not_an_opinion(config, fram
 def test_a_folder_of_another_kind_is_refused(config, folder, tmp_path):
     content = json.loads((folder / "model.json").read_text())
     (tmp_path / "model.json").write_text(json.dumps({**content, "kind": "genome"}))
-    with pytest.raises(ModelError, match="kind 'genome'"):
+    with pytest.raises(ConfigError, match="kind 'genome'"):
         ForecastSource(config.model_copy(update={"model": str(tmp_path)}))
     assert ModelFolder.open(tmp_path, "genome").lineage == {"seed": 0}
 

@@ -289,5 +289,7 @@ def test_a_folder_of_folds_takes_over_when_it_may(tmp_path):
     decide(trader, moment(30))
     assert trader.fitted is not None
     assert trader.memory.dynamics().persistence == 0.8
-    with pytest.raises(ModelError, match="aversion"):
+    with pytest.raises(ModelError, match="number of instruments, here 5"):
         open_trader("bootstrap", settings, named, CHEAP, book_size=5, seed=4, interval=HOUR)
+    with pytest.raises(ModelError, match="trained on bars of 1h, these have 4h"):
+        open_trader("bootstrap", settings, named, CHEAP, book_size=3, seed=4, interval=4 * HOUR)

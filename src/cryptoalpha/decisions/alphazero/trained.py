@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from cryptoalpha.core.errors import ModelError
+from cryptoalpha.core.time import interval_name
 from cryptoalpha.decisions.alphazero.config import AlphaZeroConfig, ScenarioName
 from cryptoalpha.decisions.alphazero.market import Dynamics
 from cryptoalpha.decisions.alphazero.scenarios import Pool
@@ -54,9 +56,27 @@ def open_trader(
     if not config.model:
         return Trader(name, agent, config, costs, book_size=book_size, seed=seed)
     folder = ModelFolder.open(Path(config.model), KIND)
-    refuse_other(str(folder.path), folder.description, described(agent, config, book_size=book_size, interval=interval), kind=KIND)
+    wanted = described(agent, config, book_size=book_size, interval=interval)
+    _refuse_other_market(folder, wanted, config, book_size)
+    refuse_other(str(folder.path), folder.description, wanted, kind=KIND)
     folds = TrainedFolds(folder, name, block=math.prod(config.branching))
     return Trader(name, agent, config, costs, book_size=book_size, seed=seed, fitted_at=folds)
+
+
+def _refuse_other_market(folder: ModelFolder, wanted: Mapping[str, Any], config: AlphaZeroConfig, book_size: int) -> None:
+    """What follows from the data is refused in words of the data: who trades another book has changed no setting."""
+    trained = folder.description
+    if (length := trained.get("interval", wanted["interval"])) != wanted["interval"]:
+        raise ModelError(
+            f"{folder.path} was trained on bars of {interval_name(length)}, these have {interval_name(wanted['interval'])}",
+            hint="ask for the bars it was trained on with --interval, or train it on these",
+        )
+    if trained.get("aversion") != wanted["aversion"]:
+        raise ModelError(
+            f"{folder.path} was trained for an aversion to risk of {trained.get('aversion')}, this book asks for {wanted['aversion']}: "
+            f"agent.planner.risk_aversion {config.risk_aversion:g}, which grows with the number of instruments, here {book_size}",
+            hint="trade as many instruments as it was trained on, at the same risk_aversion, or train anew: cryptoalpha train agent",
+        )
 
 
 class TrainedFolds:

@@ -213,6 +213,7 @@ def test_a_learner_that_is_killed_is_mourned_once_and_the_loop_goes_on(tmp_path)
     mourned = [words for words in said[told:] if "has ended" in words]
     assert len(mourned) == 1
     assert "SIGKILL" in mourned[0]
+    assert "array" not in mourned[0]  # words, not the numbers that it was taught from
     learning.close()
 
 

@@ -56,6 +56,10 @@ class Homework:
     lessons: Lessons
     champion: dict[str, Array] | None = None
 
+    def __repr__(self) -> str:
+        """For people: it is named where the process that worked on it died."""
+        return f"lesson {self.number}"
+
 
 @dataclass(frozen=True, eq=False)
 class Answer:

@@ -2,7 +2,7 @@
 
 Only bars known by `until` are kept: what lies behind the window is not there to be seen. Episodes start at any bar of any instrument from
 `since` on behind which as many bars stand without a gap, features known, as the episode is long; bars before `since` only warm up the
-estimates.
+estimates. A bar that came late is a gap as long as it holds back: nobody decides on what is not known yet, or trades at an open gone by.
 
 What is known of a bar's liquidity (daily volatility and volume) is estimated as the brokers do, by `execution.costs.Liquidity`, and so is
 the variance that a risk penalty is charged on.
@@ -87,8 +87,10 @@ class BarMarket:
         self._variance = bar_volatility**2
         paid = funding if funding is not None and execution.funding else (np.zeros(panel.close.shape),) * 2
         self._funding = np.nan_to_num(paid[0]), np.nan_to_num(paid[1])
-        self._ready = panel.present & np.isfinite(self._features).all(axis=2) & np.isfinite(bar_volatility)
-        self._begun = panel.known_at >= (panel.known_at[0] if since is None else since)
+        known_at = np.maximum.accumulate(panel.known_at)  # what a row builds on may have come later than its own bar
+        in_time = known_at <= panel.open_time + panel.interval  # else the open it would be filled at is past when it decides
+        self._ready = panel.present & in_time[:, None] & np.isfinite(self._features).all(axis=2) & np.isfinite(bar_volatility)
+        self._begun = known_at >= (known_at[0] if since is None else since)
         self._starts: dict[int, NDArray[np.int64]] = {}
         self.low = np.full(self._features.shape[2], -WIDEST)
         self.high = np.full(self._features.shape[2], WIDEST)
@@ -157,7 +159,7 @@ def bar_market(
         warm_up: how much earlier bars are read, ns.
     """
     panel = build_panel(dataset, since=since - warm_up, until=until, instruments=instruments)
-    panel = panel.rows(0, int(np.searchsorted(panel.known_at, until, side="right")))
+    panel = panel.rows(0, int(np.searchsorted(np.maximum.accumulate(panel.known_at), until, side="right")))
     return BarMarket(panel, execution, funding=funding_by_bar(panel, dataset), since=since, features=features)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
@@ -182,3 +184,27 @@ def test_a_window_holds_no_bar_that_is_known_later_than_its_end():
     starts = market.starts(100)
     assert market.panel.known_at[starts[:, 0]].min() == since
     assert market.panel.known_at[starts[:, 0] + 100].max() == until
+
+
+def test_a_bar_that_came_late_holds_back_those_after_it_and_the_end_of_the_window():
+    from cryptoalpha.data.config import SimulatedConfig
+    from cryptoalpha.data.simulated import simulate
+    from cryptoalpha.decisions.market_env.bars import bar_market
+
+    whole = simulate(SimulatedConfig(assets=2, bars=24 * 60), 3).dataset
+    name = sorted(whole.bars)[0]
+    table, known_at = whole.bars[name], np.array(whole.bars[name].known_at)
+    known_at[1200] += 5 * HOUR
+    late = replace(whole, bars={**whole.bars, name: replace(table, known_at=known_at)})
+    since, opened = int(table.open_time[1100]), table.open_time
+
+    def market(last: int) -> BarMarket:
+        return bar_market(late, ExecutionConfig(), since=since, until=int(opened[last]))
+
+    rows = market(1300).panel.open_time[np.unique(market(1300).starts(1)[:, 0])]
+    assert not np.isin(opened[1199:1205], rows).any()  # the one before it would be rewarded by it
+    assert np.isin(opened[[1150, 1198, 1205, 1250]], rows).all()
+    assert market(1200).panel.open_time[-1] == opened[1199]
+    for cut in range(1201, 1206):
+        assert market(cut).panel.open_time[-1] == opened[1199]  # not told before it was known, nor what came after it
+    assert market(1206).panel.open_time[-1] == opened[1205]

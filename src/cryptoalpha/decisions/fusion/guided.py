@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,9 +25,11 @@ from cryptoalpha.decisions.fusion.online.beside import OnlineLearning
 from cryptoalpha.decisions.fusion.search.actions import ACTIONS
 from cryptoalpha.decisions.fusion.search.config import SearchConfig
 from cryptoalpha.decisions.fusion.search.searched import SearchedFusion
-from cryptoalpha.learn.search.evaluators import OnnxEvaluator
 from cryptoalpha.store.array_file import Array
 from cryptoalpha.store.model_folder import ModelFolder, refuse_other
+
+if TYPE_CHECKING:  # numba is imported by who is guided
+    from cryptoalpha.learn.search.row_network import RowNetwork
 
 KIND = "fusion"
 
@@ -51,10 +53,10 @@ class Guidance:
     """One fold: its network, what it is called, the settings of the search it was trained with, its weights.
 
     A network that did not earn more than the search without one does not guide: `evaluator` None and `version` empty, which is the same
-    search at half the cost.
+    search at a fraction of the cost.
     """
 
-    evaluator: OnnxEvaluator | None
+    evaluator: RowNetwork | None
     version: str
     search: SearchConfig
     weights: dict[str, Array]
@@ -83,8 +85,10 @@ class TrainedFolder:
         Raises:
             ModelError: if its file is missing, damaged or exchanged.
         """
+        from cryptoalpha.learn.search.row_network import RowNetwork
+
         arrays, state = self.folder.read(number)
-        evaluator = OnnxEvaluator(arrays["graph"].tobytes(), digest=state["version"])
+        evaluator = RowNetwork(arrays["graph"].tobytes(), digest=state["version"])
         brought = state["search"]
         if odd := sorted(set(brought) - set(EVOLVED)):
             raise ModelError(f"fold {number} of {self.folder.path} brings settings that no training evolves: {odd}")

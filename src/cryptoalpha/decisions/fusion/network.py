@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from cryptoalpha.core.errors import ConfigError, ModelError
 from cryptoalpha.decisions.fusion.experience import STATE_WIDTH
-from cryptoalpha.learn.search.evaluators import OnnxEvaluator
+from cryptoalpha.learn.search.row_network import RowNetwork
 from cryptoalpha.nets.config import PolicyValueConfig
 from cryptoalpha.nets.onnx_writer import write_onnx
 from cryptoalpha.nets.policy_value import PolicyValueNet
@@ -68,7 +68,7 @@ def scale_from(net: PolicyValueNet, rewards: ArrayLike, *, discount: float) -> N
 class Guide:
     """A network as the search asks it. `version`: the SHA-256 of its graph, the name under which it is journaled."""
 
-    evaluator: OnnxEvaluator
+    evaluator: RowNetwork
     graph: bytes
     version: str
 
@@ -88,7 +88,7 @@ def guide_from(graph: bytes, *, version: str | None = None) -> Guide:
     Raises:
         ModelError: if its bytes are others than `version` names.
     """
-    evaluator = OnnxEvaluator(graph, digest=version)
+    evaluator = RowNetwork(graph, digest=version)
     return Guide(evaluator, graph, evaluator.digest)
 
 

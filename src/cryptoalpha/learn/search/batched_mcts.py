@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from cryptoalpha.core.errors import ConfigError, ModelError
 from cryptoalpha.learn.search import kernels, noise
 from cryptoalpha.learn.search.answers import Asking
-from cryptoalpha.learn.search.contract import FLAGS, Budget, ChanceModel, PlanResult, PlanStats, Roots, Rules, StepModel
+from cryptoalpha.learn.search.contract import FLAGS, Budget, ChanceModel, PlanResult, PlanStats, Roots, Rules, SimulatesItself, StepModel
 from cryptoalpha.learn.search.gumbel import schedule
 from cryptoalpha.learn.search.kernels_select import Choice, finish
 from cryptoalpha.learn.search.line import principal_lines
@@ -202,6 +202,16 @@ def _simulate(trees: Trees, asking: Asking, choice: Choice, left: NDArray[np.int
     """Spend the simulations that are left, `[B]`."""
     t, chance = trees.arrays, trees.chance
     t.control[:, LEFT] = t.control[:, ASKED] = left
+    if trees.roots == 1 and isinstance(asking.model, SimulatesItself):
+        done = asking.model.simulate(trees, choice, asking)
+        if done is not None:
+            fault, answered, n = done
+            asking.evaluated += answered
+            if fault:
+                raise asking.fault(fault, 0)
+            if n < 0:
+                raise asking.overflow(0)
+            return
     while n := kernels.descend(t, choice, chance, asking.requests, asking.moves, asking.states, asking.uniforms):
         if n < 0:
             raise asking.overflow(-1 - n)

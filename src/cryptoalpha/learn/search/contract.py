@@ -8,7 +8,7 @@ states are float32. Rewards are expected ones and carry everything: what follows
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,6 +148,21 @@ class ChanceModel(Protocol):
     def evaluate(self, states: Floats) -> tuple[Floats, Floats]: ...
 
     def outcomes(self, states: Floats, actions: Integers, uniforms: Floats) -> Outcomes: ...
+
+
+@runtime_checkable
+class SimulatesItself(Protocol):
+    """A `ChanceModel` that can run all simulations of a single tree by itself: compiled as a whole, without a call from Python for each."""
+
+    def simulate(self, trees: Any, choice: Any, asking: Any) -> tuple[int, int, int] | None:
+        """Do what `batched_mcts` does for one tree, with the same result to the last bit.
+
+        Args: the plan's `tree.Trees`, `kernels_select.Choice` and `answers.Asking`.
+
+        Returns what is wrong with an answer (`kernels.FINE`: nothing), how many states were answered, and what `descend` said at last (< 0:
+        its values are no numbers any more); None: it cannot, and has touched nothing.
+        """
+        ...
 
 
 @dataclass(frozen=True)

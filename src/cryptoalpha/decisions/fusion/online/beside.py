@@ -163,9 +163,9 @@ class OnlineLearning:
         self._held.clear()
 
     def _take_over(self, adoption: Adoption, graph: bytes, fusion: Adopting) -> None:
-        from cryptoalpha.learn.search.evaluators import OnnxEvaluator
+        from cryptoalpha.learn.search.row_network import RowNetwork
 
-        fusion.adopt(OnnxEvaluator(graph, digest=adoption.version), adoption.version)
+        fusion.adopt(RowNetwork(graph, digest=adoption.version), adoption.version)
 
 
 def in_own_process(enrolment: Enrolment) -> Learner:

@@ -12,9 +12,10 @@ import numpy as np
 from numba import njit
 
 from cryptoalpha.decisions.fusion.search.actions import EQUAL, FAMILIES, HOLD, LEAST_GROSS, RESET, SHRINK
+from cryptoalpha.decisions.fusion.search.state import GROSS_AT, HELD_AT, MOVE_AT, NET_AT, WEIGHT_AT
 
-COMPILED_WITH = "2"
-"""Raise with the constants of `actions`: the cache of compiled code does not see them change."""
+COMPILED_WITH = "d3ada2071a67"
+"""Digest of actions.py and state.py, whose constants are compiled in here: numba's cache looks at this file only."""
 
 
 class Bar(NamedTuple):
@@ -142,3 +143,27 @@ def advance(bar: Any, states: Any, actions: Any, drawn: Any, nexts: Any, rewards
                 legal[row, j, 1 + FAMILIES + k] = weights[k] > 0.0
             legal[row, j, HOLD] = legal[row, j, RESET] = legal[row, j, EQUAL] = True
             legal[row, j, SHRINK] = gross > LEAST_GROSS
+
+
+@njit(cache=True, nogil=True)
+def show(bar: Any, state: Any, row: Any) -> None:
+    """`state.features` of one state `[D]` into a row `[100]`, less what is the same in all states: those places are not written."""
+    instruments = bar.costs.shape[0]
+    cut = instruments * FAMILIES
+    held, net, moved, gross = 0.0, 0.0, 0.0, 0.0
+    for i in range(instruments):
+        claimed = 0.0
+        for k in range(FAMILIES):
+            claimed += state[i * FAMILIES + k] * bar.slopes[k]
+        moved += claimed * claimed
+        held += abs(state[cut + i])
+        net += state[cut + i]
+    for k in range(FAMILIES):
+        opinion = 0.0
+        for i in range(instruments):
+            opinion += state[i * FAMILIES + k]
+        row[k] = opinion / instruments
+        row[WEIGHT_AT + k] = state[cut + instruments + k]
+        gross += state[cut + instruments + k]
+    row[GROSS_AT], row[HELD_AT], row[NET_AT] = gross, held / instruments, net / instruments
+    row[MOVE_AT] = 10.0 * np.sqrt(moved / instruments)

@@ -13,6 +13,7 @@ opinions move, jointly over book and families. Where nothing is claimed (β = 0)
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,11 @@ from cryptoalpha.decisions.fusion.search.statistics import Belief
 from cryptoalpha.learn.search.contract import Evaluator, Integers, Outcomes
 from cryptoalpha.learn.search.contract import Floats as AnyFloats
 from cryptoalpha.store.tables import Floats
+
+if TYPE_CHECKING:  # numba is imported by who searches
+    from cryptoalpha.learn.search.answers import Asking
+    from cryptoalpha.learn.search.kernels_select import Choice
+    from cryptoalpha.learn.search.tree import Trees
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,8 @@ class FusionWorld:
         evaluator: Evaluator | None,
     ) -> None:
         from cryptoalpha.decisions.fusion.search.kernels import Bar, advance  # numba is imported by who searches
+        from cryptoalpha.decisions.fusion.search.loop import guide
+        from cryptoalpha.learn.search.row_network import RowNetwork
 
         self._config, self._belief, self._drawable, self._moves = config, belief, drawable, moves
         self._risk, self._scale, self._base, self._evaluator = risk, scale, base, evaluator
@@ -108,6 +116,8 @@ class FusionWorld:
             moves.goal[[RESET, EQUAL]], self._speaking, self._fuser.signs, self._fuser.spread, self._fuser.covered, belief.slopes,
             risk.notional > 0.0, self._cost, drawable.covariance, drawable.persistence, drawable.moves,
         )  # fmt: skip
+        network = evaluator if isinstance(evaluator, RowNetwork) else None
+        self._guide = guide(base, network) if evaluator is network else None
 
     def pack(self, values: Floats, held: Floats, weights: Floats) -> NDArray[np.float32]:
         """The state `[1, D]` of opinions `[I, K]`, positions `[I]` and weights `[K]`."""
@@ -130,7 +140,30 @@ class FusionWorld:
         """Logits `[n, A]` and values `[n]`."""
         if self._evaluator is None:
             return np.zeros((len(states), ACTIONS), np.float32), np.zeros(len(states), np.float32)
-        return self._evaluator(self.features(states))
+        if self._guide is None:
+            return self._evaluator(self.features(states))
+        from cryptoalpha.decisions.fusion.search.loop import judge_rows
+
+        logits, guesses = np.empty((len(states), ACTIONS), np.float32), np.empty(len(states), np.float32)
+        judge_rows(self._bar, self._guide, np.ascontiguousarray(states, np.float32), logits, guesses)
+        return logits, guesses
+
+    def simulate(self, trees: Trees, choice: Choice, asking: Asking) -> tuple[int, int, int] | None:
+        """`contract.SimulatesItself`: all simulations of the book's tree, unless the network is one that only Python can ask."""
+        if self._guide is None:
+            return None
+        from cryptoalpha.decisions.fusion.search.loop import simulate
+        from cryptoalpha.learn.search.kernels import Answers
+
+        asked = asking.requests, asking.moves, asking.states, asking.uniforms
+        said = Answers(
+            np.zeros_like(asking.states), np.zeros(1, np.float32), np.full(1, self._config.discount, np.float32), np.zeros(1, np.bool_),
+            np.zeros((1, ACTIONS), np.bool_), np.zeros(asking.uniforms.shape, np.float32), np.zeros(1, np.float32),
+            np.zeros((1, ACTIONS), np.float32),
+        )  # fmt: skip
+        fanouts = np.array(trees.fanouts, np.int64)
+        fault, answered, left = simulate(trees.arrays, choice, fanouts, asked, said, self._bar, self._drawable.shares, self._guide)
+        return fault, answered, left
 
     def outcomes(self, states: AnyFloats, actions: Integers, uniforms: AnyFloats) -> Outcomes:
         """What choosing weights earns and where the opinions may go; see the module for the formula."""

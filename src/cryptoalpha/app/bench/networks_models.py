@@ -1,12 +1,13 @@
 """The networks of the loop in the shapes of the loop: how long a block takes, live and in a replay, and what the two designs cost.
 
-Weights are drawn, inputs are drawn, all is observed: the time does not depend on the numbers. A live bar is the one block that holds it; a
-replay computes every block once and takes the answered part of it.
+Weights are drawn, inputs are drawn, all is observed: the time does not depend on the numbers. A replay reads every block once and takes the
+answered part of it. A live bar of the forecaster is the group of rows that holds it; of the genome, here, the whole window.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import cycle
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from cryptoalpha.app.bench.networks_workload import SEED
 from cryptoalpha.nets.config import EvoformerConfig, HeadsConfig, NetsConfig
 from cryptoalpha.nets.evoformer import Evoformer
+from cryptoalpha.nets.forecaster.by_row import ForecasterByRow
 from cryptoalpha.nets.forecaster.model import Forecaster
 from cryptoalpha.nets.forecaster.values import ForecastInputs
 from cryptoalpha.nets.genome import GenomeInputs, MarketGenome
@@ -28,8 +30,8 @@ GENOME_PAIR_FEATURES = 2
 Step = Callable[[], object]
 
 
-def forecaster_block() -> tuple[Step, int]:
-    """One block of the forecaster `small` with eight assets, and the bars it answers."""
+def forecaster_block() -> tuple[Step, Step, int]:
+    """One block of the forecaster `small` with eight assets, one live bar of it, and the bars that the block answers."""
     signal, nets = ForecastConfig(), NetsConfig(preset="small")
     rows, text = signal.context_bars + signal.block_bars, open_encoder(TextConfig()).width
     price, chain, pair = nets.embedding.price, nets.embedding.chain, len(pair_feature_names(signal.correlation_bars))
@@ -48,15 +50,29 @@ def forecaster_block() -> tuple[Step, int]:
         pair_seen=_seen(*cells, ASSETS, pair),
         present=_seen(*cells),
     )
-    return _inference(net, inputs), signal.block_bars
+    return *_by_row(net, inputs, signal), signal.block_bars
 
 
-def genome_window() -> tuple[Step, int]:
-    """One window of the genome `small` of one market, and the bars it answers."""
+def _by_row(net: Forecaster, inputs: ForecastInputs, signal: ForecastConfig) -> tuple[Step, Step]:
+    """Read a block from the first row on; read one bar more, whose group is the last: by turns the last bar and the one before it."""
+
+    def reader() -> ForecasterByRow:
+        return ForecasterByRow(net, assets=ASSETS, context=signal.context_bars, answered=signal.block_bars)
+
+    rows, live = signal.context_bars + signal.block_bars, reader()
+    before = ForecastInputs(*(torch.cat((part[:, :-1], torch.zeros_like(part[:, -1:])), 1) for part in inputs))
+    known = cycle((before, inputs))
+    live.read(inputs, rows)
+    return lambda: reader().read(inputs, rows), lambda: live.read(next(known), rows)
+
+
+def genome_window() -> tuple[Step, Step, int]:
+    """One window of the genome `small` of one market, twice, and the bars it answers."""
     signal, sizes = GenomeSignalConfig(), genome_sizes(NetsConfig(preset="small"))
     net = MarketGenome(sizes, frames=len(signal.frames), pair=GENOME_PAIR_FEATURES, horizon=signal.horizon_bars, seed=SEED).eval()
     inputs = _genome_inputs(len(signal.frames), sizes.window_bars, sizes.vocabulary)
-    return _inference(net, inputs), round(sizes.window_bars * (1.0 - signal.context_share))
+    step = _inference(net, inputs)
+    return step, step, round(sizes.window_bars * (1.0 - signal.context_share))
 
 
 def genome_step(bars: int) -> tuple[Step, bool]:

@@ -61,7 +61,7 @@ def build_engine(
         raise DataMissingError(f"no lot and tick known for {', '.join(missing)}", hint="import the instruments together with their rules")
     rules = {name: dataset.rules[name] for name in instruments}
     perpetual = [name for name, rule in rules.items() if rule.perpetual]
-    drift = settings.monitoring.drift
+    drift, interval = settings.monitoring.drift, bar_length(dataset, instruments)
     return Engine(
         clock=clock,
         fusion=build_fusion(
@@ -71,8 +71,9 @@ def build_engine(
             place=place,
             follow_until=journal.read(len(journal))[0] if journal.is_replaying else 0,
             say=say,
+            interval=interval,
         ),
-        agent=build_agent(settings, instruments, interval=bar_length(dataset, instruments)),
+        agent=build_agent(settings, instruments, interval=interval),
         gate=RiskGate(settings.risk, rules, account=account),
         broker=SimulatedBroker(settings.execution, rules) if broker is None else broker(rules),
         portfolio=Portfolio(settings.execution.initial_cash, instruments, perpetual, may_overdraw=broker is not None),

@@ -9,11 +9,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cryptoalpha.app.settings import Settings
+from cryptoalpha.core.errors import ModelError
+from cryptoalpha.core.time import interval_name
 from cryptoalpha.decisions.config import FusionConfig, MemberName
 from cryptoalpha.decisions.council.council import Council
 from cryptoalpha.decisions.fusion.baselines import baseline_fusion
 from cryptoalpha.decisions.fusion.contract import Fusion
 from cryptoalpha.decisions.rule_agent import Agent, RuleAgent
+from cryptoalpha.store.model_folder import ModelFolder
 from cryptoalpha.store.tables import Dataset
 
 Say = Callable[[str], None]
@@ -21,7 +24,14 @@ RULE: tuple[MemberName, ...] = ("rule",)
 
 
 def build_fusion(
-    config: FusionConfig, *, seed: int = 0, live: bool = False, place: Path | None = None, follow_until: int = 0, say: Say | None = None
+    config: FusionConfig,
+    *,
+    seed: int = 0,
+    live: bool = False,
+    place: Path | None = None,
+    follow_until: int = 0,
+    say: Say | None = None,
+    interval: int | None = None,
 ) -> Fusion:
     """The fusion of that name.
 
@@ -31,16 +41,31 @@ def build_fusion(
         place: folder in which a searched fusion notes when it adopted which network; None keeps that in memory.
         follow_until: newest moment that the journal of a run that goes on holds, UTC ns: up to there, what was adopted is adopted again.
         say: told what a person should know of learning beside the loop.
+        interval: length of a bar, ns: a trained fusion belongs to one. None: whoever asks has no bars yet.
 
     Raises:
         ConfigError: if a trained folder is named and is not there.
-        ModelError: if it is damaged or belongs to other settings.
+        ModelError: if it is damaged, or belongs to other settings or bars.
     """
     if config.method != "search":
         return baseline_fusion(config)
+    if config.learning.model and interval is not None:
+        _refuse_other_bars(Path(config.learning.model).expanduser(), interval)
     from cryptoalpha.decisions.fusion.guided import open_fusion
 
     return open_fusion(config, seed=seed, live=live, place=place, follow_until=follow_until, say=say or _say_nothing)
+
+
+def _refuse_other_bars(path: Path, interval: int) -> None:
+    """Its horizon and its costs are counted in bars: on others it would weigh what it has not learned."""
+    from cryptoalpha.decisions.fusion.guided import KIND
+
+    trained = ModelFolder.open(path, KIND).description.get("interval", interval)
+    if trained != interval:
+        raise ModelError(
+            f"{path} was trained on bars of {interval_name(trained)}, these have {interval_name(interval)}",
+            hint="ask for the bars it was trained on with --interval, or train it on these",
+        )
 
 
 def build_agent(settings: Settings, instruments: Sequence[str], *, interval: int, members: Sequence[MemberName] | None = None) -> Agent:

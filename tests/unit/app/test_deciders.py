@@ -17,12 +17,13 @@ from cryptoalpha.app.period import Period
 from cryptoalpha.app.report.build import build_report
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.summary import report_content, tables
-from cryptoalpha.core.errors import ConfigError
+from cryptoalpha.core.errors import ConfigError, ModelError
 from cryptoalpha.core.time import DAY, HOUR
 from cryptoalpha.data.config import SimulatedConfig
 from cryptoalpha.data.simulated import simulate
 from cryptoalpha.decisions.config import AgentConfig, FusionConfig
 from cryptoalpha.decisions.council.council import Council
+from cryptoalpha.decisions.fusion.guided import described
 from cryptoalpha.decisions.rule_agent import RuleAgent
 from cryptoalpha.signals.config import RegimeConfig, SignalsConfig
 from cryptoalpha.signals.frame import Frame
@@ -131,6 +132,15 @@ def test_what_a_plain_backtest_needs_does_not_import_torch() -> None:
     code = "import sys, cryptoalpha.app.kept_runs; print([n for n in ('torch', 'onnxruntime', 'gymnasium') if n in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert found.stdout.strip() == "[]"
+
+
+def test_a_fusion_trained_on_other_bars_is_refused(tmp_path: Path) -> None:
+    config = FusionConfig(method="search", learning={"model": str(tmp_path)})
+    fold = write_fold(tmp_path, 0, {"x": np.zeros(1)}, {"usable_from": 1}, kind="fusion")
+    write_folder(tmp_path, kind="fusion", description={**described(config), "interval": HOUR}, lineage={}, folds=[fold])
+    assert build_fusion(config, interval=HOUR).name == "search"
+    with pytest.raises(ModelError, match="trained on bars of 1h, these have 4h"):
+        build_fusion(config, interval=4 * HOUR)
 
 
 def test_a_model_that_nobody_asks_is_named_in_a_note_and_one_of_another_kind_is_refused_where_it_is_asked(tmp_path: Path) -> None:

@@ -145,6 +145,7 @@ def test_a_run_takes_each_fold_over_when_it_may_answer_and_refuses_another_fusio
         assert version == ("" if number < 0 else fold[number].version)
     assert {at < moments[0] for at in seen} == {True, False}
     fusion.close()
+    assert folder.folder.description["interval"] == tape.panel.interval
     with pytest.raises(ModelError):
         TrainedFolder(trained, config.model_copy(update={"horizon_bars": 12}))
 

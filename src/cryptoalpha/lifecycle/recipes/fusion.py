@@ -103,7 +103,7 @@ def train_fusion(
     with shop.watched([fold.number for fold in folds], tell):
         side_by_side(partial(_given, material), train_fusion_fold, folds, processes=plan.train.processes)
     lineage = as_json({"identity": identity, **_judged(plan, config, folds, shop)})
-    _write(shop, plan, folds, lineage)
+    _write(shop, plan, tape, folds, lineage)
     return FusionTrained(out, lineage)
 
 
@@ -209,12 +209,13 @@ def _judged(plan: FusionPlan, config: FusionConfig, folds: Sequence[Fold], shop:
     }
 
 
-def _write(shop: Workshop, plan: FusionPlan, folds: Sequence[Fold], lineage: Mapping[str, Any]) -> None:
+def _write(shop: Workshop, plan: FusionPlan, tape: SignalTape, folds: Sequence[Fold], lineage: Mapping[str, Any]) -> None:
     files = [FoldFile(**read_fusion_result(shop, fold)[1]["file"]) for fold in folds]
     kept = {file.file for file in files}
     for left in shop.draft.iterdir():
         if left.name not in kept:
             left.unlink() if left.is_file() else shutil.rmtree(left)
     write_whole(shop.draft / "report.html", page(FusionTrained(shop.out, lineage)))
-    write_folder(shop.draft, kind=KIND, description=described(plan.fusion), lineage=lineage, folds=files)
+    description = {**described(plan.fusion), "interval": tape.panel.interval}
+    write_folder(shop.draft, kind=KIND, description=description, lineage=lineage, folds=files)
     shop.publish()

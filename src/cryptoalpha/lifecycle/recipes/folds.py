@@ -85,8 +85,13 @@ def plan_folds(
         ConfigError: if the shares leave a stretch without a single settled row.
     """
     samples = labels(known_at, label_ends_at)
-    if (np.diff(samples.known_at) <= 0).any():
-        raise ConfigError("the rows of the panel are not in the order of time", hint="folds are planned over the rows of one panel")
+    late = np.flatnonzero(np.diff(samples.known_at) <= 0)
+    if late.size:
+        raise ConfigError(
+            f"rows are not in the order of time: the bar known at {iso_second(int(samples.known_at[late[0]]))} is known no earlier than the one "
+            "after it",
+            hint="folds are planned over the rows of one panel; a bar that came as late as its successor has to be left out of it",
+        )
     if len(samples) < 2:
         raise DataMissingError(f"{len(samples)} bars are no history to learn from")
     # The oldest row is known one bar after it opens: the history begins there.

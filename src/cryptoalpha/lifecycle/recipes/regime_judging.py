@@ -142,10 +142,8 @@ def judge_regime(columns: Columns, *, day: int, seed: int = 0, resamples: int = 
             rival: _gap(totals, drawn, f"{column} {REGIME}", f"{column} {rival}", f"{column} n", block) for rival in measure.who[1:]
         }
     said, seen = ([sum(part[f"change {b} {kind}"] for b in range(BINS)) for part in (totals, drawn)] for kind in ("said", "seen"))
-    bins = tuple(
-        (int(totals[f"change {b} n"]), *(float(ratio(totals[f"change {b} {kind}"], totals[f"change {b} n"])) for kind in ("said", "seen")))
-        for b in range(BINS)
-    )
+    shares = [[float(ratio(totals[f"change {b} {kind}"], totals[f"change {b} n"])) for kind in ("said", "seen")] for b in range(BINS)]
+    bins = tuple((int(totals[f"change {b} n"]), said_share, seen_share) for b, (said_share, seen_share) in enumerate(shares))
     spells = float(totals["time n"] / max(1.0, totals["ends"] + 1.0))
     return RegimeJudgement(
         bars=int(totals["time n"]),

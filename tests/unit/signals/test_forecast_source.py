@@ -76,6 +76,48 @@ def test_the_newest_bar_alone_live_equals_the_replay(row, book, market, tape):
     assert len(live.signals_at(0)) == (0 if row < TAKE_OVER[0] else 2 if 2_400 <= row <= 2_404 else 3)
 
 
+def test_live_bar_after_bar_one_book_says_what_the_replay_says(config, market, tape):
+    """What is kept and read ahead: over two ends of blocks and a change of folds, begun anew in the midst."""
+    signals, others, ahead = SignalsConfig(sources=("forecast",), forecast=config, keep_features=False), tape.arrays(), 0
+    for row in range(2_488, 2_512):
+        if row in (2_488, 2_506):
+            live = SignalBook(signals)
+        opened = START + row * HOUR
+        said = live.prepare(market.known_until(opened + HOUR), since=opened, until=opened + 1)
+        assert all(values[0].tobytes() == others[name][row - SINCE].tobytes() for name, values in said.arrays().items()), row
+        readers = live._models[0]._readers
+        following = readers.get((int(others["weights/forecast"][row - SINCE]), (opened // HOUR) // CONFIG.block_bars + 1))
+        assert len(readers) <= 3
+        ahead += following is not None and following.next_stop > CONFIG.context_bars
+    assert ahead == 2, "at the last bar of both blocks the next one's context is read"
+
+
+def test_a_past_that_changed_is_read_anew(config, market):
+    """A price of the context that is told otherwise: what was kept of it must not stay."""
+    signals = SignalsConfig(sources=("forecast",), forecast=config, keep_features=False)
+    row, name, book = 2_600, "SIM1/USDT", SignalBook(signals)
+    table = market.bars[name]
+    close = np.array(table.close)
+    close[row - 6] *= 1.01
+    other = replace(market, bars={**market.bars, name: replace(table, close=close, high=np.maximum(table.high, close))})
+    opened = START + row * HOUR
+    before, after, fresh = (
+        by.prepare(data.known_until(opened + HOUR), since=opened, until=opened + 1).arrays()["signal/forecast/value"].tobytes()
+        for by, data in ((book, market), (book, other), (SignalBook(signals), other))
+    )
+    assert after == fresh != before
+
+
+def test_what_cannot_be_kept_is_computed_whole_and_says_the_same(config, frame, tape, monkeypatch):
+    monkeypatch.setattr("cryptoalpha.nets.forecaster.by_row.MOST_NUMBERS", 0)
+    source = ForecastSource(config)
+    found = source.compute(frame)
+    assert not source._readers
+    for name, values in tape.source("forecast").traces.items():
+        whole = found.traces[name][SINCE:]
+        np.testing.assert_allclose(whole, values, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
 def test_asking_for_other_stretches_changes_nothing(book, market, tape):
     others = tape.arrays()
     part = book.prepare(market, since=START + 2_398 * HOUR, until=START + 2_457 * HOUR)

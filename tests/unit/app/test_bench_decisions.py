@@ -55,6 +55,10 @@ def test_a_part_of_another_commit_is_measured_anew_and_kept(tmp_path: Path, monk
     for commit, expected in (("first", 1.0), ("first", 1.0), ("second", 2.0), ("unknown", 3.0), ("unknown", 4.0)):
         monkeypatch.setattr(decisions, "code_version", lambda commit=commit: commit)
         assert once(tmp_path, "part", part) == {"figure": expected}
+    for damaged in ('{"comm', "[]", '{"commit": "second"}', '{"commit": "second", "figures": {"figure": null}}'):
+        (tmp_path / "part.json").write_text(damaged)
+        monkeypatch.setattr(decisions, "code_version", lambda: "second")
+        assert once(tmp_path, "part", part) == once(tmp_path, "part", part), "measured again, and kept"
 
 
 def test_what_the_speed_measurement_tells_is_what_the_bench_reads() -> None:

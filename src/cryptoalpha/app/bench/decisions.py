@@ -67,9 +67,12 @@ def once(kept: Path, name: str, part: Part) -> Mapping[str, float]:
     """The figures of a part: those kept of this very commit, else measured and kept."""
     file, commit = kept / f"{name}.json", code_version()
     if commit != "unknown" and file.is_file():
-        document = json.loads(file.read_text(encoding="utf-8"))
-        if document["commit"] == commit:
-            return {key: float(value) for key, value in document["figures"].items()}
+        try:
+            document = json.loads(file.read_text(encoding="utf-8"))
+            if document["commit"] == commit:
+                return {key: float(value) for key, value in document["figures"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            pass  # whatever it is, it is no figure of this part: measure it
     figures = {key: float(value) for key, value in part().items()}
     kept.mkdir(parents=True, exist_ok=True)
     write_whole(file, json.dumps({"commit": commit, "figures": figures}, indent=1) + "\n")

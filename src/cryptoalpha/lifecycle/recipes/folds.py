@@ -88,8 +88,8 @@ def plan_folds(
     late = np.flatnonzero(np.diff(samples.known_at) <= 0)
     if late.size:
         raise ConfigError(
-            f"rows are not in the order of time: the bar known at {iso_second(int(samples.known_at[late[0]]))} is known no earlier than the one "
-            "after it",
+            f"rows are not in the order of time: the bar known at {iso_second(int(samples.known_at[late[0]]))} "
+            "is known no earlier than the one after it",
             hint="folds are planned over the rows of one panel; a bar that came as late as its successor has to be left out of it",
         )
     if len(samples) < 2:

@@ -45,8 +45,8 @@ def bench_decisions(*, repeats: int, advance: Callable[[int], None], kept: Path 
         "cournot_distance": league["cournot_distance"],
     }
     notes = (
-        "speed: eight simulated assets, hourly, all sources; networks of the preset `small`, untrained, which costs the same time; "
-        "without a regime model, a network that guides the fusion, and value functions of the agents",
+        "speed: eight simulated assets, hourly, everything switched on: all sources, a regime model, a network that guides the fusion, "
+        "value functions of the agents; networks of the preset `small`, all untrained, which costs the same time",
         f"live: CPU time of {speed['live_bars']:.0f} bars, of it signals {speed['live_signals_p50_ms']:.0f} ms (median); by the wall clock "
         f"{speed['live_wall_p50_ms']:.0f} ms (median) and {speed['live_wall_p99_ms']:.0f} ms (p99); the full loop runs on one core",
         f"fusion: {FUSION_SEEDS} seeds of a planted edge that changes its source; IC of who acted {_with_error(fusion, 'ic_fused')}, "

@@ -188,9 +188,16 @@ def simulations_compared(seed: int = 0, *, bars: int = 600, few: int = 64, many:
     }
 
 
-def fusion_speed(*, instruments: int = 8, bars: int = 300, simulations: int = 64) -> dict[str, float]:
-    """CPU time of a bar of the searched fusion with everything beside it, the first bars (compiling) left out."""
+def fusion_speed(*, instruments: int = 8, bars: int = 300, simulations: int = 64, guided: bool = False) -> dict[str, float]:
+    """CPU time of a bar of the searched fusion with everything beside it, the first bars (compiling) left out; `guided` by an untrained
+    network of the widths that are trained."""
     fusion = SearchedFusion(planted_config(simulations), seed=0)
+    if guided:
+        from cryptoalpha.app.bench.decisions_untrained import fusion_network
+        from cryptoalpha.decisions.fusion.network import guide_of
+
+        guide = guide_of(fusion_network())
+        fusion.adopt(guide.evaluator, guide.version)
     spent = []
     for at, states, signals in values_of(planted_bars(0, ic=0.10, bars=bars), instruments):
         began = time.process_time()

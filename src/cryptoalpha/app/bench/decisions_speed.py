@@ -1,9 +1,8 @@
 """How fast the whole loop decides: `python -m cryptoalpha.app.bench.decisions_speed`, one JSON object.
 
 Eight assets of the simulated market, hourly, with chain readings, posts and funding; all sources with forecaster and genome of the preset
-`small`, the searched fusion, four agents in a council, risk, simulated broker and journal. The networks are untrained: their time does not
-depend on their weights. CPU seconds of one thread. Not on, and so not counted: a regime model, a network that guides the fusion's search,
-value functions of the agents.
+`small`, a regime model, the searched fusion with a network that guides it, four agents with value functions in a council, risk, simulated
+broker and journal. All networks are untrained: their time hardly depends on their weights. CPU seconds of one thread.
 
 `full_loop`: a replay, signals and loop together, of a long and of a short period; the difference counts, so that what is paid once per run
 (warm-up, refits at its beginning) is paid in both. `live`: bar after bar as a live session takes them, with as many simulations as a live
@@ -27,6 +26,7 @@ import torch
 from torch import nn
 
 from cryptoalpha.app.backtest import learn_before
+from cryptoalpha.app.bench.decisions_untrained import write_agents, write_fusion, write_regime
 from cryptoalpha.app.book import build_engine, tape_steps
 from cryptoalpha.app.engine import Step
 from cryptoalpha.app.period import Period
@@ -82,7 +82,7 @@ def market() -> Dataset:
 
 
 def whole_settings(dataset: Dataset, folder: Path) -> Settings:
-    """Settings with all sources, search and council switched on; untrained models are written to `folder`."""
+    """Settings with everything switched on; untrained models are written to `folder`."""
     settings, nets = Settings(), NetsConfig(preset="small")
     panel = build_panel(dataset, since=0, until=2**62)
     usable, fitted = int(panel.known_at[SCALER_BARS]), panel.rows(0, SCALER_BARS)
@@ -99,16 +99,23 @@ def whole_settings(dataset: Dataset, folder: Path) -> Settings:
     (folder / "forecaster").mkdir()
     model = ForecastModel(forecaster, _stirred(forecaster.build(1)).eval(), scaler, usable, strength=0.1)
     finish_forecaster(folder / "forecaster", forecaster, [model.save(folder / "forecaster", 0)], {})
+    write_regime(folder / "regime", settings, Frame(fitted, dataset, first=0), usable)
     signals = settings.signals.model_copy(
         update={
             "sources": (*ALL_SOURCES, *(name for name in ("forecast", "genome") if name not in ALL_SOURCES)),
             "forecast": settings.signals.forecast.model_copy(update={"model": str(folder / "forecaster")}),
             "genome": settings.signals.genome.model_copy(update={"model": str(folder / "genome")}),
+            "regime": settings.signals.regime.model_copy(update={"model": str(folder / "regime")}),
         }
     )
-    fusion = settings.fusion.model_copy(update={"method": "search", "warmup_days": WARM_UP_DAYS})
-    agent = settings.agent.model_copy(update={"members": MEMBERS})
-    return settings.model_copy(update={"signals": signals, "fusion": fusion, "agent": agent})
+    learning = settings.fusion.learning.model_copy(update={"model": str(folder / "fusion")})
+    fusion = settings.fusion.model_copy(update={"method": "search", "warmup_days": WARM_UP_DAYS, "learning": learning})
+    planner = settings.agent.planner.model_copy(update={"model": str(folder / "agent")})
+    agent = settings.agent.model_copy(update={"members": MEMBERS, "planner": planner})
+    settings = settings.model_copy(update={"signals": signals, "fusion": fusion, "agent": agent})
+    write_fusion(folder / "fusion", settings, usable)
+    write_agents(folder / "agent", settings, book_size=len(dataset.bars), interval=panel.interval, usable_from=usable)
+    return settings
 
 
 def _stirred(net: Net) -> Net:

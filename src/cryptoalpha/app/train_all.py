@@ -1,7 +1,7 @@
 """`train all`: every model of the loop, one after the other, and a configuration that switches all of them on.
 
     OUT/regime, forecaster, genome, fusion, agent      a model folder each
-    OUT/times.json                                     wall and CPU seconds of each step, added up over interruptions
+    OUT/times.json                                     wall and CPU seconds of each step, added up over interruptions by Ctrl-C
     OUT/cryptoalpha.yaml                               the settings that use them: `cryptoalpha backtest --config OUT/cryptoalpha.yaml`
 
 The order is that of what is built on what: fusion and agents learn from the signals of regime, forecaster and genome. They must meet on
@@ -241,13 +241,18 @@ def _of_step(name: str, tell: Tell | None) -> Tell | None:
 
 
 class Times:
-    """Wall and CPU seconds of each step, its processes included, in a file; a step that was stopped adds up."""
+    """Wall and CPU seconds of each step, its processes included, in a file; a step that was stopped adds up, seconds of a session that was
+    killed (not by Ctrl-C) are lost."""
 
     def __init__(self, file: Path, *, fresh: bool = False) -> None:
         self._file = file
         self._times: dict[str, dict[str, float]] = {}
         if not fresh and file.is_file():
-            self._times = json.loads(file.read_text(encoding="utf-8"))
+            try:
+                kept = json.loads(file.read_text(encoding="utf-8"))
+                self._times = {str(step): {key: float(took[key]) for key in ("wall_seconds", "cpu_seconds")} for step, took in kept.items()}
+            except (ValueError, KeyError, TypeError, AttributeError):
+                self._times = {}  # a damaged clock must not stop a training: it counts from here
 
     def of(self, name: str) -> Mapping[str, float]:
         """Seconds of one step."""

@@ -111,3 +111,8 @@ def test_seconds_of_a_step_that_was_stopped_add_up(tmp_path):
     with Times(file, fresh=True).measured("regime"):
         pass
     assert json.loads(file.read_text())["regime"]["wall_seconds"] < 0.05
+    for damaged in ('{"reg', "[]", '{"regime": {}}'):
+        file.write_text(damaged)
+        with Times(file).measured("regime"):
+            pass
+        assert set(json.loads(file.read_text())["regime"]) == {"wall_seconds", "cpu_seconds"}

@@ -12,12 +12,18 @@ from functools import lru_cache
 from itertools import repeat as again
 
 import numpy as np
+import numpy.typing as npt
 
 from cryptoalpha.signals.frame import Frame
 from cryptoalpha.signals.text.lexicon import mentions
 from cryptoalpha.store.tables import Floats, Times
 
-_mentions = lru_cache(maxsize=1 << 16)(mentions)
+
+@lru_cache(maxsize=1 << 16)
+def _named(text: str, assets: tuple[str, ...]) -> tuple[float, ...]:
+    """1 for each asset that the text names, else 0."""
+    named = mentions(text, assets)
+    return tuple(1.0 if asset in named else 0.0 for asset in assets)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +38,7 @@ class RecentTexts:
     texts: tuple[str, ...]
     names: tuple[str, ...]
     relevance: Floats
-    market: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    market: npt.NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -58,12 +64,9 @@ def recent_texts(frame: Frame, *, window: int, repeat: int, market_weight: float
         partitions, rows, ids = (getattr(table, name)[start:stop].tolist() for name in ("partition", "row", "post_id"))
         names += zip(again(table.source), partitions, rows, ids, strict=False)
     kept = _not_repeated(known, texts, opens, repeat)
-    relevance = np.zeros((len(kept), len(frame.assets)))
-    market = np.zeros(len(kept), bool)
-    for row, i in enumerate(kept):
-        named = _mentions(texts[i], frame.assets)
-        relevance[row] = [float(asset in named) for asset in frame.assets] if named else market_weight
-        market[row] = not named
+    named = np.array([_named(texts[i], frame.assets) for i in kept], np.float64).reshape(len(kept), len(frame.assets))
+    market = np.asarray(named.sum(axis=1) == 0.0, np.bool_)
+    relevance = np.where(market[:, None], market_weight, named)
     return RecentTexts(
         known_at=np.array([known[i] for i in kept], np.int64),
         texts=tuple(texts[i] for i in kept),

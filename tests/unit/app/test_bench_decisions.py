@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from cryptoalpha.app.bench import decisions
+from cryptoalpha.app.bench import decisions, decisions_speed
 from cryptoalpha.app.bench.decisions import bench_decisions, once
 from cryptoalpha.app.bench.decisions_speed import Speed, live_times, whole_settings
+from cryptoalpha.app.book import build_engine, tape_steps
+from cryptoalpha.app.engine import Engine, Step
+from cryptoalpha.core.values import REGIMES
 from cryptoalpha.data.config import SimulatedConfig
 from cryptoalpha.data.simulated import simulate
+from cryptoalpha.decisions.alphazero.trader import Trader
+from cryptoalpha.decisions.alphazero.value import ValueFunction
+from cryptoalpha.decisions.config import MEMBERS
 from cryptoalpha.signals.single_thread import single_thread
 from cryptoalpha.store.journal import Journal
 
@@ -67,8 +75,21 @@ def test_what_the_speed_measurement_tells_is_what_the_bench_reads() -> None:
 
 
 @pytest.mark.slow
-def test_the_measured_loop_has_every_source_and_every_seat(tmp_path: Path) -> None:
-    """Two assets and half a year: every source speaks at the newest bar, and every member of the council votes."""
+def test_the_measured_loop_has_every_source_and_every_seat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two assets and half a year: every source speaks at the newest bar, every member of the council votes, every model is asked."""
+    engines, regimes = [], []
+
+    def watched(*args: Any, **options: Any) -> Engine:
+        engines.append(build_engine(*args, **options))
+        return engines[-1]
+
+    def steps(*args: Any) -> Iterator[Step]:
+        for step in tape_steps(*args):
+            regimes.append([state.regime for state in step.states])
+            yield step
+
+    monkeypatch.setattr(decisions_speed, "build_engine", watched)
+    monkeypatch.setattr(decisions_speed, "tape_steps", steps)
     dataset = simulate(SimulatedConfig(assets=2, bars=4_400, posts_per_day=8.0), seed=7).dataset
     settings = whole_settings(dataset, tmp_path / "models")
     settings = settings.model_copy(update={"fusion": settings.fusion.model_copy(update={"warmup_days": 1.0})})
@@ -77,5 +98,12 @@ def test_the_measured_loop_has_every_source_and_every_seat(tmp_path: Path) -> No
     assert len(taken) == 3
     assert all(0.0 < signals < cpu for cpu, _, signals in taken)
     assert {"forecast", "genome", "features", "news_tone"} <= set(settings.signals.sources)
+    assert len(regimes) == 3
+    assert all(len(belief) == len(REGIMES) for states in regimes for belief in states)
+    (engine,) = engines
+    assert len(engine.fusion.search.version) == 64, "no network guides"
+    traders = [member for member in engine.agent.members if isinstance(member, Trader)]
+    assert len(traders) == len(MEMBERS) - 1
+    assert all(isinstance(one.fitted.leaf, ValueFunction) for one in traders)
     with Journal(tmp_path / "live.journal", durable=True, header={"bench": "decisions"}) as journal:
         assert journal.is_replaying, "what was decided lies in the journal"

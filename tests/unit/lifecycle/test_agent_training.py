@@ -91,7 +91,7 @@ def test_the_folder_is_used_by_agents_of_the_same_book_only(trained, bars):
 
 def test_the_same_training_is_not_repeated_and_another_is_refused(trained, bars):
     assert train_agent(PLAN, bars, TWO, trained.path, lessons=LESSONS).already
-    with pytest.raises(ConfigError, match="another training"):
+    with pytest.raises(ConfigError, match="another training, which differs in seed"):
         train_agent(replace(PLAN, seed=4), bars, TWO, trained.path, lessons=LESSONS)
 
 
@@ -104,7 +104,7 @@ def test_agents_that_heard_other_opinions_are_another_training(trained, bars, mo
         return replace(walk, direction=walk.direction + np.where(np.arange(len(walk.known_at)) == 700, 1e-9, 0.0)[:, None])
 
     monkeypatch.setattr(agent, "walked", otherwise)
-    with pytest.raises(ConfigError, match="another training"):
+    with pytest.raises(ConfigError, match="another training, which differs in heard"):
         train_agent(PLAN, bars, TWO, trained.path, lessons=LESSONS)
 
 

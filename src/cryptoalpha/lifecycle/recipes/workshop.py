@@ -96,7 +96,8 @@ class Workshop:
             if old.get("identity") == identity:
                 return old
             raise ConfigError(
-                f"{self.out} holds a model of another training", hint="choose another folder with --out, or replace it with --fresh"
+                f"{self.out} holds a model of another training, which differs in {_differing(old.get('identity') or {}, identity)}",
+                hint="choose another folder with --out, or replace it with --fresh",
             )
         self.open(identity, fresh=fresh)
         return None
@@ -118,9 +119,8 @@ class Workshop:
         except (OSError, ValueError):
             found = None
         if found is not None and found != wanted:
-            differing = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
             raise ConfigError(
-                f"{self.place} holds an interrupted training that differs in {', '.join(differing)}",
+                f"{self.place} holds an interrupted training that differs in {_differing(found, wanted)}",
                 hint="undo the change to go on with it, begin anew with --fresh, or choose another folder with --out",
             )
         if found is None:
@@ -191,6 +191,11 @@ class Workshop:
         finally:
             over.set()
             thread.join()
+
+
+def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """Names of what is not the same in two trainings."""
+    return ", ".join(sorted(name for name in {*one, *other} if one.get(name) != other.get(name)))
 
 
 def side_by_side(start: Callable[[], S], task: Callable[[S, I], R], items: Sequence[I], *, processes: int) -> list[R]:

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import cryptoalpha
 from cryptoalpha.app.bench.decisions_fusion import planted_bars, planted_config, values_of
@@ -20,6 +22,7 @@ from cryptoalpha.decisions.fusion.network import build_network, guide_of
 from cryptoalpha.decisions.fusion.search import searched
 from cryptoalpha.decisions.fusion.search.actions import ACTIONS, FAMILIES
 from cryptoalpha.decisions.fusion.search.kernels import show
+from cryptoalpha.decisions.fusion.search.loop import place_in
 from cryptoalpha.decisions.fusion.search.state import GROSS_AT, HELD_AT, MOVE_AT, NET_AT, WEIGHT_AT
 from cryptoalpha.decisions.fusion.search.world import FusionWorld
 from cryptoalpha.learn.search.contract import Budget, Roots, Rules
@@ -129,6 +132,14 @@ def test_a_network_that_only_python_can_ask_is_asked_step_by_step():
     assert sum(calls) == plain.stats.evaluated_states
     np.testing.assert_allclose(plain.q, compiled.q, atol=1e-5 * np.abs(compiled.q[np.isfinite(compiled.q)]).max())
     np.testing.assert_allclose(plain.policy_target, compiled.policy_target, atol=1e-3)
+
+
+@given(st.lists(st.sampled_from([0.0, 0.1, 0.25, 1e-9]), min_size=1, max_size=9), st.floats(0.0, 1.0))
+@settings(max_examples=40)
+def test_a_place_in_shares_is_the_one_that_numpy_finds(steps, uniform):
+    shares = np.cumsum(steps)
+    for at in (uniform, *shares.tolist()):
+        assert place_in(shares, at) == min(shares.searchsorted(at), len(shares) - 1)
 
 
 def test_an_answer_that_is_no_number_is_named_by_the_compiled_search_too():

@@ -7,7 +7,6 @@ Of the scenarios drawn for an edge only the one that is entered is computed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,19 +38,16 @@ class Guide(NamedTuple):
     room: Room
 
 
-@dataclass(frozen=True)
-class NoNetwork:
-    """Stands where no network guides: one layer that nobody asks."""
+NO_LAYERS = Layers(np.zeros(1, np.float32), np.zeros((5, 3), np.int64))
+"""Stand where no network guides, and are never asked."""
 
-    layers = Layers(np.zeros(1, np.float32), np.zeros((5, 3), np.int64))
-    room = Room(np.zeros(1, np.float32), np.zeros(1, np.float32), np.zeros(1, np.int64))
+NO_ROOM = Room(np.zeros(1, np.float32), np.zeros(1, np.float32), np.zeros(1, np.int64))
 
 
 def guide(base: Array32, network: RowNetwork | None) -> Guide:
     """The network, with what its first layer finds in all states alike computed once."""
     if network is None:
-        nothing = NoNetwork()
-        return Guide(False, base, np.zeros(1, np.float32), np.zeros(STATE_WIDTH, np.float32), nothing.layers, nothing.room)
+        return Guide(False, base, np.zeros(1, np.float32), np.zeros(STATE_WIDTH, np.float32), NO_LAYERS, NO_ROOM)
     room = room_for(network.layers)
     sums = np.zeros_like(room.found)
     linear(network.layers, 0, base, room.active, sums)

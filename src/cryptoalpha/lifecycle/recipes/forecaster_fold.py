@@ -27,6 +27,7 @@ from cryptoalpha.lifecycle.recipes.folds import Fold
 from cryptoalpha.lifecycle.recipes.position_rule import Stretch
 from cryptoalpha.lifecycle.recipes.predictions import Outcomes, Predictions, classes_of
 from cryptoalpha.lifecycle.recipes.workshop import UNITS, Workshop
+from cryptoalpha.nets.forecaster.by_row import read_block
 from cryptoalpha.nets.forecaster.calibration import calibrate_temperature
 from cryptoalpha.nets.forecaster.losses import forecast_loss
 from cryptoalpha.nets.forecaster.model import Forecaster
@@ -178,17 +179,17 @@ def said(net: Forecaster, blocks: Blocks, rows: Rows, scaler: ForecastScaler, pr
         for number in blocks.holding(rows):
             block = np.array([number])
             found = np.isin(blocks.rows_of(block)[0], rows) & answered
-            inputs = ForecastInputs(*(part.clone() for part in blocks.inputs(block, scaler)))
-            forecast = net(inputs)
-            answers = {
-                "location": forecast.location,
-                "direction": forecast.direction.softmax(dim=-1),
-                "volatility": forecast.volatility,
-                "confidence": torch.sigmoid(forecast.confidence),
-                "quantiles": forecast.quantiles,
-            }
-            for name, values in answers.items():
-                parts.setdefault(name, []).append(values[0].numpy()[found].astype(np.float64))
+            for first, forecast in read_block(net, blocks.inputs(block, scaler), context=blocks.config.context_bars):
+                answers = {
+                    "location": forecast.location,
+                    "direction": forecast.direction.softmax(dim=-1),
+                    "volatility": forecast.volatility,
+                    "confidence": torch.sigmoid(forecast.confidence),
+                    "quantiles": forecast.quantiles,
+                }
+                here = found[first : first + forecast.location.shape[1]]
+                for name, answer in answers.items():
+                    parts.setdefault(name, []).append(answer[0].numpy()[here].astype(np.float64))
     joined = {name: np.concatenate(values) for name, values in parts.items()}
     absent = ~present[rows - blocks.arrays.begin]
     for values in joined.values():

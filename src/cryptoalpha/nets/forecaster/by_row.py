@@ -95,3 +95,12 @@ def groups(context: int, answered: int) -> list[tuple[int, int]]:
     """First row and the row after the last of every group."""
     parts = ((0, context, CONTEXT_GROUP), (context, context + answered, ANSWERED_GROUP))
     return [(first, min(first + size, stop)) for begin, stop, size in parts for first in range(begin, stop, size)]
+
+
+def read_block(net: Forecaster, inputs: ForecastInputs, *, context: int) -> list[tuple[int, Forecast]]:
+    """One block's answers as a source gives them, with their first rows: group after group if that pays, else in one pass."""
+    assets, answered = inputs.present.shape[2], inputs.present.shape[1] - context
+    if ForecasterByRow.pays(net, assets=assets, context=context, answered=answered):
+        return ForecasterByRow(net, assets=assets, context=context, answered=answered).read(inputs, context + answered)
+    # Copied into torch's own memory, which is aligned alike every time: a kernel may round by where its input lies.
+    return [(0, net(ForecastInputs(*(part.clone() for part in inputs))))]

@@ -23,8 +23,8 @@ import torch
 
 from cryptoalpha.core.errors import ModelError
 from cryptoalpha.core.time import interval_name
-from cryptoalpha.nets.forecaster.by_row import ForecasterByRow
-from cryptoalpha.nets.forecaster.values import Forecast, ForecastInputs
+from cryptoalpha.nets.forecaster.by_row import ForecasterByRow, read_block
+from cryptoalpha.nets.forecaster.values import Forecast
 from cryptoalpha.signals.config import ForecastConfig, NewsConfig, TextConfig
 from cryptoalpha.signals.forecast.arrays import forecast_arrays
 from cryptoalpha.signals.forecast.blocks import Blocks
@@ -130,8 +130,7 @@ class ForecastSource:
         if self._by_row(model, blocks.arrays.assets):
             said = self._reader(model_number, number, blocks.arrays.assets).read(inputs, int(places[-1]) + 1)
         else:
-            # Copied into torch's own memory, which is aligned alike every time: a kernel may round by where its input lies.
-            said = [(0, model.net(ForecastInputs(*(part.clone() for part in inputs))))]
+            said = read_block(model.net, inputs, context=self._config.context_bars)
         parts = []
         for first, forecast in said:
             here = places[(places >= first) & (places < first + forecast.location.shape[1])] - first

@@ -158,7 +158,7 @@ def _shares(belief: Floats, happened: Floats) -> Floats:
 def _time(beliefs: Beliefs, outcomes: Outcomes, judged: Rows) -> Columns:
     """Belief per cell, ends of spells, and moves by trend."""
     belief = beliefs.belief[judged]
-    there = np.isfinite(belief).all(axis=2)
+    there = np.asarray(np.isfinite(belief).all(axis=2))
     weight = np.where(there[:, :, None], belief, 0.0)
     columns = {"time n": there.sum(axis=1).astype(np.float64)}
     columns |= {f"time {c}": weight[:, :, c].sum(axis=1) for c in range(len(REGIMES))}

@@ -18,6 +18,9 @@ from cryptoalpha.risk.gate import RiskGate
 from cryptoalpha.risk.market_memory import MarketMemory
 from cryptoalpha.risk.standstill import CONSIDERED, Standstill
 
+CALM, HALF_STORMY = (0.0, 0.0, 1.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.5, 0.5, 0.0, 0.0)
+"""Beliefs over the six regimes that leave all and less than all of a size."""
+
 NAMES = ("A/USDT", "B/USDT", "C/USDT")
 NOW = 10 * DAY + 1_000 * MINUTE
 STAMP = {"happened_at": NOW, "known_at": NOW}
@@ -86,7 +89,7 @@ def reviews(draw):
         equity=equity,
         peak_equity=Decimal(100_000),
     )
-    regime = draw(mostly((), st.sampled_from([(1.0, 0.0, 0.0), (0.5, 0.5, 0.0), (0.5, 0.5), (math.nan, 0.5, 0.5)])))
+    regime = draw(mostly((), st.sampled_from([CALM, HALF_STORMY, (0.5, 0.5), (math.nan, *HALF_STORMY[1:])])))
     states = {
         name: MarketState(happened_at=NOW - age, known_at=NOW - age, instrument=name, price=price, volatility=volatility, regime=regime)
         for name, (_, _, price, volatility, age) in rows.items()
@@ -154,7 +157,7 @@ def test_a_unit_that_is_held_and_wanted_takes_the_short_way():
         {"wanted": math.nan},
         {"wanted": 0.9, "no_trade_band": 0.02},  # 0.02 of equity less: as large as the band
         {"traded": 19.0},  # 1 unit needs 20 a day: a twentieth of a day's volume
-        {"regime": (0.5, 0.5, 0.0)},
+        {"regime": HALF_STORMY},
         {"mu": 9.0},
     ],
     ids=lambda change: ",".join(change),

@@ -326,6 +326,9 @@ def test_states_are_asked_for_once_each_and_together():
 
 def test_each_kernel_is_compiled_once():
     """Another type of argument would compile it again, for seconds, in the middle of a decision."""
+    asked = (kernels.descend, kernels.grow, kernels.trace)
+    plan(Roots(states(1, 2)), Walk(), Budget(5), seed=0)
+    usual = [len(kernel.signatures) for kernel in asked]  # a world that simulates itself calls them from compiled code, by one more each
     model = Walk()
     model.values = model.values.astype(np.float64)
     model.logits = np.asfortranarray(model.logits)
@@ -333,7 +336,8 @@ def test_each_kernel_is_compiled_once():
     for rules in RULES:
         plan(Roots(states(1, 2)), model, Budget(5), seed=0, rules=rules)
         plan(Roots([[1.0]]), Chancy(), Budget(5), seed=0, rules=rules)
-    assert [len(kernel.signatures) for kernel in (kernels.descend, kernels.grow, kernels.trace)] == [1, 1, 1]
+    assert [len(kernel.signatures) for kernel in asked] == usual
+    assert max(usual) <= 2
 
 
 def test_the_line_follows_what_was_visited_most_and_can_be_read():

@@ -291,7 +291,7 @@ def damage(path: Path, statement: str) -> None:
         ("UPDATE block SET body = (SELECT body FROM block WHERE first = 3) WHERE first = 2", "row 2 .* is damaged: it says it is row 3"),
         (
             "UPDATE block SET body = cast(body || x'91c1' AS BLOB) WHERE first = 2",
-            "row 2 .* is damaged: its block has 75 bytes, its rows 73",
+            "row 2 .* is damaged: its block has 77 bytes, its rows 75",
         ),
         (
             "UPDATE block SET body = x'020000000000000001000000000000000200000091c1' WHERE first = 2",
@@ -312,7 +312,7 @@ def test_a_damaged_row_is_named(tmp_path, statement, why):
     [
         ("DELETE FROM block WHERE first = 3", "row 3 .* is damaged: the row is missing"),
         ("INSERT INTO block SELECT 2, 2, packed, body FROM block WHERE first = 1", "row 2 .* is damaged: the row is there twice"),
-        ("UPDATE block SET last = 1 WHERE first = 1", "row 1 .* is damaged: its block has 146 bytes, its rows 73"),
+        ("UPDATE block SET last = 1 WHERE first = 1", "row 1 .* is damaged: its block has 150 bytes, its rows 75"),
         ("UPDATE block SET body = substr(body, 1, length(body) - 1) WHERE first = 3", "row 4 .* is damaged: its block has"),
     ],
 )

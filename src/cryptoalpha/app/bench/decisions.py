@@ -66,17 +66,21 @@ def bench_decisions(*, repeats: int, advance: Callable[[int], None], kept: Path 
 def once(kept: Path, name: str, part: Part) -> Mapping[str, float]:
     """The figures of a part: those kept of this very commit, else measured and kept."""
     file, commit = kept / f"{name}.json", code_version()
-    if commit != "unknown" and file.is_file():
-        try:
-            document = json.loads(file.read_text(encoding="utf-8"))
-            if document["commit"] == commit:
-                return {key: float(value) for key, value in document["figures"].items()}
-        except (ValueError, KeyError, TypeError, AttributeError):
-            pass  # whatever it is, it is no figure of this part: measure it
-    figures = {key: float(value) for key, value in part().items()}
-    kept.mkdir(parents=True, exist_ok=True)
-    write_whole(file, json.dumps({"commit": commit, "figures": figures}, indent=1) + "\n")
+    figures = None if commit == "unknown" else _figures_of(file, commit)
+    if figures is None:
+        figures = {key: float(value) for key, value in part().items()}
+        kept.mkdir(parents=True, exist_ok=True)
+        write_whole(file, json.dumps({"commit": commit, "figures": figures}, indent=1) + "\n")
     return figures
+
+
+def _figures_of(file: Path, commit: str) -> Mapping[str, float] | None:
+    """What `file` keeps of `commit`; none where it is absent, of another commit, or not ours."""
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+        return {key: float(value) for key, value in document["figures"].items()} if document["commit"] == commit else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def _with_error(figures: Mapping[str, float], name: str) -> str:

@@ -4,8 +4,10 @@ with their lineage."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
 import typer
 
@@ -15,6 +17,7 @@ from cryptoalpha.app.output import Table
 if TYPE_CHECKING:
     from cryptoalpha.lifecycle.recipes.forecaster import Period, Plan
     from cryptoalpha.lifecycle.recipes.trained import Trained
+    from cryptoalpha.lifecycle.recipes.workshop import Tell
     from cryptoalpha.nets.config import NetsConfig
     from cryptoalpha.store.tables import Dataset
 
@@ -55,6 +58,26 @@ class Told(Protocol):
     def lines(self) -> Sequence[str]: ...
 
 
+Settled_contra = TypeVar("Settled_contra", contravariant=True)
+Found_co = TypeVar("Found_co", covariant=True)
+
+
+class Recipe(Protocol[Settled_contra, Found_co]):
+    """A training that walks forward."""
+
+    def __call__(
+        self,
+        plan: Settled_contra,
+        dataset: Dataset,
+        period: Period,
+        out: Path,
+        *,
+        instruments: Sequence[str] | None,
+        fresh: bool,
+        tell: Tell | None,
+    ) -> Found_co: ...
+
+
 def register(app: typer.Typer) -> None:
     group = typer.Typer(help="Train models, walking forward, and judge them beside their baselines.")
     verb(group)(forecaster)
@@ -85,12 +108,8 @@ def forecaster(
     """Train the cross-asset forecaster and say what it is worth beside no change, EWMA, ridge and LightGBM."""
     from cryptoalpha.lifecycle.recipes.forecaster import train_forecaster
 
-    names = listed(instruments)
-    dataset = opened(frame, data, simulated, interval, names)
-    plan, period, place = planned(frame, preset), judged_period(since, until, test_since, folds), out or models(frame) / "forecaster"
-    with frame.out.progress("training") as bar:
-        trained = train_forecaster(plan, dataset, period, place, instruments=names, labelled=labelled, fresh=fresh, tell=bar.at)
-    show(frame, trained)
+    asked = Asked(data, since, until, test_since, folds, interval, instruments, simulated, out, fresh)
+    show(frame, walked(frame, "forecaster", partial(train_forecaster, labelled=labelled), planned(frame, preset), asked))
 
 
 def genome(
@@ -110,12 +129,8 @@ def genome(
     """Train the market genome and say what its levels, tokens and calls are worth beside what is usual."""
     from cryptoalpha.lifecycle.recipes.genome import train_genome
 
-    names = listed(instruments)
-    dataset = opened(frame, data, simulated, interval, names)
-    plan, period, place = planned(frame, preset), judged_period(since, until, test_since, folds), out or models(frame) / "genome"
-    with frame.out.progress("training") as bar:
-        trained = train_genome(plan, dataset, period, place, instruments=names, fresh=fresh, tell=bar.at)
-    show(frame, trained)
+    asked = Asked(data, since, until, test_since, folds, interval, instruments, simulated, out, fresh)
+    show(frame, walked(frame, "genome", train_genome, planned(frame, preset), asked))
 
 
 def regime(
@@ -134,12 +149,8 @@ def regime(
     """Train the regime filter: beliefs over trend and volatility, beside what is usual."""
     from cryptoalpha.lifecycle.recipes.regime import train_regime
 
-    names = listed(instruments)
-    dataset = opened(frame, data, simulated, interval, names)
-    plan, period, place = planned(frame, None), judged_period(since, until, test_since, folds), out or models(frame) / "regime"
-    with frame.out.progress("training") as bar:
-        trained = train_regime(plan, dataset, period, place, instruments=names, fresh=fresh, tell=bar.at)
-    told(frame, trained)
+    asked = Asked(data, since, until, test_since, folds, interval, instruments, simulated, out, fresh)
+    told(frame, walked(frame, "regime", train_regime, planned(frame, None), asked))
 
 
 def fusion(
@@ -158,13 +169,10 @@ def fusion(
     """Train the searched fusion's network and settings on the signals of the configured sources."""
     from cryptoalpha.lifecycle.recipes.fusion import FusionPlan, train_fusion
 
-    names, settings = listed(instruments), frame.settings
-    dataset = opened(frame, data, simulated, interval, names)
+    settings = frame.settings
+    asked = Asked(data, since, until, test_since, folds, interval, instruments, simulated, out, fresh)
     plan = FusionPlan(settings.signals, settings.fusion, settings.lifecycle.train, frame.seed)
-    period, place = judged_period(since, until, test_since, folds), out or models(frame) / "fusion"
-    with frame.out.progress("training") as bar:
-        trained = train_fusion(plan, dataset, period, place, instruments=names, fresh=fresh, tell=bar.at)
-    told(frame, trained)
+    told(frame, walked(frame, "fusion", train_fusion, plan, asked))
 
 
 def agent(
@@ -182,7 +190,7 @@ def agent(
     league: League = False,
 ) -> None:
     """Train the agents that plan trades; with --league, agents that move the price of a simulated market and play past selves."""
-    names, settings = listed(instruments), frame.settings
+    settings = frame.settings
     if league:
         from cryptoalpha.lifecycle.recipes.league import train_league
 
@@ -192,12 +200,9 @@ def agent(
         return
     from cryptoalpha.lifecycle.recipes.agent import AgentPlan, train_agent
 
-    dataset = opened(frame, data, simulated, interval, names)
+    asked = Asked(data, since, until, test_since, folds, interval, instruments, simulated, out, fresh)
     plan = AgentPlan(settings.signals, settings.fusion, settings.agent, settings.lifecycle.train, settings.execution, frame.seed)
-    period, place = judged_period(since, until, test_since, folds), out or models(frame) / "agent"
-    with frame.out.progress("training") as bar:
-        trained = train_agent(plan, dataset, period, place, instruments=names, fresh=fresh, tell=bar.at)
-    told(frame, trained)
+    told(frame, walked(frame, "agent", train_agent, plan, asked))
 
 
 def everything(
@@ -258,6 +263,31 @@ def sentiment(frame: Frame, data: Labelled, encoder: Encoder = None, out: HeadOu
     with frame.out.progress("training") as bar:
         trained = train_sentiment(data, config, place, seed=frame.seed, home=Home(frame.home), tell=bar.at)
     frame.out.result(trained.as_dict(), trained.lines())
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What every training that walks forward is asked for, as it stands on the command line."""
+
+    data: Path | None
+    since: str | None
+    until: str | None
+    test_since: str | None
+    folds: int
+    interval: str
+    instruments: str | None
+    simulated: bool
+    out: Path | None
+    fresh: bool
+
+
+def walked(frame: Frame, name: str, train: Recipe[Settled_contra, Found_co], plan: Settled_contra, asked: Asked) -> Found_co:
+    """Open the history, and train over it with a bar that says where training stands."""
+    names = listed(asked.instruments)
+    dataset = opened(frame, asked.data, asked.simulated, asked.interval, names)
+    period, place = judged_period(asked.since, asked.until, asked.test_since, asked.folds), asked.out or models(frame) / name
+    with frame.out.progress("training") as bar:
+        return train(plan, dataset, period, place, instruments=names, fresh=asked.fresh, tell=bar.at)
 
 
 def models(frame: Frame) -> Path:

@@ -5,9 +5,9 @@ another has beaten it. Beaten means: evidence of at least 1/α in a paired test 
 
 The evidence of a against b is a bet. With d the difference of their log scores, a gambler who stakes a part of his wealth on d > 0 grows it
 by `1 + κ d`; if a is not better than b his wealth is a supermartingale and exceeds 1/α with a chance of at most α, whenever one looks
-(Ville). The
-stake is fixed before the outcome is known: κ is bounded by half over the most that d can lose (`scores.worst_differences`). A gambler who
-began long ago may be ruined when an edge appears, so a new one begins in every bar, the n-th with a share 1/(n ln² n) of all wealth.
+(Ville). The stake is fixed before the outcome is known: κ is bounded by half over the most that d can lose (`scores.worst_differences`).
+A gambler who began long ago may be ruined when an edge appears, so a new one begins in every bar, the n-th with a share 1/(n ln² n) of all
+wealth.
 
 Outcomes that overlap over h bars go to h gamblers in turn, each of whom sees none that overlap, and the mean of their wealths counts. Who
 stops on outcomes half known can gain at most one stake of each, a factor of 2 at the very worst; stakes here are near a hundredth.
@@ -33,7 +33,6 @@ NAMES = ("search", "ridge", "hedge", "equal")
 
 STAKE = 0.5
 """κ per independent instrument: half of what would be best for one who knew that the better forecast is right and variance is 1."""
-
 
 SHARES = 2.1098
 """Σ 1/(n ln² n) over n ≥ 2: what the shares of the gamblers are divided by."""

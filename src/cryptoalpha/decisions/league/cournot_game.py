@@ -9,7 +9,7 @@ On a grid everything is exact: expected pay-offs depend on others only through t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +24,7 @@ class Cournot:
     players: int
     demand: float = 1.0
     slope: float = 1.0
-    grid: Shares = None  # type: ignore[assignment]
-
-    def __post_init__(self) -> None:
-        if self.grid is None:
-            object.__setattr__(self, "grid", np.linspace(0.0, 1.0, 41))
+    grid: Shares = field(default_factory=lambda: np.linspace(0.0, 1.0, 41))
 
     @property
     def nash(self) -> float:

@@ -181,6 +181,7 @@ def test_a_good_model_is_promoted_and_each_failing_gate_is_named():
     assert lacking.reasons == ("was not compared with lightgbm",)
     wrong = verdict(judge(replace(model, location=-model.location), others, outcomes, resamples=300), name="net")
     assert "ranks assets the wrong way round" in wrong.reasons
+    assert "has expected moves worse than zero" in wrong.words
     timid = replace(model, confidence=1.0 - model.confidence)
     assert any("surer" in reason for reason in verdict(judge(timid, others, outcomes, resamples=50), name="net").reasons)
 

@@ -19,6 +19,9 @@ from cryptoalpha.decisions.fusion.contract import compose
 from cryptoalpha.decisions.fusion.outcomes import OUTCOME_CAP, DelayedOutcomes
 from cryptoalpha.store.tables import Floats
 
+LEAST = 1e-300
+"""What an expert keeps where nothing is shared: a weight of 0 could never grow again."""
+
 
 class Hedge:
     """Fixed-share Hedge over ± sources and cash.
@@ -81,7 +84,7 @@ class Hedge:
         self._log_weights[2::2] -= step * gain
         weights = _softmax(self._log_weights)
         share = self._config.hedge_share / self._config.horizon_bars
-        self._log_weights = np.log((1.0 - share) * weights + share / len(weights))
+        self._log_weights = np.log(np.maximum((1.0 - share) * weights + share / len(weights), LEAST))
 
 
 def _softmax(log_weights: Floats) -> Floats:

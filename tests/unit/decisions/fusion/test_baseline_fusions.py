@@ -40,13 +40,13 @@ def fuse(fusion: Fusion, t: int, states: Sequence[MarketState], signals: Sequenc
     )
 
 
-def run_world(fusion: Fusion, *, ic: dict[str, float], steps: int, seed: int, assets: int = 4) -> list[FusedSignal]:
+def run_world(fusion: Fusion, *, ic: dict[str, float], steps: int, seed: int, assets: int = 4, first: int = 0) -> list[FusedSignal]:
     """Hourly prices with σ = 1 % whose next move follows each source with its own correlation; returns the last fused signals."""
     noise = stream(seed, "world")
     log_price = np.zeros(assets)
     names = [f"A{a}/USDT" for a in range(assets)]
     fused: list[FusedSignal] = []
-    for t in range(steps):
+    for t in range(first, first + steps):
         opinion = {source: np.clip(noise.standard_normal(assets) / 2, -1, 1) for source in ic}
         states = [state(t, float(math.exp(log_price[a])), names[a]) for a in range(assets)]
         signals = [signal(t, source, float(values[a]), names[a]) for source, values in opinion.items() for a in range(assets)]
@@ -235,6 +235,16 @@ def test_the_hedge_hands_a_share_back_at_every_outcome():
         gaps.append(float(fusion.signed_weights()[0]))
     assert gaps[0] > 0.1
     assert gaps[1:] == pytest.approx([0.9 * gaps[0], 0.81 * gaps[0]])
+
+
+def test_a_hedge_that_shares_nothing_can_still_change_its_mind():
+    """An expert whose weight has run out to 0 would be lost for good."""
+    hedge = Hedge(FusionConfig(method="hedge", horizon_bars=1, hedge_rate=50.0, hedge_share=0.0))
+    with np.errstate(divide="raise", invalid="raise"):
+        run_world(hedge, ic={"a": 0.7}, steps=400, seed=3)
+        assert hedge.signed_weights()[0] > 0.99
+        run_world(hedge, ic={"a": -0.7}, steps=400, seed=4, first=1000)
+    assert hedge.signed_weights()[0] < -0.99
 
 
 def test_weights_shown_to_people_sum_to_one_in_absolute_value():

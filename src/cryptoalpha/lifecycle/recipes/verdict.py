@@ -82,8 +82,10 @@ def _tested(judged: HorizonJudgement, against: str, loss: str) -> list[str]:
     what = {"squared": "expected moves", "QLIKE": "volatility"}[loss]
     for test in judged.tests:
         if test.against == against and test.loss.startswith(loss):
+            if test.wins:
+                return []
             leaning = "worse" if test.statistic < 0.0 and test.p_value < 0.05 else "no better"
-            return [] if test.wins else [f"has {what} {leaning} than {against} (Diebold–Mariano {test.statistic:+.2f}, p {test.p_value:.2f})"]
+            return [f"has {what} {leaning} than {against} (Diebold–Mariano {test.statistic:+.2f}, p {test.p_value:.2f})"]
     return [f"was not tested against {against}"]
 
 

@@ -106,6 +106,16 @@ class Post(Value, frozen=True, kw_only=True):
     text: str
     assets: tuple[str, ...] = ()
     url: str = ""
+    author: str = ""
+    """Who wrote it, as a hash: people are told apart, not kept."""
+    reach: float = 0.0
+    """Followers of the author, or members of where it stands; 0 where unknown."""
+    echo: float = 0.0
+    """How often it was liked, repeated or answered by `known_at`."""
+    language: str = ""
+    """ISO 639-1 where the publisher says so."""
+    revision: int = 0
+    """Which reading of the same post this is: an edit or newer counts come as a new value."""
 
 
 class ChainReading(Value, frozen=True, kw_only=True):

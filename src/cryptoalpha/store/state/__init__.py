@@ -1,0 +1,1 @@
+"""Small shared state by name: SQLite on one machine, Redis for many."""

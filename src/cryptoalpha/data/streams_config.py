@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator
 
 from cryptoalpha.core.config import Count, Fraction, Section
+from cryptoalpha.data.sources.config import SourcesConfig
 
 
 def _without_password(address: str) -> str:
@@ -44,3 +45,6 @@ class StreamsConfig(Section):
 
     regime_features: Count = 20
     """Features from which the regime is inferred."""
+
+    sources: SourcesConfig = SourcesConfig()
+    """Where messages come from."""

@@ -1,0 +1,187 @@
+"""Settings of the live sources, one subsection each: whether it runs, where it asks, which variable holds its key, what it may cost.
+
+Keys never stand here: a setting names the environment variable that holds one (`…_env`), because settings are printed and kept with every
+run. Addresses are settings, so that tests, mirrors and proxies need no code.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from cryptoalpha.core.config import Count, Fraction, NonNegative, Positive, Section
+
+
+def _address(*schemes: str) -> AfterValidator:
+    def checked(address: str) -> str:
+        if not address.startswith(tuple(f"{scheme}://" for scheme in schemes)):
+            raise ValueError(f"an address begins with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+        if "@" in address.split("://", 1)[1].split("/", 1)[0]:
+            raise ValueError("an address holds no user or password: settings are printed and kept with every run")
+        return address.rstrip("/")
+
+    return AfterValidator(checked)
+
+
+HttpAddress = Annotated[str, _address("http", "https")]
+SocketAddress = Annotated[str, _address("ws", "wss")]
+EnvName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
+"""Name of an environment variable that holds a secret."""
+
+
+class SourceSection(Section):
+    """What every source has."""
+
+    enabled: bool = True
+    """Whether it runs. One whose key, package or address is missing is listed as unavailable, with what to do, and the others run."""
+
+    retry_seconds: Positive = 1.0
+    """First wait after a failure; doubles with each, half of it spread by chance."""
+
+    retry_limit_seconds: Positive = 60.0
+    """Longest wait of its own making; a Retry-After that asks for more is obeyed."""
+
+    requests_per_minute: Positive = 60.0
+    """How often it may ask in the long run."""
+
+    burst: Count = 5
+    """How many requests may follow each other at once."""
+
+    daily_units: Positive | None = None
+    """What it may read in a UTC day, in its own units (posts, requests). At 100 % it pauses until the next day, also after a restart."""
+
+    daily_money: Positive | None = None
+    """What it may cost in a UTC day, dollars; pauses likewise."""
+
+    unit_price: NonNegative = 0.0
+    """Dollars per unit."""
+
+
+class XSection(SourceSection):
+    """[data.streams.sources.x] Posts of X: filtered stream and recent search (API v2)."""
+
+    enabled: bool = False
+    """Off: every post read is paid for."""
+
+    base_url: HttpAddress = "https://api.x.com"
+    """Where it asks."""
+
+    bearer_token_env: EnvName = "X_BEARER_TOKEN"
+    """Environment variable with the token."""
+
+    daily_units: Positive | None = 2_000
+    """Posts read in a UTC day."""
+
+    daily_money: Positive | None = 10.0
+    """Dollars in a UTC day."""
+
+    unit_price: NonNegative = 0.005
+    """Dollars per post read, the price since February 2026."""
+
+
+class RedditSection(SourceSection):
+    """[data.streams.sources.reddit] Submissions and comments of subreddits."""
+
+    enabled: bool = False
+    """Off: it needs a key that Reddit grants by hand."""
+
+    oauth_url: HttpAddress = "https://oauth.reddit.com"
+    """Where it asks."""
+
+    reddit_url: HttpAddress = "https://www.reddit.com"
+    """Where it gets its token."""
+
+    client_id_env: EnvName = "REDDIT_CLIENT_ID"
+    """Environment variable with the application's id."""
+
+    client_secret_env: EnvName = "REDDIT_CLIENT_SECRET"
+    """Environment variable with its secret."""
+
+
+class NewsSection(SourceSection):
+    """[data.streams.sources.news] News feeds (RSS, Atom)."""
+
+
+class ExchangeSection(SourceSection):
+    """[data.streams.sources.exchange] Trades, books, funding and liquidations of exchanges; public, no key."""
+
+
+class MempoolSection(SourceSection):
+    """[data.streams.sources.mempool] Bitcoin's mempool and blocks, mempool.space or a node of one's own with its interface."""
+
+    base_url: HttpAddress = "https://mempool.space"
+    """Where it asks."""
+
+    ws_url: SocketAddress = "wss://mempool.space/api/v1/ws"
+    """Where it listens."""
+
+
+class EthereumSection(SourceSection):
+    """[data.streams.sources.ethereum] Ethereum's blocks and large transfers by JSON-RPC."""
+
+    enabled: bool = False
+    """Off: it needs a node or a provider."""
+
+    rpc_url_env: EnvName = "ETHEREUM_RPC_URL"
+    """Environment variable with the node's address; a provider's address holds a key, so it is no setting."""
+
+
+class CoinMetricsSection(SourceSection):
+    """[data.streams.sources.coinmetrics] Daily on-chain metrics of Coin Metrics' community interface."""
+
+    enabled: bool = False
+    """Off: licensed CC BY-NC, so nobody should trade by it unasked."""
+
+    base_url: HttpAddress = "https://community-api.coinmetrics.io/v4"
+    """Where it asks; ends in /v4."""
+
+    requests_per_minute: Positive = 60.0
+    """The publisher allows ten in six seconds per address."""
+
+
+class FearGreedSection(SourceSection):
+    """[data.streams.sources.fear_greed] The fear & greed index, once a day."""
+
+    base_url: HttpAddress = "https://api.alternative.me"
+    """Where it asks."""
+
+    requests_per_minute: Positive = 2.0
+    """It changes once a day."""
+
+
+class SourcesConfig(Section):
+    """[data.streams.sources] Live sources. Each that is enabled runs beside the others; one that fails stops no other."""
+
+    x: XSection = XSection()
+    """X."""
+
+    reddit: RedditSection = RedditSection()
+    """Reddit."""
+
+    news: NewsSection = NewsSection()
+    """News feeds."""
+
+    exchange: ExchangeSection = ExchangeSection()
+    """Exchanges."""
+
+    mempool: MempoolSection = MempoolSection()
+    """Bitcoin."""
+
+    ethereum: EthereumSection = EthereumSection()
+    """Ethereum."""
+
+    coinmetrics: CoinMetricsSection = CoinMetricsSection()
+    """Coin Metrics."""
+
+    fear_greed: FearGreedSection = FearGreedSection()
+    """Fear & greed."""
+
+    position_seconds: Positive = 0.2
+    """How often at most a source's place is written down. What came after it is fetched again after a crash, with the same ids."""
+
+    most_waiting: Count = 2_000
+    """Messages of one source that may wait for the bus; beyond that the source is not read, and what it does then is its own affair."""
+
+    budget_alert: Fraction = 0.8
+    """Share of a daily budget at which a person is told, before the source pauses at the whole of it."""

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator
 
 from cryptoalpha.core.config import Count, Fraction, Section
+from cryptoalpha.data.bus.config import BusConfig, WorkerConfig
 from cryptoalpha.data.sources.config import SourcesConfig
 
 
@@ -48,3 +49,6 @@ class StreamsConfig(Section):
 
     sources: SourcesConfig = SourcesConfig()
     """Where messages come from."""
+
+    bus: BusConfig = BusConfig()
+    worker: WorkerConfig = WorkerConfig()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from cryptoalpha.core.config import Count, Fraction, NonNegative, Positive, Section
-from cryptoalpha.data.sources.section import EnvName, HttpAddress, SocketAddress, SourceSection
+from cryptoalpha.data.sources.chain_config import CoinMetricsSection, EthereumSection, FearGreedSection, MempoolSection, TransfersSection
+from cryptoalpha.data.sources.section import EnvName, HttpAddress, SourceSection
 
 
 class XSection(SourceSection):
@@ -55,49 +56,6 @@ class ExchangeSection(SourceSection):
     """[data.streams.sources.exchange] Trades, books, funding and liquidations of exchanges; public, no key."""
 
 
-class MempoolSection(SourceSection):
-    """[data.streams.sources.mempool] Bitcoin's mempool and blocks, mempool.space or a node of one's own with its interface."""
-
-    base_url: HttpAddress = "https://mempool.space"
-    """Where it asks."""
-
-    ws_url: SocketAddress = "wss://mempool.space/api/v1/ws"
-    """Where it listens."""
-
-
-class EthereumSection(SourceSection):
-    """[data.streams.sources.ethereum] Ethereum's blocks and large transfers by JSON-RPC."""
-
-    enabled: bool = False
-    """Off: it needs a node or a provider."""
-
-    rpc_url_env: EnvName = "ETHEREUM_RPC_URL"
-    """Environment variable with the node's address; a provider's address holds a key, so it is no setting."""
-
-
-class CoinMetricsSection(SourceSection):
-    """[data.streams.sources.coinmetrics] Daily on-chain metrics of Coin Metrics' community interface."""
-
-    enabled: bool = False
-    """Off: licensed CC BY-NC, so nobody should trade by it unasked."""
-
-    base_url: HttpAddress = "https://community-api.coinmetrics.io/v4"
-    """Where it asks; ends in /v4."""
-
-    requests_per_minute: Positive = 60.0
-    """The publisher allows ten in six seconds per address."""
-
-
-class FearGreedSection(SourceSection):
-    """[data.streams.sources.fear_greed] The fear & greed index, once a day."""
-
-    base_url: HttpAddress = "https://api.alternative.me"
-    """Where it asks."""
-
-    requests_per_minute: Positive = 2.0
-    """It changes once a day."""
-
-
 class SourcesConfig(Section):
     """[data.streams.sources] Live sources. Each that is enabled runs beside the others; one that fails stops no other."""
 
@@ -121,6 +79,9 @@ class SourcesConfig(Section):
 
     coinmetrics: CoinMetricsSection = CoinMetricsSection()
     """Coin Metrics."""
+
+    transfers: TransfersSection = TransfersSection()
+    """What counts as a large transfer, on every chain."""
 
     fear_greed: FearGreedSection = FearGreedSection()
     """Fear & greed."""

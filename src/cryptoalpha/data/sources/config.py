@@ -2,54 +2,10 @@
 
 from __future__ import annotations
 
-from cryptoalpha.core.config import Count, Fraction, NonNegative, Positive, Section
+from cryptoalpha.core.config import Count, Fraction, Positive, Section
 from cryptoalpha.data.sources.chain_config import CoinMetricsSection, EthereumSection, FearGreedSection, MempoolSection, TransfersSection
-from cryptoalpha.data.sources.section import EnvName, HttpAddress, SourceSection
-
-
-class XSection(SourceSection):
-    """[data.streams.sources.x] Posts of X: filtered stream and recent search (API v2)."""
-
-    enabled: bool = False
-    """Off: every post read is paid for."""
-
-    base_url: HttpAddress = "https://api.x.com"
-    """Where it asks."""
-
-    bearer_token_env: EnvName = "X_BEARER_TOKEN"
-    """Environment variable with the token."""
-
-    daily_units: Positive | None = 2_000
-    """Posts read in a UTC day."""
-
-    daily_money: Positive | None = 10.0
-    """Dollars in a UTC day."""
-
-    unit_price: NonNegative = 0.005
-    """Dollars per post read, the price since February 2026."""
-
-
-class RedditSection(SourceSection):
-    """[data.streams.sources.reddit] Submissions and comments of subreddits."""
-
-    enabled: bool = False
-    """Off: it needs a key that Reddit grants by hand."""
-
-    oauth_url: HttpAddress = "https://oauth.reddit.com"
-    """Where it asks."""
-
-    reddit_url: HttpAddress = "https://www.reddit.com"
-    """Where it gets its token."""
-
-    client_id_env: EnvName = "REDDIT_CLIENT_ID"
-    """Environment variable with the application's id."""
-
-    client_secret_env: EnvName = "REDDIT_CLIENT_SECRET"
-    """Environment variable with its secret."""
-
-
-class NewsSection(SourceSection):
-    """[data.streams.sources.news] News feeds (RSS, Atom)."""
+from cryptoalpha.data.sources.section import SourceSection
+from cryptoalpha.data.sources.text_config import NewsSection, RedditSection, XSection
 
 
 class ExchangeSection(SourceSection):

@@ -29,7 +29,7 @@ LONGEST_TEXT = 10_000
 """Characters kept of a text; no encoder reads further, and nobody's memory should depend on what somebody posts."""
 
 _LEVELS = 64
-_LATEST_EDIT = 1 << 48
+_LATEST_EDIT = 1 << 50
 _NOT_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 _MENTION = re.compile(r"(?<![\w@/])@\w{1,50}|[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
 _REDDITOR = re.compile(r"(?<![\w/])/?u/[\w-]{2,40}", re.IGNORECASE)

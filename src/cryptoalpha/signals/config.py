@@ -11,6 +11,7 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from cryptoalpha.core.config import Count, Fraction, NonNegative, Positive, Section
+from cryptoalpha.signals.agents.config import AgentsConfig
 
 SourceName = Literal[
     "momentum", "momentum_short", "trend", "volatility", "funding", "fear_greed", "news_tone", "features", "forecast", "genome"
@@ -302,3 +303,6 @@ class SignalsConfig(Section):
 
     regime: RegimeConfig = RegimeConfig()
     """Regimes of the market."""
+
+    agents: AgentsConfig = AgentsConfig()
+    """Signals from live streams."""

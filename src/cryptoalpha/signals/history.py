@@ -19,7 +19,7 @@ from cryptoalpha.store.tables import Dataset, PostTable, ReadingTable
 Table = ReadingTable | PostTable
 
 _BARS = ("open_time", "known_at", "present", *FIELDS)
-_READING, _POST = ("known_at", "happened_at", "value"), ("known_at", "happened_at", "text")
+_READING, _POST = ("known_at", "happened_at", "value"), ("known_at", "happened_at", "text", "weight")
 
 
 class History:

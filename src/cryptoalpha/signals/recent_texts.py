@@ -1,8 +1,9 @@
 """The texts that may still count at the bars of a frame, and how much each concerns each asset.
 
 The one rule for whoever reads texts bar by bar: a text seen before within `repeat` does not count again; one that names assets of the book
-concerns them and no other; one that names none concerns the market, every asset alike and less. A bar weighs a text by ½^(age / half-life)
-× relevance. Nothing here depends on where the frame begins, as long as it begins before the bar.
+concerns them and no other; one that names none concerns the market, every asset alike and less. Both are multiplied by the text's own
+weight where somebody judged who wrote it (`signals.agents`). A bar weighs a text by ½^(age / half-life) × relevance. Nothing here depends
+on where the frame begins, as long as it begins before the bar.
 """
 
 from __future__ import annotations
@@ -55,18 +56,20 @@ def recent_texts(frame: Frame, *, window: int, repeat: int, market_weight: float
     opens, ends = int(frame.panel.known_at[begin]) - window, int(frame.panel.known_at[-1])
     known: list[int] = []
     texts: list[str] = []
+    weights: list[float] = []
     names: list[tuple[str, str, int, str]] = []
     for source in sorted(frame.dataset.posts):
         table = frame.dataset.posts[source]
         start, stop = np.searchsorted(table.known_at, [opens - repeat, ends], side="right")
         known += table.known_at[start:stop].tolist()
         texts += table.text[start:stop].tolist()
+        weights += table.weight[start:stop].tolist()
         partitions, rows, ids = (getattr(table, name)[start:stop].tolist() for name in ("partition", "row", "post_id"))
         names += zip(again(table.source), partitions, rows, ids, strict=False)
     kept = _not_repeated(known, texts, opens, repeat)
     named = np.array([_named(texts[i], frame.assets) for i in kept], np.float64).reshape(len(kept), len(frame.assets))
     market = np.asarray(named.sum(axis=1) == 0.0, np.bool_)
-    relevance = np.where(market[:, None], market_weight, named)
+    relevance = np.where(market[:, None], market_weight, named) * np.array([weights[i] for i in kept], np.float64)[:, None]
     return RecentTexts(
         known_at=np.array([known[i] for i in kept], np.int64),
         texts=tuple(texts[i] for i in kept),

@@ -130,7 +130,10 @@ class ReadingTable:
 
 @dataclass(frozen=True, eq=False)
 class PostTable:
-    """Texts of one source, in the order they became known. Shapes: every column `[n]`; `text` and `post_id` are object arrays of `str`."""
+    """Texts of one source, in the order they became known. Shapes: every column `[n]`; `text` and `post_id` are object arrays of `str`.
+
+    `weight` (0–1) is what a text counts beside others of its kind; 1 where nobody judged who wrote it.
+    """
 
     source: str
     happened_at: Times
@@ -139,9 +142,12 @@ class PostTable:
     post_id: npt.NDArray[np.object_]
     partition: npt.NDArray[np.str_] = field(default_factory=lambda: np.empty(0, "U16"))
     row: Times = field(default_factory=lambda: np.empty(0, np.int64))
+    weight: Floats = field(default_factory=lambda: np.empty(0))
 
     def __post_init__(self) -> None:
         n = len(self.happened_at)
+        if len(self.weight) == 0 and n:
+            object.__setattr__(self, "weight", np.ones(n))
         if len(self.partition) == 0 and n:
             object.__setattr__(self, "partition", np.full(n, "", "U16"))
             object.__setattr__(self, "row", np.arange(n))
@@ -150,7 +156,7 @@ class PostTable:
 
     @staticmethod
     def columns() -> tuple[str, ...]:
-        return ("happened_at", "known_at", "text", "post_id", "partition", "row")
+        return ("happened_at", "known_at", "text", "post_id", "partition", "row", "weight")
 
     def __len__(self) -> int:
         return len(self.happened_at)

@@ -1,0 +1,197 @@
+"""A signal agent: reads streams, and says at every bar what the signal book says of a history that holds the same.
+
+It keeps a dataset that grows by what it reads (`grown`), and asks the book about the newest bar when that is whole. There is one way to a
+signal, the book's: a stream gives the same signals as a load of the same observations, bit for bit. Which sources are asked makes it a
+text, price, chain, genome or forecast agent.
+
+Texts wait a moment for earlier ones, are read in batches, pass the sieve in the order in which they became known, and join the dataset.
+Everything here is a function of the messages and the clock; nothing is written. After a restart whatever happened before is given to
+`remember`: the store's history, then what the bus still holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from cryptoalpha.core.clock import Clock, SystemClock
+from cryptoalpha.core.errors import DataError
+from cryptoalpha.core.streamed import Streamed
+from cryptoalpha.core.time import SECOND
+from cryptoalpha.core.values import Bar, ChainReading, MarketState, Post, Signal
+from cryptoalpha.data.bus.contract import Record
+from cryptoalpha.data.bus.envelope import Envelope, sealed
+from cryptoalpha.signals.agents.config import AgentsConfig
+from cryptoalpha.signals.agents.grown import GrownDataset
+from cryptoalpha.signals.agents.intake import Intake
+from cryptoalpha.signals.agents.reading import Reader, ReadHere
+from cryptoalpha.signals.agents.sieve import Sieve
+from cryptoalpha.signals.book import SignalBook
+from cryptoalpha.store.tables import Dataset
+
+TOPIC = "signals"
+
+
+class Learned(Protocol):
+    """What weighs signals by what came of earlier ones: trained networks."""
+
+    def apply(self, signals: Sequence[Signal], dataset: Dataset) -> list[Signal]:
+        """The signals of one bar, confidence scaled and action proposed anew."""
+        ...
+
+
+@dataclass
+class Counts:
+    """What became of what an agent was given."""
+
+    posts: int = 0
+    bars: int = 0
+    readings: int = 0
+    repeats: int = 0
+    """Messages given twice."""
+    dropped: int = 0
+    """Texts dropped because too many waited."""
+    ignored: int = 0
+    """Values that are none of this agent's business."""
+    signals: int = 0
+    verdicts: dict[str, int] = field(default_factory=dict)
+    """What the sieve said, by verdict."""
+
+
+@dataclass(frozen=True)
+class BarSignals:
+    """What was said about one bar."""
+
+    open_time: int
+    known_at: int
+    signals: tuple[Signal, ...]
+    states: tuple[MarketState, ...]
+
+
+class SignalAgent:
+    """Streams in, signals out. Its call is a handler of `data.bus.worker`.
+
+    Args:
+        name: of the agent; names its messages.
+        book: the sources it asks.
+        start: what is known at the beginning: bars of every instrument, and as much of their past as the sources look back to.
+        config: how it reads.
+        clock: what time it is.
+        reader: reads texts; by default in this process.
+        learned: weighs signals; none changes nothing.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        book: SignalBook,
+        start: Dataset,
+        config: AgentsConfig | None = None,
+        *,
+        clock: Clock | None = None,
+        reader: Reader | None = None,
+        learned: Learned | None = None,
+    ) -> None:
+        self.name, self.config = name, config or AgentsConfig()
+        self._book, self._clock, self._learned = book, clock or SystemClock(), learned
+        self.grown = GrownDataset(start)
+        self.sieve = Sieve(self.config.sieve)
+        assets = tuple(start.rules[one].base if one in start.rules else one.split("/")[0] for one in self.grown.instruments)
+        self._intake = Intake(self.config, self.sieve, reader or ReadHere(assets), assets)
+        self.counts = Counts()
+        self._whole: dict[int, set[str]] = {}
+        self._said = max((int(table.open_time[-1]) for table in start.bars.values() if len(table)), default=-1)
+        """Open time of the newest bar that needs no more signals."""
+
+    async def __call__(self, records: Sequence[Record]) -> list[Envelope]:
+        """Read messages; returns the signals that became due."""
+        return await self.take([record.envelope for record in records if record.envelope is not None])
+
+    async def take(self, envelopes: Iterable[Envelope]) -> list[Envelope]:
+        """Read messages, in any order; returns the signals that became due.
+
+        Raises:
+            DataError: if a message holds no value, or a bar off the grid.
+        """
+        self._read(envelopes)
+        return await self.due()
+
+    async def due(self) -> list[Envelope]:
+        """The signals that are due now. Call it when time has passed, too."""
+        said = await self.bars_due()
+        return [self._sealed(signal) for bar in said for signal in bar.signals]
+
+    async def bars_due(self) -> list[BarSignals]:
+        """What is due now, bar by bar: signals and the states of the market."""
+        now = self._clock.now()
+        await self._join_texts(now)
+        settled = max(self.config.settle_seconds, self.config.reorder_seconds) * SECOND
+        said = []
+        for open_time in sorted(self._whole):
+            known_at = open_time + self.grown.interval
+            age = now - known_at
+            is_whole = len(self._whole[open_time]) == len(self.grown.instruments)
+            if age < settled or not (is_whole or age >= self.config.grace_seconds * SECOND):
+                break
+            del self._whole[open_time]
+            said.append(self._say(open_time))
+        return said
+
+    async def remember(self, values: Iterable[Streamed]) -> None:
+        """Take what happened before a restart, in any order; nothing is said about it."""
+        for value in values:
+            self._take(value)
+        await self._join_texts(None)
+        if self._whole:
+            self._said = max(self._said, *self._whole)
+        self._whole.clear()
+
+    def _read(self, envelopes: Iterable[Envelope]) -> None:
+        for envelope in envelopes:
+            if self._intake.is_known(envelope.id, envelope.observed_time):
+                self.counts.repeats += 1
+            else:
+                self._take(envelope.value())
+
+    def _take(self, value: Streamed) -> None:
+        if isinstance(value, Post):
+            self.counts.posts += 1
+            self.counts.dropped += self._intake.put(value)
+        elif isinstance(value, Bar):
+            self.counts.bars += 1
+            if self.grown.add_bar(value) and value.happened_at > self._said:
+                self._whole.setdefault(value.happened_at, set()).add(value.instrument)
+        elif isinstance(value, ChainReading):
+            self.counts.readings += 1
+            self.grown.add_reading(value)
+        else:
+            self.counts.ignored += 1
+
+    async def _join_texts(self, now: int | None) -> None:
+        """Read the texts that have waited long enough (all of them where nobody says what time it is) and let those that count join."""
+        for post, weight in await self._intake.ready(now):
+            self.grown.add_post(post, weight)
+        self.counts.verdicts = {str(verdict): count for verdict, count in self.sieve.verdicts.items()}
+
+    def _say(self, open_time: int) -> BarSignals:
+        """Ask the book about one bar."""
+        self._said = open_time
+        dataset = self.grown.dataset()
+        tape = self._book.prepare(dataset, since=open_time, until=open_time + self.grown.interval, instruments=self.grown.instruments)
+        signals = tape.signals_at(0)
+        if self._learned is not None:
+            signals = self._learned.apply(signals, dataset)
+        self.counts.signals += len(signals)
+        return BarSignals(open_time, int(tape.panel.known_at[0]), tuple(signals), tuple(tape.states_at(0)))
+
+    def _sealed(self, signal: Signal) -> Envelope:
+        if not signal.source:
+            raise DataError(f"agent {self.name}: a signal without a source")
+        return sealed(
+            signal,
+            topic=TOPIC,
+            key=signal.instrument,
+            source=f"agent/{self.name}",
+            native_id=f"{signal.known_at}/{signal.source}/{signal.instrument}",
+        )

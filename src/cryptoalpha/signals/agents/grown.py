@@ -1,0 +1,194 @@
+"""A dataset that grows from a stream, and at any moment is the very one that a load of the same observations would give.
+
+Bars are kept by open time, readings and posts by the moment they became known, ties in the order in which they are stored or, where nobody
+stored them, in which they came. What comes late is put where it belongs. Nothing is believed twice: a bar whose place is taken and a post
+already held are told apart and counted. Texts older than any source looks back to are forgotten now and then; the first of each source
+stays, because sources ask when anything was published at all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cryptoalpha.core.errors import DataError
+from cryptoalpha.core.time import grid_anchor, iso
+from cryptoalpha.core.values import Bar, ChainReading, Post
+from cryptoalpha.store.tables import BarTable, Dataset, PostTable, ReadingTable
+
+_STORED = re.compile(r"([0-9a-f]{16}):(\d+)")
+"""How a stored text is named: its partition and row (`data.texts`)."""
+
+
+def stored_place(post: Post) -> tuple[str, int] | None:
+    """Partition and row of a stored text; None for one that came by itself."""
+    found = _STORED.fullmatch(post.post_id)
+    return None if found is None else (found[1], int(found[2]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    post: Post
+    weight: float
+    partition: str
+    row: int
+
+
+class GrownDataset:
+    """Bars, readings and posts of a start and whatever is added.
+
+    Args:
+        start: what is known at the beginning; instruments and bar length are its own.
+    """
+
+    def __init__(self, start: Dataset) -> None:
+        self._dataset = start
+        self.interval = next(iter(start.bars.values())).interval
+        self.repeats = self.late = 0
+        """Bars that came twice; posts and readings that came after others that became known later."""
+        self._bars: dict[str, dict[int, Bar]] = defaultdict(dict)
+        self._readings: dict[tuple[str, str], list[ChainReading]] = defaultdict(list)
+        self._posts: dict[str, list[_Text]] = defaultdict(list)
+        self._newest = {name: int(table.open_time[-1]) if len(table) else -1 for name, table in start.bars.items()}
+        self._rows: dict[str, int] = {name: int(table.row.max(initial=-1)) + 1 for name, table in start.posts.items()}
+
+    @property
+    def instruments(self) -> tuple[str, ...]:
+        """Instruments whose bars are taken."""
+        return tuple(self._dataset.bars)
+
+    def add_bar(self, bar: Bar) -> bool:
+        """Take a bar; whether it is a new one of a known instrument and length.
+
+        Raises:
+            DataError: if it opens off the grid.
+        """
+        if bar.instrument not in self._newest or bar.interval != self.interval:
+            return False
+        if (bar.happened_at - grid_anchor(self.interval)) % self.interval:
+            raise DataError(f"bar of {bar.instrument} opens off the grid at {iso(bar.happened_at)}", hint="run it through the bar gate")
+        waiting, held = self._bars[bar.instrument], self._dataset.bars[bar.instrument].open_time
+        taken = bar.happened_at in waiting
+        if not taken and bar.happened_at <= self._newest[bar.instrument]:
+            place = int(np.searchsorted(held, bar.happened_at))
+            taken = place < len(held) and int(held[place]) == bar.happened_at
+        if taken:
+            self.repeats += 1
+            return False
+        waiting[bar.happened_at] = bar
+        self._newest[bar.instrument] = max(self._newest[bar.instrument], bar.happened_at)
+        return True
+
+    def add_reading(self, reading: ChainReading) -> None:
+        """Take a reading."""
+        self._readings[reading.asset, reading.metric].append(reading)
+
+    def add_post(self, post: Post, weight: float = 1.0) -> None:
+        """Take a text that counts so much."""
+        stored = stored_place(post)
+        if stored is None:
+            row = self._rows.get(post.source, 0)
+            self._rows[post.source] = row + 1
+            self._posts[post.source].append(_Text(post, weight, "", row))
+        else:
+            self._posts[post.source].append(_Text(post, weight, *stored))
+
+    def dataset(self) -> Dataset:
+        """Everything so far. Tables that did not grow are the same objects as before."""
+        if self._bars or self._readings or self._posts:
+            bars, readings, posts = dict(self._dataset.bars), dict(self._dataset.readings), dict(self._dataset.posts)
+            for name, waiting in self._bars.items():
+                bars[name] = _with_bars(bars[name], [waiting[moment] for moment in sorted(waiting)])
+            for key, arrived in self._readings.items():
+                readings[key] = self._with_readings(readings.get(key), arrived)
+            for source, texts in self._posts.items():
+                posts[source] = self._with_posts(posts.get(source), source, texts)
+            self._dataset = replace(self._dataset, bars=bars, readings=readings, posts=posts)
+            for part in (self._bars, self._readings, self._posts):
+                part.clear()
+        return self._dataset
+
+    def forget(self, before: int) -> None:
+        """Let go of texts known before that moment, but for the first of each source. Worth its cost only if they are many."""
+        dataset, posts = self.dataset(), {}
+        for source, table in dataset.posts.items():
+            keep = table.known_at >= before
+            keep[:1] = True
+            posts[source] = table.take(keep)
+        self._dataset = replace(dataset, posts=posts)
+
+    def _with_readings(self, table: ReadingTable | None, arrived: list[ChainReading]) -> ReadingTable:
+        first = arrived[0]
+        fresh = ReadingTable(
+            asset=first.asset,
+            metric=first.metric,
+            source=first.source,
+            **_by_known(
+                happened_at=np.array([reading.happened_at for reading in arrived], np.int64),
+                known_at=np.array([reading.known_at for reading in arrived], np.int64),
+                value=np.array([reading.value for reading in arrived], np.float64),
+            ),
+        )
+        if table is None or not len(table):
+            return fresh
+        columns = ("happened_at", "known_at", "value")
+        joined: dict[str, Any] = {name: np.concatenate([getattr(table, name), getattr(fresh, name)]) for name in columns}
+        if int(fresh.known_at[0]) < int(table.known_at[-1]):
+            self.late += int((fresh.known_at < table.known_at[-1]).sum())
+            joined = _by_known(**joined)
+        partition = np.concatenate([table.partition, fresh.partition])
+        return replace(table, **joined, partition=partition, row=np.arange(len(partition)))
+
+    def _with_posts(self, table: PostTable | None, source: str, texts: list[_Text]) -> PostTable:
+        columns: dict[str, Any] = {
+            "happened_at": np.array([text.post.happened_at for text in texts], np.int64),
+            "known_at": np.array([text.post.known_at for text in texts], np.int64),
+            "text": _objects([text.post.text for text in texts]),
+            "post_id": _objects([text.post.post_id for text in texts]),
+            "partition": np.array([text.partition for text in texts], "U16"),
+            "row": np.array([text.row for text in texts], np.int64),
+            "weight": np.array([text.weight for text in texts], np.float64),
+        }
+        if table is not None and len(table):
+            end = int(table.known_at[-1])
+            self.late += int((columns["known_at"] < end).sum())
+            columns = {name: np.concatenate([getattr(table, name), column]) for name, column in columns.items()}
+        order = np.lexsort((columns["row"], columns["known_at"]))  # as stored: by moment, then by row
+        if not bool(np.all(order[1:] > order[:-1])):
+            columns = {name: column[order] for name, column in columns.items()}
+        return PostTable(source=source, **columns)
+
+
+def _with_bars(table: BarTable, bars: list[Bar]) -> BarTable:
+    """The table with new bars where they belong. `bars` by open time, none of which it has."""
+    fresh = {
+        "open_time": np.array([bar.happened_at for bar in bars], np.int64),
+        **{name: np.array([getattr(bar, name) for bar in bars], np.float64) for name in ("open", "high", "low", "close", "volume")},
+        "taker_buy_volume": np.full(len(bars), np.nan),
+        "known_at": np.array([bar.known_at for bar in bars], np.int64),
+        "partition": np.full(len(bars), "", "U16"),
+        "row": np.full(len(bars), -1, np.int64),
+    }
+    joined: dict[str, Any] = {name: np.concatenate([getattr(table, name), fresh[name]]) for name in BarTable.columns()}
+    if len(table) and fresh["open_time"][0] < table.open_time[-1]:
+        order = np.argsort(joined["open_time"], kind="stable")
+        joined = {name: column[order] for name, column in joined.items()}
+    return replace(table, **joined)
+
+
+def _by_known(**columns: npt.NDArray[Any]) -> dict[str, Any]:
+    """Columns in the order in which they became known, ties as they are."""
+    order = np.argsort(columns["known_at"], kind="stable")
+    return {name: column[order] for name, column in columns.items()}
+
+
+def _objects(values: list[str]) -> npt.NDArray[np.object_]:
+    """`[n]` of `str`, whatever they look like."""
+    out = np.empty(len(values), object)
+    out[:] = values
+    return out

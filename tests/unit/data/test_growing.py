@@ -1,0 +1,83 @@
+"""A data set that grows: nothing known before is touched, nothing enters twice, and the store gives back the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cryptoalpha.core.values import ChainReading, Post
+from cryptoalpha.data.growing import grown
+from cryptoalpha.store.history import History
+from cryptoalpha.store.home import Home
+from cryptoalpha.store.lock import StoreLock
+from cryptoalpha.store.tables import Dataset, PostTable, ReadingTable
+
+
+def post(number: int, at: int, text: str = "bitcoin rises") -> Post:
+    return Post(happened_at=at - 1, known_at=at, post_id=f"p{number:03d}", source="x", text=text)
+
+
+def reading(at: int, value: float, *, of: int = 0) -> ChainReading:
+    return ChainReading(happened_at=of, known_at=at, asset="BTC", metric="fees", value=value, source="chain")
+
+
+EMPTY = Dataset("test", bars={})
+
+
+def same(one: PostTable | ReadingTable, other: PostTable | ReadingTable) -> bool:
+    names = [name for name in one.columns() if name not in ("partition", "row")]
+    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in names)
+
+
+posts = st.lists(st.tuples(st.integers(0, 12), st.integers(1, 50)), max_size=20).map(lambda made: [post(n, at) for n, at in made])
+
+
+@settings(max_examples=40)
+@given(first=posts, second=posts, decided=st.integers(0, 60))
+def test_what_was_decided_on_never_changes_and_no_post_enters_twice(first, second, decided):
+    before = grown(EMPTY, first, since=0).dataset
+    after = grown(before, second, since=decided)
+    ids = [one for table in after.dataset.posts.values() for one in table.post_id.tolist()]
+    assert sorted(ids) == sorted({one.post_id for one in (*first, *second)})
+    for source, table in after.dataset.posts.items():
+        old = before.posts.get(source)
+        kept = 0 if old is None else len(old)
+        assert old is None or same(table.take(slice(0, kept)), old)
+        assert (np.diff(table.known_at) >= 0).all()
+        assert (table.known_at[kept:] > decided).all()
+
+
+def test_a_reading_enters_again_only_with_another_value():
+    once = grown(EMPTY, [reading(5, 1.0), reading(6, 1.0), reading(7, 2.0)], since=0).dataset
+    table = once.readings["BTC", "fees"]
+    assert table.value.tolist() == [1.0, 2.0]
+    assert grown(once, [reading(9, 2.0)], since=8).readings == ()
+    late = grown(once, [reading(6, 3.0, of=2)], since=8)
+    assert late.readings[0].known_at.tolist() == [9]
+
+
+@settings(max_examples=10)
+@given(first=posts, second=posts, decided=st.integers(0, 60))
+def test_the_store_gives_back_what_was_traded_on(tmp_path_factory, first, second, decided):
+    home = Home(Path(tmp_path_factory.mktemp("home")))
+    parts = [grown(EMPTY, first, since=0)]
+    parts.append(grown(parts[0].dataset, second, since=decided))
+    with StoreLock(home) as lock, History(home, lock=lock) as history:
+        for part in parts:
+            for table in part.posts:
+                history.write_posts(table, origin="test")
+        for source, table in parts[-1].dataset.posts.items():
+            assert same(_stored(history, source), table)
+
+
+def _stored(history: History, source: str) -> PostTable:
+    from cryptoalpha.core.time import HOUR
+    from cryptoalpha.store.tables import BarTable
+
+    one = np.ones(1)
+    bars = BarTable("BTC/USDT", HOUR, np.zeros(1, np.int64), np.full(1, HOUR), one, one, one, one, one)
+    history.write_bars("test", bars, origin="test")
+    return history.load(interval=HOUR, venue="test").posts[source]

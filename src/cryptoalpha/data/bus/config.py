@@ -69,6 +69,9 @@ class BusConfig(Section):
     conflate_above: Count = 1000
     """Messages a reader may lag in a partition before what is conflated is skipped."""
 
+    forget_hours: Positive = 24.0
+    """The embedded log forgets a group that was not there for this long when it is opened: what waits for it would wait for ever."""
+
     overlap_seconds: NonNegative = 600.0
     """When a log was lost, a reader goes back to what came this long before its last message; ids tell repeats apart."""
 
@@ -112,6 +115,9 @@ class WorkerConfig(Section):
 
     attempts: Count = 3
     """Times a message is tried before it becomes a dead letter."""
+
+    outage_attempts: Count = 20
+    """The same where the fault lies outside: a server, a worker, a store. With the waits below that is about three minutes."""
 
     retry_seconds: Positive = 0.1
     """First wait before a message is tried again or a broker is asked again; doubles up to `retry_limit_seconds`."""

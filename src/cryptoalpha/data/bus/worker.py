@@ -1,0 +1,248 @@
+"""A worker: takes messages, lets each take effect once, says what follows from them, and commits.
+
+take → pass over what was handled → handle → settle (ids, progress and outputs in one transaction of the inbox) → publish → commit.
+A crash anywhere leaves either nothing or everything of a batch. A message that cannot be handled is tried again alone; after some failures
+it becomes a dead letter and the stream goes on. Memory holds one batch. Cancelling is safe at any await.
+
+The handler gets messages in order of their partition, and its outputs are its only effect: where a batch failed or another member was
+quicker it is called again with a part of it. Outputs need ids made of what they are about, so that saying them again is recognised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cryptoalpha.core.backoff import Backoff
+from cryptoalpha.core.errors import CryptoAlphaError, StoreError, VenueError, WorkerDiedError
+from cryptoalpha.data.bus.config import WorkerConfig
+from cryptoalpha.data.bus.contract import Bus, Consumer, Place, Progress, Record, Regress
+from cryptoalpha.data.bus.dead import dead_letter
+from cryptoalpha.data.bus.envelope import Envelope, to_bytes
+from cryptoalpha.data.bus.inbox import Inbox, OvertakenError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Handler = Callable[[Sequence[Envelope]], Awaitable[Sequence[Envelope]]]
+
+OUTAGES = (VenueError, WorkerDiedError, StoreError)
+"""Faults of what a handler uses rather than of the message."""
+FAULTS = (CryptoAlphaError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What a message can cause in a handler. Anything else (no memory, a broken pipe) ends the worker."""
+
+
+@dataclass
+class WorkerCounts:
+    """What a worker has done."""
+
+    taken: int = 0
+    handled: int = 0
+    repeats: int = 0
+    """Messages that came again and were passed over."""
+    outputs: int = 0
+    dead: int = 0
+    failures: int = 0
+    """Attempts that failed."""
+    waits: int = 0
+    """Times the bus could not be reached and was waited for."""
+    overtaken: int = 0
+    """Batches of which another member had settled a part."""
+    uncommitted: int = 0
+    """Commits the bus refused; the inbox knows better anyway."""
+    regressed: list[Regress] = field(default_factory=list)
+    """Losses found; the newest hundred."""
+
+
+def progress_of(records: Sequence[Record]) -> dict[Place, Progress]:
+    """How far a group has come when it has handled these."""
+    latest: dict[Place, Record] = {}
+    for record in records:
+        latest[record.place] = record
+    return {
+        place: Progress(record.offset + 1)
+        if record.envelope is None
+        else Progress(record.offset + 1, record.offset, record.envelope.id, record.envelope.observed_time)
+        for place, record in latest.items()
+    }
+
+
+class Worker:
+    """Handles the messages of some topics for a group.
+
+    Args:
+        inbox: what the group has handled; open. Names the group.
+        handler: what is done with messages; its outputs go to the bus.
+        random: spreads the waits; `core.seeds.stream`.
+        on_regress: called with every loss found, to ask sources again.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        inbox: Inbox,
+        handler: Handler,
+        *,
+        topics: Sequence[str],
+        config: WorkerConfig,
+        random: np.random.Generator,
+        on_regress: Callable[[Regress], None] | None = None,
+    ) -> None:
+        self._bus, self._inbox, self._handler = bus, inbox, handler
+        self._topics, self._config, self._random, self._on_regress = tuple(topics), config, random, on_regress
+        self.counts = WorkerCounts()
+        self._is_stopping = False
+        self._published = 0
+        self._last = 0  # number of our newest output in the outbox
+        self._consumer: Consumer | None = None
+        self._outage = self._backoff()
+
+    def stop(self) -> None:
+        """Let `run` end after the batch in hand."""
+        self._is_stopping = True
+
+    async def lag(self) -> int:
+        """Messages that wait for this worker; 0 while it does not run."""
+        return 0 if self._consumer is None else sum((await self._consumer.lag()).values())
+
+    async def run(self) -> None:
+        """Work until `stop` or cancelled.
+
+        Raises:
+            StoreError: if the inbox cannot be written.
+            ConfigError: if the bus can never work as it is configured.
+        """
+        numbers, left = await self._inbox.outbox()
+        if left:
+            await self._publish(left)
+            await self._inbox.forget(numbers)
+        self._consumer = consumer = await self._subscribed()
+        try:
+            while not self._is_stopping:
+                await self._step(consumer)
+            await self._inbox.settle([], {}, [], published=self._published)
+        finally:
+            self._consumer = None
+            await consumer.close()
+
+    async def _subscribed(self) -> Consumer:
+        backoff = self._backoff()
+        while True:
+            try:
+                return await self._bus.subscribe(self._inbox.group, self._topics, kept=await self._inbox.progress())
+            except VenueError:
+                await self._wait(backoff)
+
+    async def _step(self, consumer: Consumer) -> None:
+        try:
+            records = await consumer.take(self._config.batch, wait_seconds=self._config.wait_seconds)
+        except VenueError:
+            await self._wait(self._outage)
+            return
+        self._outage.reset()
+        for regress in consumer.regressed():
+            self.counts.regressed = [*self.counts.regressed[-99:], regress]
+            if self._on_regress is not None:
+                self._on_regress(regress)
+        if not records:
+            return
+        self.counts.taken += len(records)
+        progress = progress_of(records)
+        outputs = await self._settle(records, progress)
+        await self._publish(outputs)
+        try:
+            await consumer.commit(progress)
+        except (VenueError, StoreError):
+            self.counts.uncommitted += 1
+
+    async def _settle(self, records: Sequence[Record], progress: dict[Place, Progress]) -> list[Envelope]:
+        """Handle what was not handled before, and keep it; what is to be published."""
+        messages: dict[str, Envelope] = {}
+        unreadable: dict[str, Envelope] = {}
+        for record in records:
+            if record.envelope is not None:
+                messages.setdefault(record.envelope.id, record.envelope)
+            else:
+                letter = self._unread(record, records)
+                unreadable.setdefault(letter.id, letter)
+        while True:
+            known = await self._inbox.handled([*messages, *unreadable])
+            fresh = [envelope for name, envelope in messages.items() if name not in known]
+            letters = [letter for name, letter in unreadable.items() if name not in known]
+            outputs, dead = await self._handled(fresh) if fresh else ([], [])
+            ids = [envelope.id for envelope in fresh] + [letter.id for letter in letters]
+            said = [*outputs, *dead, *letters]
+            try:
+                self._last = await self._inbox.settle(ids, progress, said, published=self._published)
+            except OvertakenError:
+                self.counts.overtaken += 1
+                continue
+            self.counts.handled += len(fresh) - len(dead)
+            self.counts.repeats += len(records) - len(fresh) - len(letters)
+            self.counts.outputs += len(outputs)
+            self.counts.dead += len(dead) + len(letters)
+            return said
+
+    def _unread(self, record: Record, records: Sequence[Record]) -> Envelope:
+        """A dead letter of bytes that are no message; as old as the messages around them."""
+        near = next((other.envelope.observed_time for other in records if other.envelope is not None), 0)
+        place = record.place
+        return dead_letter(
+            topic=place.topic, source="", reason=record.fault, data=record.data, observed_time=near, place=place, offset=record.offset
+        )
+
+    async def _handled(self, fresh: Sequence[Envelope]) -> tuple[list[Envelope], list[Envelope]]:
+        """Outputs, and dead letters of what could not be handled."""
+        try:
+            return list(await self._handler(fresh)), []
+        except FAULTS as error:
+            self.counts.failures += 1
+            if len(fresh) == 1:
+                return await self._tried_again(fresh[0], error)
+        outputs: list[Envelope] = []
+        dead: list[Envelope] = []
+        for envelope in fresh:
+            said, letters = await self._handled([envelope])
+            outputs += said
+            dead += letters
+        return outputs, dead
+
+    async def _tried_again(self, envelope: Envelope, error: Exception) -> tuple[list[Envelope], list[Envelope]]:
+        """One message that has failed once."""
+        backoff, failures = self._backoff(), 1
+        while failures < (self._config.outage_attempts if isinstance(error, OUTAGES) else self._config.attempts):
+            await asyncio.sleep(backoff.wait())
+            try:
+                return list(await self._handler([envelope])), []
+            except FAULTS as again:
+                error, failures = again, failures + 1
+                self.counts.failures += 1
+        letter = dead_letter(
+            topic=envelope.topic,
+            source=envelope.source,
+            reason=f"{type(error).__name__}: {error}",
+            data=to_bytes(envelope),
+            observed_time=envelope.observed_time,
+            failures=failures,
+        )
+        return [], [letter]
+
+    async def _publish(self, outputs: Sequence[Envelope]) -> None:
+        """Publish, however long it takes: the loop takes nothing more meanwhile, so what waits is bounded."""
+        backoff = self._backoff()
+        while outputs:
+            try:
+                await self._bus.publish(outputs)
+                break
+            except VenueError:
+                await self._wait(backoff)
+        self._published = self._last
+
+    async def _wait(self, backoff: Backoff) -> None:
+        self.counts.waits += 1
+        await asyncio.sleep(backoff.wait())
+
+    def _backoff(self) -> Backoff:
+        return Backoff(self._config.retry_seconds, self._config.retry_limit_seconds, random=self._random)

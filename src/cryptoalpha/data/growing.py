@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -84,10 +85,12 @@ def _readings(there: ReadingTable | None, values: Sequence[ChainReading], since:
 def _joined_posts(there: PostTable | None, fresh: PostTable) -> PostTable:
     if there is None:
         return fresh
-    return replace(there, **{name: np.concatenate([getattr(there, name), getattr(fresh, name)]) for name in PostTable.columns()})
+    columns: dict[str, Any] = {name: np.concatenate([getattr(there, name), getattr(fresh, name)]) for name in PostTable.columns()}
+    return replace(there, **columns)
 
 
 def _joined_readings(there: ReadingTable | None, fresh: ReadingTable) -> ReadingTable:
     if there is None:
         return fresh
-    return replace(there, **{name: np.concatenate([getattr(there, name), getattr(fresh, name)]) for name in ReadingTable.columns()})
+    columns: dict[str, Any] = {name: np.concatenate([getattr(there, name), getattr(fresh, name)]) for name in ReadingTable.columns()}
+    return replace(there, **columns)

@@ -1,0 +1,107 @@
+"""One question to a news feed: conditional, bounded in time, size and redirects.
+
+A feed that has nothing new answers 304 and sends nothing (RFC 9110 §13). The validators of an answer are believed only after the answer
+could be read: one that broke off is asked for again in full.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cryptoalpha.core.clock import Clock
+from cryptoalpha.core.errors import VenueError
+from cryptoalpha.data.sources.news_parsing import host_of, packed
+from cryptoalpha.data.sources.opening import needs
+from cryptoalpha.data.sources.reconnect import check_answer
+from cryptoalpha.data.sources.text_config import NewsSection
+
+if TYPE_CHECKING:
+    import httpx
+
+_ACCEPTED = "application/rss+xml, application/atom+xml, application/xml;q=0.9, */*;q=0.5"
+_LONGEST_VALIDATOR = 500
+
+
+@dataclass(frozen=True)
+class Validators:
+    """What to send along so that the publisher can say that nothing is new."""
+
+    etag: str = ""
+    modified: str = ""
+
+    def headers(self) -> dict[str, str]:
+        named = {"If-None-Match": self.etag, "If-Modified-Since": self.modified}
+        return {name: value for name, value in named.items() if value}
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """An answer with something in it. `raw` is what is recorded and read."""
+
+    raw: bytes
+    received_at: int
+    validators: Validators
+
+
+class NewsClient:
+    """Asks feeds. An asynchronous context manager.
+
+    Raises:
+        ConfigError: if httpx is not installed.
+    """
+
+    def __init__(self, section: NewsSection, clock: Clock) -> None:
+        library = needs("httpx")
+        self._section, self._clock = section, clock
+        self._errors: tuple[type[Exception], ...] = (library.HTTPError, library.InvalidURL, library.StreamError)
+        self._client: httpx.AsyncClient = library.AsyncClient(
+            headers={"User-Agent": section.user_agent, "Accept": _ACCEPTED},
+            follow_redirects=True,
+            max_redirects=section.most_redirects,
+            timeout=section.timeout_seconds,
+        )
+
+    async def fetch(self, feed: str, validators: Validators) -> Fetched | None:
+        """The feed as it stands; None if nothing is new.
+
+        Raises:
+            RefusedError: if the publisher says it is gone, or not for us.
+            LaterError: if it asks to wait.
+            VenueError: if it failed, was too slow, too long, or points in circles.
+        """
+        try:
+            question = self._client.stream("GET", feed, headers=validators.headers())
+            async with asyncio.timeout(2 * self._section.timeout_seconds), question as answer:
+                check_answer(answer.status_code, answer.headers, what=host_of(feed), now=self._clock.now())
+                if answer.status_code == 304:
+                    return None
+                body = await self._body(feed, answer)
+                kind, kept = answer.headers.get("content-type", ""), _validators(answer.headers)
+        except TimeoutError:
+            raise VenueError(f"{host_of(feed)} did not answer in time") from None
+        except self._errors as error:
+            raise VenueError(f"{host_of(feed)} cannot be reached: {type(error).__name__}") from None
+        return Fetched(raw=packed(feed, body, kind), received_at=self._clock.now(), validators=kept)
+
+    async def _body(self, feed: str, answer: Any) -> bytes:
+        parts, length = [], 0
+        async for part in answer.aiter_bytes():
+            length += len(part)
+            if length > self._section.largest_bytes:
+                raise VenueError(f"{host_of(feed)} sends more than {self._section.largest_bytes} bytes", hint="raise largest_bytes")
+            parts.append(part)
+        return b"".join(parts)
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+
+def _validators(headers: Mapping[str, str]) -> Validators:
+    def usable(name: str) -> str:
+        value = headers.get(name, "")
+        return value if len(value) <= _LONGEST_VALIDATOR and value.isascii() and value.isprintable() else ""
+
+    return Validators(etag=usable("etag"), modified=usable("last-modified"))

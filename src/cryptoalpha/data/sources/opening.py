@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from types import ModuleType
 
 from cryptoalpha.core.clock import Clock, SystemClock
 from cryptoalpha.core.errors import ConfigError
+from cryptoalpha.data.sources.chain_config import TransfersSection
 from cryptoalpha.data.sources.contract import Health
 from cryptoalpha.data.sources.limits import Alert, Bucket, Budget, Limiter
 from cryptoalpha.data.sources.reconnect import Line, Wait
@@ -35,7 +37,12 @@ class Tools:
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     instruments: tuple[str, ...] = ()
     """What is traded, such as `BTC/USDT`."""
+    prices: Callable[[str], float] = lambda asset: math.nan
+    """Dollars an asset is worth, by the newest trade known; NaN where none is."""
+    transfers: TransfersSection = TransfersSection()
+    """What counts as a large transfer."""
     alert: Alert = lambda subject, text: None
+    """Told what people should know."""
     record: Record | None = None
     seed: int = 0
     budget_alert: float = 0.8

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from cryptoalpha.core.config import Count, Fraction, Positive, Section
+from cryptoalpha.core.config import Count, Fraction, NonNegative, Positive, Section
 
 Discount = Annotated[float, Field(gt=0.0, lt=1.0, allow_inf_nan=False)]
 Fanouts = Annotated[tuple[Count, ...], Field(min_length=1)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
+
+LONGEST_TEMP_DIR = 50
+"""A Unix socket's path has at most 107 bytes, and Ray appends about 55 (session folder with date and process, `sockets/plasma_store`)."""
 
 
 class PlannerConfig(Section):
@@ -181,6 +184,58 @@ class DistributedConfig(Section):
     """Port of the process of rank 0 (1–65535)."""
 
 
+class RuntimeConfig(Section):
+    """[learn.runtime] Where agents and workers live."""
+
+    backend: Literal["local", "ray"] = "local"
+    """`local` is this machine and needs no server; `ray` a Ray cluster (`pip install "cryptoalpha[ray]"`). Nothing else changes."""
+
+    processes: bool = False
+    """Local agents in a process each instead of a thread each: a crash in native code then ends one agent, not the run, at about 60 MB of
+    memory and half a millisecond per call."""
+
+    restarts: Annotated[int, Field(ge=0)] = 3
+    """Times in a row that an agent or worker may die over the same work before that is given up; fewer would lose work to a flaky node,
+    more would let one poisonous message kill for minutes."""
+
+    restart_seconds: Positive = 0.2
+    """Wait before the first restart (seconds); doubles with each further one, up to a hundred times."""
+
+    call_seconds: Positive = 120.0
+    """Time (seconds) a call may take before its agent counts as dead and is killed. A thread cannot be killed: its call just fails."""
+
+    remembered_calls: Count = 256
+    """Newest answers an agent keeps by the id of their call, so that a call that is repeated is answered and not done again."""
+
+    address: str = ""
+    """The Ray cluster: `host:6379` from a machine that is part of it, `ray://host:10001` from outside; empty starts Ray on this machine,
+    for as long as the run lasts."""
+
+    cpus: Annotated[int, Field(ge=0)] = 0
+    """CPUs that a Ray started here may give away; 0 means all of this machine."""
+
+    object_store_mib: Annotated[int, Field(ge=80)] = 200
+    """Shared memory (MiB, ≥ 80) of a Ray started here. Ray would take 30 % of the machine; agents pass kilobytes."""
+
+    temp_dir: Annotated[str, Field(max_length=LONGEST_TEMP_DIR)] = ""
+    """Folder for logs and sockets of a Ray started here, short because sockets lie in it; empty makes one and removes it at the end."""
+
+    cpus_per_actor: NonNegative = 0.1
+    """CPUs that Ray sets aside for one agent or worker. A tenth, because agents mostly wait; Ray refuses to place more than there are."""
+
+    gpus_per_actor: NonNegative = 0.0
+    """GPUs for one agent or worker: a fraction below 1 shares one GPU, above 1 a whole number. 0 because nothing here needs one."""
+
+    token_auth: bool = True
+    """Whether whoever talks to Ray must show the cluster's token. Off only in a network where nobody else can reach Ray's ports."""
+
+    @model_validator(mode="after")
+    def _whole_gpus(self) -> Self:
+        if self.gpus_per_actor > 1 and self.gpus_per_actor != int(self.gpus_per_actor):
+            raise ValueError("gpus_per_actor above 1 must be a whole number")
+        return self
+
+
 class LearnConfig(Section):
     """[learn] How things learn and plan."""
 
@@ -201,3 +256,6 @@ class LearnConfig(Section):
 
     distributed: DistributedConfig = DistributedConfig()
     """On several processes."""
+
+    runtime: RuntimeConfig = RuntimeConfig()
+    """Where agents and workers live."""

@@ -7,7 +7,8 @@ Promises:
 - 1 = k: `map` returns the same list for one worker or many, if the task depends only on its item and on a state that all workers share.
 - An error of the task is raised here with its own type and the worker's traceback. Of several, it is the error of the first item that
   failed, which is the one that a single worker would have raised.
-- A worker that dies (killed, out of memory, a crash in native code) ends the call with `WorkerDiedError` naming the item. Nothing hangs.
+- A worker that dies (killed, out of memory, a crash in native code) ends the call with `WorkerDiedError` naming the item. Nothing hangs;
+  `outlive` goes on with new workers where that is allowed.
 - Leaving the `with` block stops every process, also after Ctrl-C; if this process is killed itself, its workers end with it.
 
 Each worker process is spawned, not forked (torch and its threads do not survive a fork), and computes on one thread. Values travel as plain
@@ -23,7 +24,6 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,7 +32,8 @@ from multiprocessing.context import SpawnProcess
 from types import TracebackType
 from typing import Any, Generic, NoReturn, Protocol, Self, TypeVar
 
-from cryptoalpha.core.errors import ConfigError, CryptoAlphaError, WorkerDiedError
+from cryptoalpha.core.errors import ConfigError, WorkerDiedError
+from cryptoalpha.learn.travel import Answer, opened, pickled, short
 
 S = TypeVar("S")
 S_co = TypeVar("S_co", covariant=True)
@@ -71,6 +72,31 @@ class Workers(Protocol[S_co]):
         """`task(state, item)` once in every worker, to change the state they share; one result per worker. Raises like `map`."""
         ...
 
+    def revive(self) -> bool:
+        """After a `WorkerDiedError`: put new workers in the place of all, each with a state as at the start. False where that may not be
+        done, or not again."""
+        ...
+
+
+def outlive(workers: Workers[S], ask: Callable[[], R], *, prepare: Callable[[], object]) -> R:
+    """`ask()`, which uses the workers; where they die and can be replaced, `prepare()` gives the new ones their state and `ask()` is called
+    again. So nothing that `ask` does may count twice.
+
+    Raises:
+        WorkerDiedError: once the workers are not replaced any more.
+        What `ask` and `prepare` raise.
+    """
+    have_died = False
+    while True:
+        try:
+            if have_died:
+                prepare()
+            return ask()
+        except WorkerDiedError:
+            if not workers.revive():
+                raise
+            have_died = True
+
 
 class InProcess(Generic[S]):
     """The same protocol without any process: one worker, this one. `start` builds its state at once."""
@@ -88,6 +114,10 @@ class InProcess(Generic[S]):
     def each(self, task: Callable[[S, I], R], item: I) -> list[R]:
         return [task(self._state, item)]
 
+    def revive(self) -> bool:
+        """There is nobody who could have died."""
+        return False
+
     def close(self) -> None:
         """Nothing to stop."""
 
@@ -104,6 +134,7 @@ class LocalProcesses(Generic[S]):
     Args:
         count: processes, ≥ 1; more than cores brings nothing.
         start: builds a worker's state, once in each process; a function of an importable module, or a `functools.partial` of one.
+        restarts: how often `revive` replaces processes that died.
 
     Raises:
         ConfigError: if `count` is not positive or `start` cannot be sent to another process.
@@ -111,19 +142,13 @@ class LocalProcesses(Generic[S]):
         The error of `start` itself, with the worker's traceback.
     """
 
-    def __init__(self, count: int, start: Callable[[], S]) -> None:
+    def __init__(self, count: int, start: Callable[[], S], *, restarts: int = 0) -> None:
         if count < 1:
             raise ConfigError(f"{count} worker processes were asked for; at least 1 is needed")
-        payload = _pickled(start, "what starts a worker")
+        self._start, self._count, self._restarts = pickled(start, "what starts a worker"), count, restarts
         self._processes: list[SpawnProcess] = []
         self._pipes: list[Connection] = []
-        try:
-            for number in range(count):
-                self._spawn(number, payload)
-            self._exchange([deque([(number, b"")]) for number in range(count)], "while it started")
-        except BaseException:
-            self._stop(patience=0.0)
-            raise
+        self._fill()
 
     @property
     def count(self) -> int:
@@ -136,17 +161,26 @@ class LocalProcesses(Generic[S]):
 
     def map(self, task: Callable[[S, I], R], items: Sequence[I]) -> list[R]:
         self._check_open()
-        _pickled(task, "the task")  # a lambda is refused before any item has been worked on
+        pickled(task, "the task")  # a lambda is refused before any item has been worked on
         queue: deque[tuple[int, object]] = deque((place, (task, item)) for place, item in enumerate(items))
         return self._exchange([queue] * self.count, "working on")
 
     def each(self, task: Callable[[S, I], R], item: I) -> list[R]:
         self._check_open()
-        _pickled((task, item), "the task or its item")
+        pickled((task, item), "the task or its item")
         return self._exchange([deque([(number, (task, item))]) for number in range(self.count)], "working on")
 
+    def revive(self) -> bool:
+        if self._restarts == 0:
+            return False
+        self._restarts -= 1
+        self._stop(patience=0.0)
+        self._fill()
+        return True
+
     def close(self) -> None:
-        """Stop every process; those that do not end by themselves within seconds are killed."""
+        """Stop every process, for good; those that do not end by themselves within seconds are killed."""
+        self._restarts = 0
         self._stop(patience=PATIENCE_SECONDS)
 
     def __enter__(self) -> Self:
@@ -154,6 +188,15 @@ class LocalProcesses(Generic[S]):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stop(patience=PATIENCE_SECONDS if error is None else 0.0)
+
+    def _fill(self) -> None:
+        try:
+            for number in range(self._count):
+                self._spawn(number, self._start)
+            self._exchange([deque([(number, b"")]) for number in range(self._count)], "while it started")
+        except BaseException:
+            self._stop(patience=0.0)
+            raise
 
     def _spawn(self, number: int, start: bytes) -> None:
         context = multiprocessing.get_context("spawn")
@@ -216,7 +259,7 @@ class LocalProcesses(Generic[S]):
             return
         place, message = queue.popleft()
         try:
-            payload = message if isinstance(message, bytes) else _pickled(message, f"item {place}")
+            payload = message if isinstance(message, bytes) else pickled(message, f"item {place}")
         except ConfigError as error:
             failures[place] = error
             return
@@ -234,13 +277,9 @@ class LocalProcesses(Generic[S]):
             answer = self._pipes[worker].recv_bytes()
         except (EOFError, OSError):
             self._report_death(worker, busy, doing)
-        fine, value = pickle.loads(answer)
+        fine, value = opened(answer)
         place, _ = busy.pop(worker)
-        if not fine:
-            error, trace = value
-            error.__cause__ = _WorkerTraceback(trace)
-            return place, False, error
-        return place, True, value
+        return place, fine, value
 
     def _report_death(self, worker: int, busy: dict[int, tuple[int, object]], doing: str) -> NoReturn:
         place, message = busy[worker]
@@ -249,7 +288,7 @@ class LocalProcesses(Generic[S]):
             process.join(PATIENCE_SECONDS)
         code = process.exitcode
         how = "lost its connection" if code is None else f"was ended by {_signal(-code)}" if code < 0 else f"ended with code {code}"
-        what = f"{doing} item {place}, {_short(message[1])}" if isinstance(message, tuple) else doing
+        what = f"{doing} item {place}, {short(message[1])}" if isinstance(message, tuple) else doing
         raise WorkerDiedError(
             f"worker {worker} (process {process.pid}) {how} {what}; the other workers were stopped too",
             hint="SIGKILL is often the kernel short of memory: use fewer workers" if code == -signal.SIGKILL else "",
@@ -274,20 +313,13 @@ class LocalProcesses(Generic[S]):
         self._pipes, self._processes = [], []
 
 
-class _WorkerTraceback(Exception):  # noqa: N818 - never raised: it is the cause that an error shows
-    """What a worker's traceback looked like; printed as the cause of the error that is raised here."""
-
-    def __str__(self) -> str:
-        return f"\n\nin a worker process:\n{self.args[0]}"
-
-
 def _work(pipe: Connection, start: bytes) -> None:
     """The life of a worker: build the state, answer messages until the stream ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; who stops a worker is its parent
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     try:
-        with _Answer() as answer:
+        with Answer() as answer:
             state = pickle.loads(start)()
             if "torch" in sys.modules:
                 sys.modules["torch"].set_num_threads(1)
@@ -295,7 +327,7 @@ def _work(pipe: Connection, start: bytes) -> None:
         pipe.send_bytes(answer.payload)
         while True:
             message = pipe.recv_bytes()
-            with _Answer() as answer:
+            with Answer() as answer:
                 task, item = pickle.loads(message)
                 answer.give(task(state, item))
             pipe.send_bytes(answer.payload)
@@ -308,42 +340,6 @@ def _end_with_the_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
-
-
-class _Answer:
-    """What goes back to the parent: the value given inside the block, or the error that left it, which is raised again over there.
-
-    A task that ends its own process (`sys.exit`) does so: the parent reports that the worker died.
-    """
-
-    payload = b""
-
-    def give(self, value: object) -> None:
-        self.payload = pickle.dumps((True, value), pickle.HIGHEST_PROTOCOL)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
-        if not isinstance(error, Exception):
-            return False
-        written = "".join(traceback.format_exception(error))
-        try:
-            self.payload = pickle.dumps((False, (error, written)), pickle.HIGHEST_PROTOCOL)
-            pickle.loads(self.payload)
-        except (pickle.PickleError, TypeError, AttributeError, ImportError, ValueError):  # it cannot travel: its words do
-            self.payload = pickle.dumps((False, (CryptoAlphaError(f"{type(error).__name__}: {error}"), written)))
-        return True
-
-
-def _pickled(value: object, what: str) -> bytes:
-    try:
-        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise ConfigError(
-            f"{what} cannot be sent to another process: {error}",
-            hint="define functions at the top of a module, not inside another function",
-        ) from error
 
 
 _STARTING = threading.Lock()
@@ -370,8 +366,3 @@ def _signal(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 100 else text[:97] + "…"

@@ -4,7 +4,8 @@
 
 With workers each holds a replica of the strategy, built where it lives. What travels per generation is (generation, pairs) out,
 (generation, pair, F+, F−) back and the whole table out once more, so that every replica takes the same update; weights travel once, when a
-worker joins a run that has already begun. One worker or many, or none: bit-equal weights (`Workers.map` keeps the order of the items).
+worker joins a run that has already begun. One worker or many, or none: bit-equal weights (`Workers.map` keeps the order of the items), also
+if workers die and may be replaced: a member's fitness is a function of its generation and pair, so it is measured again.
 
     def build() -> Replica: ...                 # the net, its Evolution and its fitness; at the top of a module
 
@@ -27,11 +28,11 @@ from typing import Any
 
 import numpy as np
 
-from cryptoalpha.core.errors import ConfigError, ModelError
+from cryptoalpha.core.errors import ConfigError, ModelError, WorkerDiedError
 from cryptoalpha.learn.evolution.checkpoint import load, save
 from cryptoalpha.learn.evolution.population import Together
 from cryptoalpha.learn.evolution.strategy import Evolution, Fitness, Table
-from cryptoalpha.learn.workers import Workers
+from cryptoalpha.learn.workers import Workers, outlive
 
 Answer = tuple[int, int, float, float]
 """(generation, pair, F+, F−): all that a worker sends back."""
@@ -108,6 +109,7 @@ def evolve(
             process. The accepted weights are back then.
         ConfigError: if the checkpoint belongs to another run, or `generations` or `checkpoint_every` is not positive.
         StoreError: if the checkpoint is damaged or cannot be written.
+        WorkerDiedError: if workers died and were not to be replaced (again).
     """
     if generations < 1 or checkpoint_every < 1:
         raise ConfigError(f"generations {generations} and checkpoint_every {checkpoint_every} must be at least 1")
@@ -148,8 +150,7 @@ class _Run:
                     f"the goal on the accept split is {self.best_goal} before generation {self.strategy.generation}, expected a number",
                     hint="begin with weights whose goal can be measured",
                 )
-        if self.workers is not None:
-            _join(self.workers, self.strategy)
+        self._bring_together()
 
     def notes(self) -> dict[str, Any]:
         """What a checkpoint holds beside the strategy."""
@@ -177,7 +178,12 @@ class _Run:
             else:
                 self.strategy.undo()
         if self.workers is not None:
-            self.workers.each(follow, (number, table, accepted))
+            try:
+                self.workers.each(follow, (number, table, accepted))
+            except WorkerDiedError:
+                if not self.workers.revive():
+                    raise
+                self._bring_together()  # who has followed and who has not is lost with them: the new ones get the weights
         made = Generation(number, float(table.mean()), float(table.max()), accepted, goal, floor)
         self.history.append(made)
         return made
@@ -191,10 +197,17 @@ class _Run:
         )  # never by the number of workers: batches round differently
         items = [(strategy.generation, first, min(first + at_once, strategy.pairs)) for first in range(0, strategy.pairs, at_once)]
         table = np.full((strategy.pairs, 2), np.nan)
-        for generation, pair, plus, minus in (answer for answers in self.workers.map(evaluate_pairs, items) for answer in answers):
+        workers = self.workers
+        found = outlive(workers, lambda: workers.map(evaluate_pairs, items), prepare=lambda: _join(workers, strategy))
+        for generation, pair, plus, minus in (answer for answers in found for answer in answers):
             assert generation == strategy.generation
             table[pair] = plus, minus
         return table
+
+    def _bring_together(self) -> None:
+        workers, strategy = self.workers, self.strategy
+        if workers is not None:
+            outlive(workers, lambda: _join(workers, strategy), prepare=lambda: None)
 
     def _goal(self, what: str) -> float:
         assert self.accept is not None

@@ -59,3 +59,20 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 
 ASSET_METRICS: tuple[str, ...] = tuple(metric.name for metric in _ALL if metric.scope == "asset")
 MARKET_METRICS: tuple[str, ...] = tuple(metric.name for metric in _ALL if metric.scope == "market")
+
+LIVE_METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("block_transactions", "count", "transactions in a block", whole_day=False),
+        Metric("block_bytes", "bytes", "size of a block", whole_day=False),
+        Metric("block_fees", "coins", "fees paid in a block", whole_day=False),
+        Metric("block_gas", "gas", "gas used in a block", whole_day=False),
+        Metric("mempool_transactions", "count", "transactions that wait for a block", whole_day=False),
+        Metric("mempool_vbytes", "vbytes", "virtual size of what waits for a block", whole_day=False),
+        Metric("fee_next_block", "sat/vB or gwei", "fee rate that should enter the next block; Ethereum: the base fee", whole_day=False),
+        Metric("fee_half_hour", "sat/vB", "fee rate for half an hour", whole_day=False),
+        Metric("fee_hour", "sat/vB", "fee rate for an hour", whole_day=False),
+        Metric("fee_least", "sat/vB", "lowest fee rate that is relayed", whole_day=False),
+    )
+}
+"""What chains say block by block. Streams carry it; history has none, so no feature reads it."""

@@ -54,7 +54,7 @@ class Block:
     moves: tuple[Move, ...] = ()
     readings: tuple[tuple[str, str, float], ...] = ()
     counts: tuple[tuple[str, float], ...] = ()
-    """(asset, amount) of what was seen besides `moves` and counts towards what is usual."""
+    """(asset, amount) of what counts towards the usual, large or not."""
     faults: tuple[tuple[str, bytes], ...] = ()
     """(reason, bytes) of what in it could not be read."""
 
@@ -219,7 +219,6 @@ def statements(
                 told = _told(move, worth, judge, min(block.time, observed))
                 kept.stated.append(told)
                 said.append(_transfer(told, move.id, source, observed, found.head - block.number + 1))
-            judge.count(move.asset, worth)
         for asset, amount in block.counts:
             judge.count(asset, judge.worth(asset, amount))
         blocks.append(kept)

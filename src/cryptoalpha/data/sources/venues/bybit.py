@@ -99,7 +99,7 @@ class _RestTrade(msgspec.Struct):
 
 
 class _RestTrades(msgspec.Struct):
-    list: list[_RestTrade]
+    rows: list[_RestTrade] = msgspec.field(name="list")
 
 
 class _Answer(msgspec.Struct):
@@ -143,7 +143,7 @@ class Bybit:
         answer = decoded(_ANSWER, raw, f"trades of bybit {subject}")
         if answer.code:
             return Reading("refused", text=f"{answer.code} {answer.words}"[:200])
-        rows = decoded(_REST, answer.result, f"trades of bybit {subject}").list
+        rows = decoded(_REST, answer.result, f"trades of bybit {subject}").rows
         told = tuple(self._told(r.id, r.symbol, r.side, r.price, r.size, r.time, received_at) for r in reversed(rows))
         return Reading("trade", told, published=rows[0].time * MILLISECOND if rows else 0)
 

@@ -106,6 +106,8 @@ _BEST_V1: msgspec.json.Decoder[tuple[Price, msgspec.Raw, Amount]] = msgspec.json
 _LEVEL: msgspec.json.Decoder[Level] = msgspec.json.Decoder(Level, strict=False)
 _LEVELS: msgspec.json.Decoder[tuple[Level, ...]] = msgspec.json.Decoder(tuple[Level, ...], strict=False)
 
+_DEPTHS = ("10", "25", "100", "500", "1000")
+
 
 class _Answer(msgspec.Struct):
     error: list[str]
@@ -119,9 +121,16 @@ _REST_TRADES: msgspec.json.Decoder[list[tuple[Price, Amount, msgspec.Raw, str, s
 
 
 class Kraken:
-    """Reads Kraken's spot market."""
+    """Reads Kraken's spot market.
+
+    Args:
+        depth: levels of each side that were subscribed, which v2 does not repeat.
+    """
 
     venue = "kraken"
+
+    def __init__(self, *, depth: int = 100) -> None:
+        self._depth = depth
 
     def parse(self, raw: bytes, received_at: int, subject: str = "") -> Reading:
         """A message of either socket."""
@@ -189,7 +198,7 @@ class Kraken:
             published = iso_time(row.timestamp, "book of kraken") if row.timestamp else 0
             texts = (_texts(row.bids), _texts(row.asks))
             moment = min(published, received_at) if published else received_at
-            changes.append(_change(names.slashed(row.symbol), whole, texts, moment, row.checksum))
+            changes.append(_change(names.slashed(row.symbol), whole, texts, moment, row.checksum, self._depth))
         return Reading("book", changes=tuple(changes), published=published)
 
     def _candles(self, raw: msgspec.Raw, whole: bool, received_at: int) -> Reading:
@@ -214,8 +223,9 @@ class Kraken:
             return self._older_trades(rows[1:-2], instrument, received_at)
         if channel == "ticker":
             return self._older_ticker(rows[1], instrument, received_at)
-        if channel.startswith("book"):
-            return self._older_book(rows[1:-2], instrument, received_at)
+        family, _, depth = channel.partition("-")
+        if family == "book" and depth in _DEPTHS:
+            return self._older_book(rows[1:-2], instrument, int(depth), received_at)
         return Reading(f"unused:{channel[:40]}")
 
     def _older_trades(self, rows: tuple[msgspec.Raw, ...], instrument: str, received_at: int) -> Reading:
@@ -237,7 +247,7 @@ class Kraken:
         bid, _, bid_amount = decoded(_BEST_V1, row["b"], what)
         return Reading("quote", (_quote(instrument, (bid, bid_amount), (ask, ask_amount), 0, received_at),))
 
-    def _older_book(self, rows: tuple[msgspec.Raw, ...], instrument: str, received_at: int) -> Reading:
+    def _older_book(self, rows: tuple[msgspec.Raw, ...], instrument: str, depth: int, received_at: int) -> Reading:
         what = f"book of kraken {instrument} (v1)"
         sides: dict[str, list[tuple[str, str]]] = {"a": [], "b": []}
         checksum, published, whole = -1, 0, False
@@ -255,7 +265,7 @@ class Kraken:
                 else:
                     raise DataError(f"{what} has part {name[:40]!r} that it should not have")
         moment = min(published, received_at) if published else received_at
-        change = _change(instrument, whole, (tuple(sides["b"]), tuple(sides["a"])), moment, checksum)
+        change = _change(instrument, whole, (tuple(sides["b"]), tuple(sides["a"])), moment, checksum, depth)
         return Reading("book", changes=(change,), published=0 if whole else published)
 
 
@@ -265,10 +275,10 @@ def _texts(levels: list[_Digits]) -> Texts:
     return tuple((format(level.price, "f"), format(level.qty, "f")) for level in levels)
 
 
-def _change(instrument: str, whole: bool, texts: tuple[Texts, Texts], moment: int, checksum: int) -> Change:
+def _change(instrument: str, whole: bool, texts: tuple[Texts, Texts], moment: int, checksum: int, depth: int) -> Change:
     what = f"book of kraken {instrument}"
     bids, asks = (decoded(_LEVELS, msgspec.json.encode(side), what) for side in texts)
-    return Change(instrument, whole, bids, asks, moment, checksum=checksum, texts=texts)
+    return Change(instrument, whole, bids, asks, moment, checksum=checksum, depth=depth, texts=texts)
 
 
 def _number(price: str, amount: str, what: str) -> Level:

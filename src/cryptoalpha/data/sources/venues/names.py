@@ -81,7 +81,7 @@ def glued(name: str) -> tuple[str, str]:
     """
     upper = name.upper()
     for quote in _QUOTES:
-        if upper.endswith(quote) and len(upper) > len(quote):
+        if upper.endswith(quote) and len(upper) > len(quote) and upper[: -len(quote)] != "USD":  # USDTUSD is no USD/TUSD
             return upper[: -len(quote)], quote
     raise DataError(f"{name[:40]!r} ends in no quote asset we know")
 

@@ -37,7 +37,7 @@ from cryptoalpha.data.sources.venues.reading import (
 Number = Annotated[int, msgspec.Meta(ge=-1, le=2**63 - 1)]
 
 
-class _Argument(msgspec.Struct):
+class _Argument(msgspec.Struct, frozen=True):
     channel: str = ""
     instrument: str = msgspec.field(default="", name="instId")
 
@@ -48,7 +48,7 @@ class _Outer(msgspec.Struct):
     action: str = ""
     data: msgspec.Raw = msgspec.Raw(b"")
     msg: str = ""
-    code: str | int = ""
+    code: str = ""
 
 
 class _Trade(msgspec.Struct):
@@ -88,7 +88,7 @@ class _Liquidated(msgspec.Struct):
 
 
 class _Answer(msgspec.Struct):
-    code: str | int
+    code: str | int = ""
     msg: str = ""
     data: msgspec.Raw = msgspec.Raw(b"[]")
 

@@ -50,6 +50,8 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     """Of the last change in the message before this one, where the venue says so."""
     checksum: int = -1
     """What the venue's checksum of its best levels is after this; −1 where it gives none."""
+    depth: int = 0
+    """Levels of each side that the subscription covers; 0: all, or not said."""
     texts: tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]] | None = None
     """The levels (bids, asks) as the venue wrote them, where its checksum is made of that."""
 

@@ -39,7 +39,7 @@ class Tools:
     """What is traded, such as `BTC/USDT`."""
     prices: Callable[[str], float] = lambda asset: math.nan
     """Dollars an asset is worth, by the newest trade known; NaN where none is."""
-    transfers: TransfersSection = TransfersSection()
+    transfers: TransfersSection = field(default_factory=TransfersSection)
     """What counts as a large transfer."""
     alert: Alert = lambda subject, text: None
     """Told what people should know."""

@@ -18,7 +18,7 @@ from numba import njit
 from cryptoalpha.core.time import DAY, HOUR
 from cryptoalpha.signals.frame import Frame, slow_reach, squash_all
 from cryptoalpha.signals.model import Opinions, opinions
-from cryptoalpha.signals.recent_texts import recent_texts
+from cryptoalpha.signals.news_memory import NewsMemory
 from cryptoalpha.signals.rolling import mean_and_deviation, ratio
 from cryptoalpha.signals.text.tone import Tone, lexicon_tone
 from cryptoalpha.store.tables import Floats, Times
@@ -85,8 +85,8 @@ class NewsTone:
         self.horizon = round(horizon_days * DAY)
         self._tones = tones
         self._half_life, self._window = half_life_hours * HOUR, round(window_hours * HOUR)
-        self._market_weight, self._shrinkage = market_weight, shrinkage
-        self._history_days, self._repeat = history_days, round(repeat_days * DAY)
+        self._shrinkage, self._history_days = shrinkage, history_days
+        self._memory = NewsMemory(window=self._window, repeat=round(repeat_days * DAY), market_weight=market_weight)
         self._ic = typical_ic
 
     def reach(self, interval: int) -> int:
@@ -94,9 +94,15 @@ class NewsTone:
 
     def compute(self, frame: Frame) -> Opinions:
         at = frame.panel.known_at
-        posts = recent_texts(frame, window=self._window, repeat=self._repeat, market_weight=self._market_weight)
+        known_total, known_weight = self._memory.rows(frame)
+        begin = len(known_total)
+        posts = self._memory.texts(frame, begin)
         tones = self._tones(posts.texts)
-        total, weight, newest = _weigh(at, posts.known_at, tones, posts.relevance, self._half_life, self._window)
+        total, weight, newest = _weigh(at[begin:], posts.known_at, tones, posts.relevance, self._half_life, self._window)
+        if begin:
+            total, weight = np.concatenate((known_total, total)), np.concatenate((known_weight, weight))
+            newest = np.concatenate((np.full((begin, newest.shape[1]), -1, np.int64), newest))
+        self._memory.keep(frame, total, weight)
         starts = [int(table.known_at[0]) for table in frame.dataset.posts.values() if len(table)]
         if not starts:
             nothing = np.full(frame.shape, np.nan)

@@ -8,20 +8,22 @@ on where the frame begins, as long as it begins before the bar.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import repeat as again
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
 from cryptoalpha.signals.frame import Frame
 from cryptoalpha.signals.text.lexicon import mentions
-from cryptoalpha.store.tables import Floats, Times
+from cryptoalpha.store.tables import Dataset, Floats, Times
 
 
 @lru_cache(maxsize=1 << 16)
-def _named(text: str, assets: tuple[str, ...]) -> tuple[float, ...]:
+def named_in(text: str, assets: tuple[str, ...]) -> tuple[float, ...]:
     """1 for each asset that the text names, else 0."""
     named = mentions(text, assets)
     return tuple(1.0 if asset in named else 0.0 for asset in assets)
@@ -44,6 +46,53 @@ class RecentTexts:
     def __len__(self) -> int:
         return len(self.texts)
 
+    @classmethod
+    def of(
+        cls,
+        known: Sequence[int],
+        texts: Sequence[str],
+        names: Sequence[str],
+        named: Sequence[tuple[float, ...]],
+        weights: Sequence[float],
+        assets: tuple[str, ...],
+        market_weight: float,
+    ) -> Self:
+        """Texts with how much each concerns each asset: what it names (`named_in`), or the market."""
+        names_asset = np.array(named, np.float64).reshape(len(named), len(assets))
+        market = np.asarray(names_asset.sum(axis=1) == 0.0, np.bool_)
+        relevance = np.where(market[:, None], market_weight, names_asset) * np.array(weights, np.float64)[:, None]
+        return cls(np.array(known, np.int64), tuple(texts), tuple(names), relevance, market)
+
+
+@dataclass(frozen=True, eq=False)
+class Gathered:
+    """Rows of all sources known in some stretch, source after source."""
+
+    known: list[int]
+    texts: list[str]
+    weights: list[float]
+    places: list[tuple[str, str, int, str]]
+    """Source, partition, row and id."""
+
+    def name(self, i: int) -> str:
+        """How a signal refers to a text: `partition:row` where it is stored, else `source:id`."""
+        source, partition, row, post_id = self.places[i]
+        return f"{partition}:{row}" if partition else f"{source}:{post_id}"
+
+
+def gathered(dataset: Dataset, after: int, until: int) -> Gathered:
+    """The texts known in (`after`, `until`]."""
+    found = Gathered([], [], [], [])
+    for source in sorted(dataset.posts):
+        table = dataset.posts[source]
+        start, stop = np.searchsorted(table.known_at, [after, until], side="right")
+        found.known.extend(table.known_at[start:stop].tolist())
+        found.texts.extend(table.text[start:stop].tolist())
+        found.weights.extend(table.weight[start:stop].tolist())
+        partitions, rows, ids = (getattr(table, name)[start:stop].tolist() for name in ("partition", "row", "post_id"))
+        found.places.extend(zip(again(table.source), partitions, rows, ids, strict=False))
+    return found
+
 
 def recent_texts(frame: Frame, *, window: int, repeat: int, market_weight: float, begin: int = 0) -> RecentTexts:
     """The texts that can count at rows from `begin` on.
@@ -54,29 +103,22 @@ def recent_texts(frame: Frame, *, window: int, repeat: int, market_weight: float
         market_weight: relevance (0–1) of a text that names no asset of the book.
     """
     opens, ends = int(frame.panel.known_at[begin]) - window, int(frame.panel.known_at[-1])
-    known: list[int] = []
-    texts: list[str] = []
-    weights: list[float] = []
-    names: list[tuple[str, str, int, str]] = []
-    for source in sorted(frame.dataset.posts):
-        table = frame.dataset.posts[source]
-        start, stop = np.searchsorted(table.known_at, [opens - repeat, ends], side="right")
-        known += table.known_at[start:stop].tolist()
-        texts += table.text[start:stop].tolist()
-        weights += table.weight[start:stop].tolist()
-        partitions, rows, ids = (getattr(table, name)[start:stop].tolist() for name in ("partition", "row", "post_id"))
-        names += zip(again(table.source), partitions, rows, ids, strict=False)
-    kept = _not_repeated(known, texts, opens, repeat)
-    named = np.array([_named(texts[i], frame.assets) for i in kept], np.float64).reshape(len(kept), len(frame.assets))
-    market = np.asarray(named.sum(axis=1) == 0.0, np.bool_)
-    relevance = np.where(market[:, None], market_weight, named) * np.array([weights[i] for i in kept], np.float64)[:, None]
-    return RecentTexts(
-        known_at=np.array([known[i] for i in kept], np.int64),
-        texts=tuple(texts[i] for i in kept),
-        names=tuple(_name(*names[i]) for i in kept),
-        relevance=relevance,
-        market=market,
+    found = gathered(frame.dataset, opens - repeat, ends)
+    kept = _not_repeated(found.known, found.texts, opens, repeat)
+    return RecentTexts.of(
+        [found.known[i] for i in kept],
+        [found.texts[i] for i in kept],
+        [found.name(i) for i in kept],
+        [named_in(found.texts[i], frame.assets) for i in kept],
+        [found.weights[i] for i in kept],
+        frame.assets,
+        market_weight,
     )
+
+
+def spelt(text: str) -> str:
+    """What two texts share if the later one is a repeat."""
+    return text.strip().lower()
 
 
 def _not_repeated(known: list[int], texts: list[str], opens: int, repeat: int) -> list[int]:
@@ -84,14 +126,9 @@ def _not_repeated(known: list[int], texts: list[str], opens: int, repeat: int) -
     last_seen: dict[str, int] = {}
     kept: list[int] = []
     for i in np.argsort(np.array(known, np.int64), kind="stable").tolist():
-        text = texts[i].strip().lower()
+        text = spelt(texts[i])
         repeated = text in last_seen and known[i] - last_seen[text] < repeat
         last_seen[text] = known[i]
         if known[i] > opens and text and not repeated:
             kept.append(i)
     return kept
-
-
-def _name(source: str, partition: str, row: int, post_id: str) -> str:
-    """How a signal refers to a text: `partition:row` where it is stored, else `source:id`."""
-    return f"{partition}:{row}" if partition else f"{source}:{post_id}"

@@ -114,7 +114,7 @@ class SignalAgent:
         Raises:
             DataError: if a message holds no value, or a bar off the grid.
         """
-        self._read(envelopes)
+        self.read(envelopes)
         return await self.due()
 
     async def due(self) -> list[Envelope]:
@@ -147,7 +147,12 @@ class SignalAgent:
             self._said = max(self._said, *self._whole)
         self._whole.clear()
 
-    def _read(self, envelopes: Iterable[Envelope]) -> None:
+    def read(self, envelopes: Iterable[Envelope]) -> None:
+        """Read messages, in any order; what they make due is said when that is asked for.
+
+        Raises:
+            DataError: if a message holds no value, or a bar off the grid.
+        """
         for envelope in envelopes:
             if self._intake.is_known(envelope.id, envelope.observed_time):
                 self.counts.repeats += 1

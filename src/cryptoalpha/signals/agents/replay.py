@@ -7,13 +7,15 @@ taker volume: a source that reads it (`features`) says something else of a strea
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
 
+from cryptoalpha.core.clock import VirtualClock
 from cryptoalpha.core.values import Bar, ChainReading
 from cryptoalpha.data.bus.envelope import Envelope, sealed
+from cryptoalpha.signals.agents.agent import BarSignals, SignalAgent
 from cryptoalpha.signals.agents.sieve import post_of
 from cryptoalpha.store.tables import BarTable, Dataset, PostTable, ReadingTable
 
@@ -26,6 +28,26 @@ def messages_of(dataset: Dataset, *, after: int, until: int) -> Iterator[Envelop
     streams += [_readings(table, after, until) for _, table in sorted(dataset.readings.items())]
     streams += [_bars(table, after, until) for _, table in sorted(dataset.bars.items())]
     return heapq.merge(*streams, key=lambda envelope: envelope.observed_time)
+
+
+async def replayed(
+    agent: SignalAgent, messages: Iterable[Envelope] | Iterable[tuple[int, Envelope]], clock: VirtualClock, *, until: int
+) -> list[BarSignals]:
+    """What an agent says while messages come in, and until a moment after them.
+
+    Args:
+        messages: in the order in which they come; with the moment at which each one does, else it comes when it is known.
+        clock: the agent's own; it is moved.
+    """
+    said: list[BarSignals] = []
+    for message in messages:
+        moment, envelope = (message.observed_time, message) if isinstance(message, Envelope) else message
+        if moment > clock.now():
+            clock.advance_to(moment)
+            said += await agent.bars_due()
+        agent.read([envelope])
+    clock.advance_to(max(until, clock.now()))
+    return said + await agent.bars_due()
 
 
 def without_taker_volume(dataset: Dataset) -> Dataset:

@@ -6,8 +6,8 @@ not said enough. It then weighs
     w = max(least, ln(1 + reach) / ln(1 + full reach)) / (1 + repeats of the author)      (at least `least`)
 
 because few followers and much repetition are what bots have in common. So of whatever one author writes within the window, the first
-`posts_per_author` distinct texts count, with weight 1 at most: the rest changes nothing, to the last bit. It cannot hide what others say
-either, for only what counted is remembered, so an author hides at most as many texts of others as he may add.
+`posts_per_author` distinct texts count, with weight 1 at most: the rest changes nothing, to the last bit. Only what counted is remembered,
+so all he can hide of others are texts that say what one of those few says.
 
 What passes depends on the posts before, in the order in which they became known; the same posts in that order get the same verdicts from a
 stream and from a stored history (`sifted`).

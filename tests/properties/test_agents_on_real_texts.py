@@ -1,0 +1,73 @@
+"""Stored texts replayed as a stream give the signals of the batch, to the last bit."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from cryptoalpha.core.clock import VirtualClock
+from cryptoalpha.core.time import HOUR, parse_time
+from cryptoalpha.data.files import load_directory
+from cryptoalpha.signals.agents.agent import SignalAgent
+from cryptoalpha.signals.agents.config import OFF, AgentsConfig, SieveConfig
+from cryptoalpha.signals.agents.replay import messages_of, replayed, without_taker_volume
+from cryptoalpha.signals.agents.sieve import sifted
+from cryptoalpha.signals.book import SignalBook
+from cryptoalpha.signals.config import SignalsConfig
+from cryptoalpha.store.bar_gate import BarGate
+
+INSTRUMENTS = ("BTC/USDT", "ETH/USDT", "SOL/USDT")
+EVERYTHING = SignalsConfig()
+TEXTS = SignalsConfig(sources=("news_tone",), keep_features=False)
+
+
+@pytest.fixture(scope="module")
+def history(market_data):
+    return without_taker_volume(load_directory(market_data, gate=BarGate(), instruments=INSTRUMENTS))
+
+
+def from_stream(history, signals, sieve, since, until, *, start=None, after=None):
+    begin = since if after is None else after
+    clock = VirtualClock(begin)
+    agent = SignalAgent("text", SignalBook(signals), start or history.known_until(since), AgentsConfig(sieve=sieve), clock=clock)
+    return asyncio.run(replayed(agent, messages_of(history, after=begin, until=until), clock, until=until + HOUR)), agent
+
+
+@pytest.mark.parametrize(
+    ("since", "hours", "signals"),
+    [
+        ("2023-03-08T00:00", 96, TEXTS),  # tweets of a bank run, five thousand a day
+        ("2022-05-09T00:00", 48, TEXTS),  # news
+        ("2023-03-10T12:00", 8, EVERYTHING),  # every source of the book, prices, chain and mood as well
+    ],
+)
+def test_a_stream_says_what_the_batch_says(history, since, hours, signals):
+    begin = parse_time(since)
+    end = begin + hours * HOUR
+    batch = SignalBook(signals).prepare(history, since=begin, until=end)
+    said, _ = from_stream(history, signals, OFF, begin, end)
+    assert [bar.open_time for bar in said] == batch.panel.open_time.tolist()
+    for t, bar in enumerate(said):
+        assert list(bar.signals) == batch.signals_at(t)
+        assert repr(list(bar.states)) == repr(batch.states_at(t))
+    assert sum(len(bar.signals) for bar in said) > hours  # there was something to say
+
+
+def test_with_the_sieve_a_stream_says_what_the_batch_says_of_the_sifted_texts(history):
+    """Two days of a bank run: the sieve leaves a part of the tweets, the same ones either way."""
+    begin, sieve = parse_time("2023-03-09T12:00"), SieveConfig()
+    end = begin + 36 * HOUR
+    after = parse_time("2023-03-06T00:00")
+    tweets = replace(history, posts={"x": history.posts["x"].take(history.posts["x"].known_at > after)})
+    start = replace(history.known_until(begin), posts={})
+    messages = replace(tweets, bars={name: table.take(table.known_at > begin) for name, table in tweets.bars.items()}, readings={})
+    sifted_tweets = sifted(tweets, ("BTC", "ETH", "SOL"), sieve)
+    batch = SignalBook(TEXTS).prepare(sifted_tweets, since=begin, until=end)
+    said, agent = from_stream(messages, TEXTS, sieve, begin, end, start=start, after=after)
+    assert [list(bar.signals) for bar in said] == [batch.signals_at(t) for t in range(len(batch))]
+    counted = agent.sieve.verdicts["counted"]
+    assert counted == len(sifted_tweets.posts["x"].take(sifted_tweets.posts["x"].known_at <= end))
+    assert 0.2 < counted / agent.counts.posts < 0.9
+    assert agent.sieve.verdicts["repeat"] > 100

@@ -1,0 +1,190 @@
+"""Streams of any kind: duplicates, disorder, floods, restarts. What an agent says is what the book says of the same history."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cryptoalpha.core.clock import VirtualClock
+from cryptoalpha.core.time import HOUR, MINUTE, SECOND
+from cryptoalpha.core.values import Post
+from cryptoalpha.data.bus.envelope import sealed
+from cryptoalpha.data.config import SimulatedConfig
+from cryptoalpha.data.simulated import simulate
+from cryptoalpha.signals.agents.agent import SignalAgent
+from cryptoalpha.signals.agents.config import OFF, AgentsConfig, SieveConfig
+from cryptoalpha.signals.agents.replay import messages_of, replayed, without_taker_volume
+from cryptoalpha.signals.agents.sieve import sifted
+from cryptoalpha.signals.book import SignalBook
+from cryptoalpha.signals.config import NewsConfig, SignalsConfig
+from cryptoalpha.store.tables import PostTable
+
+BARS, ASKED = 90, 10
+SIGNALS = SignalsConfig(
+    sources=("news_tone", "volatility"), keep_features=False, news=NewsConfig(history_days=1.0, window_hours=6.0, repeat_days=0.5)
+)
+TEXTS = (
+    "Bitcoin surges past $60,000 as ETF inflows reach a record",
+    "bitcoin surges past $61,000 as ETF inflows reach a record https://x.yz/1",
+    "Ethereum developers delay the upgrade after a critical bug was found",
+    "Exchange hacked, customers lose bitcoin worth 40 million dollars",
+    "Markets rally as the Fed cuts rates",
+    "what a lovely day for a walk by the sea",
+    "BITCOIN SURGES PAST $60,000 AS ETF INFLOWS REACH A RECORD",
+    "🚀🚀🚀",
+    "Giveaway! follow us and retweet to win free bitcoin",
+)
+
+
+@cache
+def made():
+    market = simulate(SimulatedConfig(assets=2, bars=BARS, start="2021-01-01"), seed=3).dataset
+    return replace(without_taker_volume(market), posts={})
+
+
+@st.composite
+def written(draw, most=40):
+    """Posts as (minute after the first bar, text, source); one source per row number."""
+    rows = draw(st.lists(st.tuples(st.integers(0, 60 * BARS), st.sampled_from(TEXTS), st.sampled_from(("news", "x"))), max_size=most))
+    return sorted(rows, key=lambda row: row[0])
+
+
+def with_posts(market, rows):
+    """The market with these texts, as a load from files would hold them."""
+    start = int(next(iter(market.bars.values())).open_time[0])
+    posts = {}
+    for source in sorted({row[2] for row in rows}):
+        mine = [(start + minute * MINUTE, text) for minute, text, one in rows if one == source]
+        partition = ("%016x" % (1 + len(posts)))[:16]
+        posts[source] = PostTable(
+            source=source,
+            happened_at=np.array([moment for moment, _ in mine], np.int64),
+            known_at=np.array([moment for moment, _ in mine], np.int64),
+            text=np.array([text for _, text in mine], object),
+            post_id=np.array([f"{partition}:{i}" for i in range(len(mine))], object),
+            partition=np.full(len(mine), partition, "U16"),
+            row=np.arange(len(mine)),
+        )
+    return replace(market, posts=posts)
+
+
+def asked(market):
+    opens = next(iter(market.bars.values())).open_time
+    return int(opens[-ASKED]), int(opens[-1]) + HOUR
+
+
+def spoken(history, messages, since, until, *, sieve=OFF, reorder=0.0, start=None):
+    clock = VirtualClock(since)
+    config = AgentsConfig(sieve=sieve, settle_seconds=2.0, reorder_seconds=reorder)
+    agent = SignalAgent("text", SignalBook(SIGNALS), start or history.known_until(since), config, clock=clock)
+    return asyncio.run(replayed(agent, messages, clock, until=until + HOUR)), agent
+
+
+def in_batch(history, since, until):
+    tape = SignalBook(SIGNALS).prepare(history, since=since, until=until)
+    return [tape.signals_at(t) for t in range(len(tape))]
+
+
+@settings(max_examples=25, deadline=None)
+@given(rows=written(), data=st.data())
+def test_duplicates_and_disorder_change_nothing(rows, data):
+    market = made()
+    history = with_posts(market, rows)
+    since, until = asked(market)
+    messages = [(one.observed_time, one) for one in messages_of(history, after=since, until=until)]
+    late = data.draw(st.lists(st.integers(0, 1_900), min_size=len(messages), max_size=len(messages)))  # ms, less than an agent waits
+    again = data.draw(st.lists(st.integers(0, 2), min_size=len(messages), max_size=len(messages)))
+    coming = [(moment + ms * SECOND // 1_000, one) for (moment, one), ms in zip(messages, late, strict=True)]
+    coming += [(moment + HOUR // 2 * k, one) for (moment, one), times in zip(messages, again, strict=True) for k in range(times)]
+    said, agent = spoken(history, sorted(coming, key=lambda each: each[0]), since, until)
+    assert [list(bar.signals) for bar in said] == in_batch(history, since, until)
+    assert agent.counts.repeats == sum(again)
+
+
+@settings(max_examples=25, deadline=None)
+@given(rows=written(), data=st.data())
+def test_the_sieve_judges_a_stream_as_it_judges_a_history(rows, data):
+    market = made()
+    sieve = SieveConfig(remembered=16)
+    whole = with_posts(market, rows)
+    since, until = asked(market)
+    silent = replace(whole, posts={})
+    first = int(next(iter(market.bars.values())).open_time[0])
+    texts = [one for one in messages_of(whole, after=first - 1, until=until) if one.kind == "Post"]
+    bars = list(messages_of(silent, after=since, until=until))
+    late = data.draw(st.lists(st.integers(0, 900), min_size=len(texts), max_size=len(texts)))
+    coming = [(one.observed_time + ms * SECOND // 1_000, one) for one, ms in zip(texts, late, strict=True)]
+    coming += [(one.observed_time, one) for one in bars]
+    said, agent = spoken(
+        whole, sorted(coming, key=lambda each: each[0]), first, until, sieve=sieve, reorder=1.0, start=silent.known_until(since)
+    )
+    assets = tuple(name.split("/")[0] for name in market.bars)
+    assert [list(bar.signals) for bar in said] == in_batch(sifted(whole, assets, sieve), since, until)
+    assert sum(agent.counts.verdicts.values()) == len(texts)
+
+
+def post(moment, text, number, *, author="", reach=0.0, source="x"):
+    return Post(happened_at=moment, known_at=moment, post_id=f"n{number}", source=source, text=text, author=author, reach=reach)
+
+
+def sealed_post(one):
+    return sealed(one, topic="texts", key=one.source, source=one.source, native_id=one.post_id)
+
+
+WORDS = ("bitcoin", "crashes", "surges", "hacked", "record", "ETF", "bank", "run", "BTC", "rally", "plunges", "fraud", "gains", "$5", "now")
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    rows=written(most=20),
+    flood=st.lists(
+        st.tuples(st.integers(0, 60 * ASKED - 1), st.lists(st.sampled_from(WORDS), min_size=3, max_size=8)), min_size=5, max_size=60
+    ),
+    reach=st.sampled_from([0.0, 20.0, 5e6]),
+)
+def test_of_a_flood_by_one_author_only_the_first_texts_count(rows, flood, reach):
+    """Whatever he writes, and however often: once the cap is reached, nothing of it moves a bit of any signal."""
+    market = made()
+    since, until = asked(market)
+    history = with_posts(market, rows)
+    silent = replace(history, posts={})
+    sieve = SieveConfig(relevance_threshold=0.0)
+    texts = [(one.observed_time, one) for one in messages_of(history, after=0, until=until) if one.kind == "Post"]
+    bars = [(one.observed_time, one) for one in messages_of(silent, after=since, until=until)]
+    his = [
+        post(since + minute * MINUTE + n, " ".join(words), n, author="him", reach=reach)
+        for n, (minute, words) in enumerate(sorted(flood, key=lambda each: each[0]))
+    ]
+
+    def run(his):
+        coming = sorted([*texts, *bars, *((one.known_at, sealed_post(one)) for one in his)], key=lambda each: each[0])
+        first = int(next(iter(market.bars.values())).open_time[0])
+        return spoken(history, coming, first, until, sieve=sieve, reorder=0.0, start=silent.known_until(since))
+
+    said, agent = run(his)
+    table = agent.grown.dataset().posts.get("x")
+    mine = [] if table is None else [i for i, name in enumerate(table.post_id.tolist()) if name.startswith("n")]
+    assert len(mine) <= sieve.posts_per_author
+    assert not mine or table.weight[mine].sum() <= sieve.posts_per_author * (1.0 if reach > 20.0 else 0.4)
+    last = max((int(table.post_id[i][1:]) for i in mine), default=-1)
+    capped, _ = run(his[: last + 1])
+    assert [list(bar.signals) for bar in said] == [list(bar.signals) for bar in capped]
+
+
+def test_an_agent_that_begins_again_remembers():
+    market = made()
+    rows = [(30 * k, TEXTS[k % len(TEXTS)], "news") for k in range(2 * BARS)]
+    history = with_posts(market, rows)
+    since, until = asked(market)
+    expected = in_batch(history, since, until)
+    clock = VirtualClock(since + 5 * HOUR)
+    again = SignalAgent("text", SignalBook(SIGNALS), history.known_until(since), AgentsConfig(sieve=OFF), clock=clock)
+    middle = since + 5 * HOUR
+    asyncio.run(again.remember(one.value() for one in messages_of(history, after=since, until=middle)))
+    said = asyncio.run(replayed(again, messages_of(history, after=middle, until=until), clock, until=until + HOUR))
+    assert [list(bar.signals) for bar in said] == expected[5:]

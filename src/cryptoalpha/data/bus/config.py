@@ -75,8 +75,9 @@ class BusConfig(Section):
     overlap_seconds: NonNegative = 600.0
     """When a log was lost, a reader goes back to what came this long before its last message; ids tell repeats apart."""
 
-    verify_seconds: NonNegative = 1.0
-    """Longest time between two looks whether Kafka's log is still the one that was read; 0: before every batch."""
+    verify_seconds: NonNegative = 0.0
+    """Time after which a look whether Kafka's log is still the one that was read counts no more, s. 0 looks before every batch is given
+    out; a log lost and grown again within a longer time could be read on unnoticed."""
 
     session_seconds: Annotated[float, Field(ge=6.0, le=300.0)] = 6.0
     """A member of a group that is not heard of for this long is given up, and its partitions go to others."""
@@ -86,6 +87,9 @@ class BusConfig(Section):
 
     request_seconds: Positive = 10.0
     """Longest wait for Kafka to keep a message or answer a question."""
+
+    replication: Count = 1
+    """Copies that Kafka keeps of topics made here. Three on a cluster that must survive the loss of a broker."""
 
     idempotence: bool = True
     """Let Kafka drop what a producer sends twice after an error. Off only for brokers that cannot."""

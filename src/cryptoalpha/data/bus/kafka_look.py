@@ -1,0 +1,138 @@
+"""What a Kafka log really holds: where it begins and ends, and which message lies where.
+
+A second consumer, of no group, that looks without reading on. One tested broker reports an end that is too low after a batch, and answers a
+fetch beyond its end with nothing; so the end is the largest of what is reported, what a fetch says, and what a fetch found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+
+from cryptoalpha.core.errors import VenueError
+from cryptoalpha.data.bus.contract import Place
+from cryptoalpha.data.bus.log import record_of
+from cryptoalpha.data.bus.resume import Extent
+
+_FETCH_BYTES = 16_384
+"""A fetch brings whole batches; no more than needed."""
+
+
+def partition_named(place: Place) -> TopicPartition:
+    return TopicPartition(place.topic, place.partition)
+
+
+class KafkaLook:
+    """Looks at a log.
+
+    Args:
+        servers: bootstrap servers.
+        request_seconds: longest wait for an answer.
+    """
+
+    def __init__(self, servers: str, request_seconds: float) -> None:
+        self._servers, self._seconds = servers, request_seconds
+        self._consumer: AIOKafkaConsumer | None = None
+
+    async def close(self) -> None:
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await consumer.stop()
+
+    async def extents(self, places: Collection[Place]) -> dict[Place, Extent]:
+        """Where logs begin and end, as the broker reports it.
+
+        Raises:
+            VenueError: if the broker does not answer.
+        """
+        partitions = [partition_named(place) for place in places]
+        try:
+            consumer = await self._open()
+            starts, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
+        except (KafkaError, ValueError) as error:
+            raise await self._gone(error) from error
+        return {place: Extent(starts[key], max(starts[key], ends[key])) for place, key in zip(places, partitions, strict=True)}
+
+    async def ids(self, wanted: Mapping[Place, int]) -> tuple[dict[Place, str], dict[Place, int]]:
+        """The id of the message at one offset of each place, where there is one, and ends that a fetch has shown.
+
+        Raises:
+            VenueError: if the broker does not answer.
+        """
+        found: dict[Place, str] = {}
+        ends: dict[Place, int] = {}
+        left = {partition_named(place): (place, offset) for place, offset in wanted.items()}
+        if not left:
+            return found, ends
+        try:
+            consumer = await self._open()
+            consumer.assign(list(left))  # a new assignment forgets what was seen before
+            for partition, (_, offset) in left.items():
+                consumer.seek(partition, offset)
+            silences = 0
+            while left and silences < 2:
+                try:
+                    batches = await consumer.getmany(
+                        *left, timeout_ms=max(200, int(250 * self._seconds)) if silences else 200, max_records=1
+                    )
+                except OffsetOutOfRangeError as error:
+                    for partition in error.args[0]:
+                        left.pop(partition, None)
+                    consumer.pause(*error.args[0])
+                    continue
+                silences += not batches
+                for partition, records in batches.items():
+                    place, offset = left.pop(partition)
+                    consumer.pause(partition)
+                    ends[place] = max(records[-1].offset + 1, consumer.highwater(partition) or 0)
+                    if records[0].offset == offset:
+                        envelope = record_of(place, offset, records[0].value or b"").envelope
+                        found[place] = "" if envelope is None else envelope.id
+                silences += self._shown(consumer, left, ends)
+        except (KafkaError, ValueError) as error:
+            raise await self._gone(error) from error
+        if left and not ends.keys() >= {place for place, _ in left.values()}:
+            raise await self._gone(TimeoutError("no answer to a fetch"))
+        return found, ends
+
+    def _shown(self, consumer: AIOKafkaConsumer, left: Mapping[TopicPartition, tuple[Place, int]], ends: dict[Place, int]) -> int:
+        """Note the ends of logs in which nothing lies at the offset; 2 once all are known, which ends the search."""
+        for partition, (place, offset) in left.items():
+            end = consumer.highwater(partition)
+            if end is not None and end <= offset:
+                ends[place] = end
+        return 2 if all(place in ends for place, _ in left.values()) else 0
+
+    async def since(self, place: Place, time: int) -> int | None:
+        """Offset of the first message that came at that time (UTC ns) or later; None: none, or the broker cannot tell."""
+        partition = partition_named(place)
+        try:
+            answer = (await (await self._open()).offsets_for_times({partition: max(0, time // 1_000_000)}))[partition]
+        except (KafkaError, ValueError):
+            return None
+        return None if answer is None or answer.offset < 0 else int(answer.offset)
+
+    async def _open(self) -> AIOKafkaConsumer:
+        if self._consumer is None:
+            consumer = AIOKafkaConsumer(
+                bootstrap_servers=self._servers,
+                auto_offset_reset="none",
+                enable_auto_commit=False,
+                fetch_max_wait_ms=20,
+                max_partition_fetch_bytes=_FETCH_BYTES,
+                request_timeout_ms=int(1000 * self._seconds),
+            )
+            try:
+                await consumer.start()
+            except KafkaError:
+                await consumer.stop()
+                raise
+            self._consumer = consumer
+        return self._consumer
+
+    async def _gone(self, error: BaseException) -> VenueError:
+        """The broker does not answer: begin again with the next question."""
+        await self.close()
+        return VenueError(f"Kafka at {self._servers} does not tell what its log holds: {error!r}", hint="check that the broker runs")

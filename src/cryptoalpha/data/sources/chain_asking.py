@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -87,9 +88,9 @@ class Asking:
                 check_answer(answer.status, answer.headers, what=self.who, now=self.tools.clock.now())
                 return await _read(answer, self.who)
 
-        return await self.told(once, parse, channel=path)
+        return await self.told(once, parse, asked=_question(path, params))
 
-    async def told(self, once: Callable[[], Awaitable[bytes | None]], parse: Parse[T], *, channel: str) -> T | None:
+    async def told(self, once: Callable[[], Awaitable[bytes | None]], parse: Parse[T], *, asked: str) -> T | None:
         """Ask by `once` until `parse` can read what comes, at most `ATTEMPTS` times. None where `once` brings None."""
         import aiohttp
 
@@ -103,8 +104,7 @@ class Asking:
                     self.line.worked()
                     return None
                 now = self.tools.clock.now()
-                if self.tools.record is not None:
-                    self.tools.record(f"{self.name}{channel}", now, raw)
+                self.record(asked, now, raw)
                 found = parse(raw, now)
             except (VenueError, DataError) as failure:
                 error = failure
@@ -118,6 +118,11 @@ class Asking:
             await self.line.failed(error)
         raise AssertionError("unreachable")
 
+    def record(self, asked: str, now: int, raw: bytes) -> None:
+        """Keep an answer with what was asked, if anybody records: one line of JSON that `chain_replay` understands."""
+        if self.tools.record is not None:
+            self.tools.record(self.name, now, msgspec.json.encode({"asked": asked, "answer": raw.decode(errors="replace")}))
+
     async def rest(self, seconds: float, reason: str = "", *, news: asyncio.Event | None = None) -> None:
         """Wait until it is time to ask again, or `news` (else the end of the line). It stays `connected`: nothing is wrong."""
         if self.health.state == "connected":
@@ -129,6 +134,10 @@ class Asking:
         self.line.close()
         if self._session is not None:
             await self._session.close()
+
+
+def _question(path: str, params: Mapping[str, str] | None) -> str:
+    return f"{path}?{urlencode(params)}" if params else path
 
 
 async def _read(answer: aiohttp.ClientResponse, who: str) -> bytes:

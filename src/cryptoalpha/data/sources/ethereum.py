@@ -6,32 +6,29 @@ stated again (`chain_following`). Needs the extra `streams` (web3) and the addre
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterator
 from typing import Final
 
 from cryptoalpha.core.errors import DataError, VenueError
 from cryptoalpha.data.sources.chain_asking import Asking, closing, note
-from cryptoalpha.data.sources.chain_config import EthereumSection, TransfersSection
+from cryptoalpha.data.sources.chain_config import EthereumSection
 from cryptoalpha.data.sources.chain_following import TOPIC, Following, following, statements, step
 from cryptoalpha.data.sources.contract import Arrival, DeadLetter, Health
 from cryptoalpha.data.sources.ethereum_chain import EthereumChain
 from cryptoalpha.data.sources.opening import Tools
 from cryptoalpha.data.sources.reconnect import RefusedError
-from cryptoalpha.data.sources.transfers import LargeTransfers, Prices
+from cryptoalpha.data.sources.transfers import LargeTransfers
 
 NAME: Final = "ethereum"
 
 
-def open_source(
-    section: EthereumSection, tools: Tools, *, transfers: TransfersSection | None = None, prices: Prices = lambda asset: math.nan
-) -> EthereumSource:
+def open_source(section: EthereumSection, tools: Tools) -> EthereumSource:
     """Ethereum as configured.
 
     Raises:
         ConfigError: if web3 is not installed or no node is named.
     """
-    return EthereumSource(section, tools, tools.secret(section.rpc_url_env), transfers=transfers or TransfersSection(), prices=prices)
+    return EthereumSource(section, tools, tools.secret(section.rpc_url_env))
 
 
 class EthereumSource:
@@ -39,15 +36,15 @@ class EthereumSource:
 
     Args:
         url: of the node.
-        prices: dollars of an asset; tokens `priced_as` another have its price.
+        tools: of its `prices`, tokens `priced_as` another asset have that one's.
     """
 
     topics = (TOPIC,)
 
-    def __init__(self, section: EthereumSection, tools: Tools, url: str, *, transfers: TransfersSection, prices: Prices) -> None:
+    def __init__(self, section: EthereumSection, tools: Tools, url: str) -> None:
         self.name = NAME
         self.health = Health()
-        self._section, self._tools, self._transfers, self._prices = section, tools, transfers, prices
+        self._section, self._tools = section, tools
         self._asking = Asking(NAME, "the node of Ethereum", "", section, tools, self.health)
         self._chain = EthereumChain(self._asking, section, url)
         self._skipped = 0
@@ -55,7 +52,7 @@ class EthereumSource:
     async def arrivals(self, position: str) -> AsyncIterator[Arrival]:
         """See `Source.arrivals`. A position that cannot be read is an error, not a new beginning."""
         place = following(position)
-        judge = LargeTransfers(self._transfers, self._price, sketches=place.sketches)
+        judge = LargeTransfers(self._tools.transfers, self._price, sketches=place.sketches)
         line = self._asking.line
         async with closing(self._chain.close):
             while not line.closed:
@@ -97,4 +94,4 @@ class EthereumSource:
     def _price(self, asset: str) -> float:
         token = self._section.tokens.get(asset)
         priced_as = token.priced_as or asset if token is not None else asset
-        return 1.0 if priced_as == "USD" else self._prices(priced_as)
+        return 1.0 if priced_as == "USD" else self._tools.prices(priced_as)

@@ -130,7 +130,7 @@ class EthereumChain:
                     raise LaterError(str(error)) from None
                 raise
 
-        found = await self._asking.told(once, read, channel=f"/{method}")
+        found = await self._asking.told(once, read, asked=f"{method} {json.dumps(parameters)}")
         assert found is not None  # `once` never brings None
         return found[0]
 

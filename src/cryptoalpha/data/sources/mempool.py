@@ -22,14 +22,14 @@ from cryptoalpha.core.time import HOUR, SECOND
 from cryptoalpha.core.values import ChainReading
 from cryptoalpha.data.bus.envelope import sealed
 from cryptoalpha.data.sources.chain_asking import Asking, closing, note
-from cryptoalpha.data.sources.chain_config import MempoolSection, TransfersSection
+from cryptoalpha.data.sources.chain_config import MempoolSection
 from cryptoalpha.data.sources.chain_following import TOPIC, Following, following, statements, step
 from cryptoalpha.data.sources.contract import Arrival, DeadLetter, Health
 from cryptoalpha.data.sources.mempool_chain import MempoolChain
 from cryptoalpha.data.sources.mempool_messages import ASSET, News, parse_fees, parse_mempool, parse_news, parse_prices
 from cryptoalpha.data.sources.opening import Tools
 from cryptoalpha.data.sources.reconnect import Line, RefusedError, lasting
-from cryptoalpha.data.sources.transfers import LargeTransfers, Prices
+from cryptoalpha.data.sources.transfers import LargeTransfers
 
 NAME: Final = "mempool"
 _PRICE_AGE: Final = HOUR
@@ -37,11 +37,9 @@ _WANTED: Final = '{"action":"want","data":["blocks","stats"]}'
 _STATS: Final = "stats"
 
 
-def open_source(
-    section: MempoolSection, tools: Tools, *, transfers: TransfersSection | None = None, prices: Prices = lambda asset: math.nan
-) -> MempoolSource:
-    """Bitcoin as configured. `prices` are believed before those of the server."""
-    return MempoolSource(section, tools, transfers=transfers or TransfersSection(), prices=prices)
+def open_source(section: MempoolSection, tools: Tools) -> MempoolSource:
+    """Bitcoin as configured; no key is needed."""
+    return MempoolSource(section, tools)
 
 
 @dataclass
@@ -64,24 +62,24 @@ class _Latest:
 
 
 class MempoolSource:
-    """A `Source` of `Transfer`s and `ChainReading`s of BTC, on topic `chain`."""
+    """A `Source` of `Transfer`s and `ChainReading`s of BTC, on topic `chain`. `tools.prices` are believed before the server's own."""
 
     topics = (TOPIC,)
 
-    def __init__(self, section: MempoolSection, tools: Tools, *, transfers: TransfersSection, prices: Prices) -> None:
+    def __init__(self, section: MempoolSection, tools: Tools) -> None:
         self.name = NAME
         self.health = Health()
-        self._section, self._tools, self._transfers, self._known_prices = section, tools, transfers, prices
+        self._section, self._tools = section, tools
         self._asking = Asking(NAME, "the mempool server", section.base_url, section, tools, self.health)
         self._socket_health = Health()
-        self._socket_line: Line = tools.line(f"{NAME}/socket", section, self._socket_health)
+        self._socket_line: Line = tools.line(f"{NAME}-socket", section, self._socket_health)
         self._latest, self._news = _Latest(), asyncio.Event()
         self._socket_failures = self._skipped = 0
 
     async def arrivals(self, position: str) -> AsyncIterator[Arrival]:
         """See `Source.arrivals`. A position that cannot be read is an error, not a new beginning."""
         place = following(position)
-        judge = LargeTransfers(self._transfers, self._price, sketches=place.sketches)
+        judge = LargeTransfers(self._tools.transfers, self._price, sketches=place.sketches)
         listening = asyncio.create_task(self._listen()) if self._section.listen else None
 
         async def stop() -> None:
@@ -169,12 +167,12 @@ class MempoolSource:
     async def _learn_price(self) -> None:
         """Ask the server for the price where nobody else knows it, at most every `stats_seconds`."""
         now = self._tools.clock.now()
-        if math.isnan(self._known_prices(ASSET)) and now - self._latest.priced_at > self._section.stats_seconds * SECOND:
+        if math.isnan(self._tools.prices(ASSET)) and now - self._latest.priced_at > self._section.stats_seconds * SECOND:
             price = await self._asking.get_or_none("/api/v1/prices", parse_prices)
             self._latest.price_is(price if price is not None else math.nan, self._tools.clock.now())
 
     def _price(self, asset: str) -> float:
-        known = self._known_prices(asset)
+        known = self._tools.prices(asset)
         if asset != ASSET or not math.isnan(known):
             return known
         fresh = self._tools.clock.now() - self._latest.priced_at <= _PRICE_AGE
@@ -187,8 +185,7 @@ class MempoolSource:
 
         async for raw in lasting(self._connected, self._socket_line, catches=(aiohttp.ClientError,)):
             now = self._tools.clock.now()
-            if self._tools.record is not None:
-                self._tools.record(f"{NAME}/socket", now, raw)
+            self._asking.record("socket", now, raw)
             try:
                 news = parse_news(raw, now)
             except DataError:

@@ -104,6 +104,15 @@ async def unless_closed(work: Coroutine[Any, Any, T], end: asyncio.Event) -> T:
     return found[0]
 
 
+async def until_set(event: asyncio.Event, end: asyncio.Event) -> None:
+    """Wait for an event, at most until `end`."""
+
+    async def happened() -> None:
+        await event.wait()
+
+    await until_either(happened(), end)
+
+
 Waiting = Callable[[float], Awaitable[None]]
 
 

@@ -58,9 +58,20 @@ class XMessage:
     """One answer, or one line of the stream. All fields are empty for a keep-alive."""
 
     page: TextPage = EMPTY
-    tags: tuple[str, ...] = ()
-    """Rules it matched; answers of search name none."""
+    rules: tuple[str, ...] = ()
+    """Ids of the rules it matched; answers of search name none."""
+    newest: int = 0
+    """Highest id of a post on the page, of an edit its own; 0: there is none."""
     problem: Problem | None = None
+
+
+@dataclass(frozen=True)
+class XRule:
+    """A rule of the filtered stream, as X keeps it."""
+
+    id: str
+    value: str
+    tag: str = ""
 
 
 class _Counts(msgspec.Struct):
@@ -109,6 +120,8 @@ class _Meta(msgspec.Struct):
 
 
 class _Rule(msgspec.Struct):
+    id: str = ""
+    value: str = ""
     tag: str = ""
 
 
@@ -153,6 +166,7 @@ _TWEET = msgspec.json.Decoder(_Tweet)
 _OLD_TWEET = msgspec.json.Decoder(_OldTweet)
 _INCLUDES = msgspec.json.Decoder(_Includes)
 _USER = msgspec.json.Decoder(_User)
+_RULE = msgspec.json.Decoder(_Rule)
 _ERROR = msgspec.json.Decoder(_Error)
 
 
@@ -167,7 +181,8 @@ def parse_x(raw: bytes, received_at: int, *, salt: str = "") -> XMessage:
     body = decoded(raw, _BODY, "message of X")
     old = items_of(body.statuses)
     if old:
-        return XMessage(page=_page((_old(item, received_at, salt) for item in old), old))
+        page = _page((_old(item, received_at, salt) for item in old), old)
+        return XMessage(page=page, newest=max((number_in(post) for post in page.posts), default=0))
     items = items_of(body.data)
     problem = None if items else _problem(body)
     if not items and problem is None and body.meta is None:
@@ -175,7 +190,34 @@ def parse_x(raw: bytes, received_at: int, *, salt: str = "") -> XMessage:
     followers = _followers(body.includes)
     following = (body.meta.next_token or "") if body.meta else ""
     page = _page((_new(item, followers, received_at, salt) for item in items), items, following)
-    return XMessage(page=page, tags=tuple(rule.tag for rule in body.matching_rules), problem=problem)
+    newest = max((number_in(post) for post in page.posts), default=0)
+    return XMessage(page=page, rules=tuple(rule.id for rule in body.matching_rules), newest=newest, problem=problem)
+
+
+def parse_x_rules(raw: bytes) -> tuple[XRule, ...]:
+    """The rules X keeps, or those it has just taken.
+
+    Raises:
+        DataError: if it is no list of rules.
+    """
+    body = decoded(raw, _BODY, "list of rules of X")
+    if body.meta is None:
+        raise DataError(f"{len(raw)} bytes of X are no list of rules")
+    rules = (decoded(item, _RULE, "rule of X") for item in items_of(body.data))
+    return tuple(XRule(id=rule.id, value=rule.value, tag=rule.tag) for rule in rules if rule.id)
+
+
+def parse_x_problem(raw: bytes) -> Problem | None:
+    """What an answer complains of; None where it does not, or cannot be read."""
+    try:
+        return _problem(decoded(raw, _BODY, "answer of X"))
+    except DataError:
+        return None
+
+
+def number_in(post: Post) -> int:
+    """A post's own id; that of an edit differs from the id of the post."""
+    return int(post.url.rsplit("/", 1)[-1])
 
 
 def id_time(tweet_id: int) -> int | None:

@@ -37,7 +37,7 @@ class Feed:
         self._make = make
         self._queue: queue.SimpleQueue[LiveBatch] = queue.SimpleQueue()
         self._ended = threading.Event()
-        self._end = _End()
+        self._end = End()
         self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
 
     def __enter__(self) -> Self:
@@ -84,8 +84,8 @@ class Feed:
             raise FeedEndedError
 
 
-class _End:
-    """Keeps whatever ends the feed's thread for the engine's, where `Feed.next` raises it."""
+class End:
+    """Keeps whatever ends a thread for the engine's, where it is raised; a context manager around what the thread does."""
 
     def __init__(self) -> None:
         self.is_reached = False

@@ -8,12 +8,14 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cryptoalpha.app.streams.listening import Heard
+from cryptoalpha.app.streams.taking import Taken, taken_in
+from cryptoalpha.core.time import HOUR
 from cryptoalpha.core.values import ChainReading, Post
-from cryptoalpha.data.growing import grown
 from cryptoalpha.store.history import History
 from cryptoalpha.store.home import Home
 from cryptoalpha.store.lock import StoreLock
-from cryptoalpha.store.tables import Dataset, PostTable, ReadingTable
+from cryptoalpha.store.tables import BarTable, Dataset, PostTable, ReadingTable
 
 
 def post(number: int, at: int, text: str = "bitcoin rises") -> Post:
@@ -24,7 +26,16 @@ def reading(at: int, value: float, *, of: int = 0) -> ChainReading:
     return ChainReading(happened_at=of, known_at=at, asset="BTC", metric="fees", value=value, source="chain")
 
 
-EMPTY = Dataset("test", bars={})
+def grown(dataset, values, *, since: int) -> Taken:
+    return taken_in(dataset, [Heard(value) for value in values], since=since)
+
+
+def _bars() -> BarTable:
+    one = np.ones(1)
+    return BarTable("BTC/USDT", HOUR, np.zeros(1, np.int64), one, one, one, one, one, known_at=np.full(1, HOUR))
+
+
+EMPTY = Dataset("test", bars={"BTC/USDT": _bars()})
 
 
 def same(one: PostTable | ReadingTable, other: PostTable | ReadingTable) -> bool:
@@ -35,7 +46,7 @@ def same(one: PostTable | ReadingTable, other: PostTable | ReadingTable) -> bool
 posts = st.lists(st.tuples(st.integers(0, 12), st.integers(1, 50)), max_size=20).map(lambda made: [post(n, at) for n, at in made])
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(first=posts, second=posts, decided=st.integers(0, 60))
 def test_what_was_decided_on_never_changes_and_no_post_enters_twice(first, second, decided):
     before = grown(EMPTY, first, since=0).dataset
@@ -59,7 +70,7 @@ def test_a_reading_enters_again_only_with_another_value():
     assert late.readings[0].known_at.tolist() == [9]
 
 
-@settings(max_examples=10)
+@settings(max_examples=10, deadline=None)
 @given(first=posts, second=posts, decided=st.integers(0, 60))
 def test_the_store_gives_back_what_was_traded_on(tmp_path_factory, first, second, decided):
     home = Home(Path(tmp_path_factory.mktemp("home")))
@@ -74,10 +85,5 @@ def test_the_store_gives_back_what_was_traded_on(tmp_path_factory, first, second
 
 
 def _stored(history: History, source: str) -> PostTable:
-    from cryptoalpha.core.time import HOUR
-    from cryptoalpha.store.tables import BarTable
-
-    one = np.ones(1)
-    bars = BarTable("BTC/USDT", HOUR, np.zeros(1, np.int64), np.full(1, HOUR), one, one, one, one, one)
-    history.write_bars("test", bars, origin="test")
+    history.write_bars("test", _bars(), origin="test")
     return history.load(interval=HOUR, venue="test").posts[source]

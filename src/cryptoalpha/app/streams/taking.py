@@ -1,0 +1,111 @@
+"""What streams brought, taken into a book's data set between two bars.
+
+What a step was decided on never changes afterwards: a value that reached the stream before a bar was known, but the book after it, counts
+as known after that bar (`since`). So a run that is started again, with what the store holds, decides as it did.
+
+A post enters once, whatever later readings of it say; a reading of the same moment enters again only with another value (a revision).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+import msgspec
+import numpy as np
+
+from cryptoalpha.app.streams.listening import Heard
+from cryptoalpha.core.values import ChainReading, Post
+from cryptoalpha.signals.agents.grown import GrownDataset
+from cryptoalpha.store.history import History
+from cryptoalpha.store.tables import Dataset, PostTable, ReadingTable
+
+T = TypeVar("T", PostTable, ReadingTable)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A data set with what came since, and the new rows alone, to be stored."""
+
+    dataset: Dataset
+    posts: tuple[PostTable, ...] = ()
+    readings: tuple[ReadingTable, ...] = ()
+
+    def store(self, history: History, *, origin: str) -> None:
+        """Put the new rows where a restart finds them.
+
+        Raises:
+            StoreError: if the disk refuses.
+        """
+        for posts in self.posts:
+            history.write_posts(posts, origin=origin)
+        for readings in self.readings:
+            history.write_readings(readings, origin=origin)
+
+
+def taken_in(dataset: Dataset, heard: Sequence[Heard], *, since: int) -> Taken:
+    """Add what was heard.
+
+    Args:
+        since: the last moment that was decided on, UTC ns; nothing new is known at or before it.
+    """
+    grown = GrownDataset(dataset)
+    for post, weight in _new_posts(dataset, heard, since):
+        grown.add_post(post, weight)
+    for reading in _new_readings(dataset, heard, since):
+        grown.add_reading(reading)
+    after = grown.dataset()
+    return Taken(
+        after,
+        tuple(_fresh(dataset.posts.get(key), table) for key, table in after.posts.items() if table is not dataset.posts.get(key)),
+        tuple(_fresh(dataset.readings.get(key), table) for key, table in after.readings.items() if table is not dataset.readings.get(key)),
+    )
+
+
+def _new_posts(dataset: Dataset, heard: Sequence[Heard], since: int) -> list[tuple[Post, float]]:
+    """In the order in which the store would give them back."""
+    found: list[tuple[Post, float]] = []
+    for source in sorted({one.value.source for one in heard if isinstance(one.value, Post)}):
+        table = dataset.posts.get(source)
+        known = set() if table is None else set(table.post_id.tolist())
+        stamp = partial(_stamped, floor=_floor(table, since))
+        mine = [(stamp(one.value), one.weight) for one in heard if isinstance(one.value, Post) and one.value.source == source]
+        for post, weight in sorted(mine, key=lambda one: (one[0].known_at, one[0].happened_at, one[0].post_id)):
+            if post.post_id not in known and post.text.strip():
+                known.add(post.post_id)
+                found.append((post, weight))
+    return found
+
+
+def _new_readings(dataset: Dataset, heard: Sequence[Heard], since: int) -> list[ChainReading]:
+    found: list[ChainReading] = []
+    values = [one.value for one in heard if isinstance(one.value, ChainReading)]
+    for key in sorted({(value.asset, value.metric) for value in values}):
+        table = dataset.readings.get(key)
+        newest = {} if table is None else dict(zip(table.happened_at.tolist(), table.value.tolist(), strict=True))
+        stamp = partial(_stamped, floor=_floor(table, since))
+        mine = [stamp(value) for value in values if (value.asset, value.metric) == key]
+        for reading in sorted(mine, key=lambda one: (one.known_at, one.happened_at)):
+            if newest.get(reading.happened_at) != reading.value:
+                newest[reading.happened_at] = reading.value
+                found.append(reading)
+    return found
+
+
+def _floor(table: PostTable | ReadingTable | None, since: int) -> int:
+    newest = int(table.known_at[-1]) if table is not None and len(table) else since
+    return max(since, newest) + 1
+
+
+V = TypeVar("V", Post, ChainReading)
+
+
+def _stamped(value: V, floor: int) -> V:
+    return value if value.known_at >= floor else msgspec.structs.replace(value, known_at=floor)
+
+
+def _fresh(before: T | None, after: T) -> T:
+    """The rows at the end that were not there before."""
+    return after.take(np.arange(0 if before is None else len(before), len(after)))

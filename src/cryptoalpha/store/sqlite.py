@@ -91,14 +91,17 @@ def _agree(connection: sqlite3.Connection, path: Path | None, schema: Schema, *,
         application, version, tables = _marks(connection)
     if tables == 0 and application == 0 and not read_only:
         connection.execute("BEGIN IMMEDIATE")
-        for statement in schema.statements:
-            connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {schema.application_id}")
-        connection.execute(f"PRAGMA user_version = {schema.version}")
+        application, version, tables = _read_marks(connection)  # another process may have made it while this one waited
+        if tables == 0 and application == 0:
+            for statement in schema.statements:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {schema.application_id}")
+            connection.execute(f"PRAGMA user_version = {schema.version}")
+            application, version = schema.application_id, schema.version
         connection.execute("COMMIT")
-    elif application != schema.application_id:
+    if application != schema.application_id:
         raise StoreError(f"{path} is not a cryptoalpha {schema.name}", hint="choose another path; the file was left as it is")
-    elif version != schema.version:
+    if version != schema.version:
         raise StoreError(
             f"{schema.name} {path} has schema {version}, this version of cryptoalpha reads schema {schema.version}",
             hint="open it with the version that wrote it, or start a new one",
@@ -109,9 +112,13 @@ def _marks(connection: sqlite3.Connection) -> tuple[int, int, int]:
     """Application, version and number of tables, all of one moment."""
     connection.execute("BEGIN")
     try:
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        return _read_marks(connection)
     finally:
         connection.execute("ROLLBACK")
+
+
+def _read_marks(connection: sqlite3.Connection) -> tuple[int, int, int]:
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     return application, version, tables

@@ -40,3 +40,23 @@ def test_a_file_that_never_becomes_one_of_ours_is_refused(tmp_path: Path):
     unborn(path)
     with pytest.raises(StoreError, match="is not a cryptoalpha notebook"):
         open_database(path, SCHEMA, read_only=True)
+
+
+def test_many_who_make_one_file_at_once_all_get_it(tmp_path: Path):
+    """Each sees an empty file first; one makes it, the others find it made when their turn comes."""
+    for attempt in range(5):
+        path, start, problems = tmp_path / f"new{attempt}.sqlite", threading.Barrier(8), []
+
+        def make(path: Path = path, start: threading.Barrier = start, problems: list[StoreError] = problems) -> None:
+            start.wait()
+            try:
+                open_database(path, SCHEMA).close()
+            except StoreError as error:
+                problems.append(error)
+
+        threads = [threading.Thread(target=make) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert problems == []

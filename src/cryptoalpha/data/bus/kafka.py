@@ -80,15 +80,8 @@ class KafkaBus:
             self.published[envelope.topic] += 1
 
     async def _send(self, producer: AIOKafkaProducer, envelopes: Sequence[Envelope]) -> None:
-        sent = [
-            await producer.send(
-                envelope.topic,
-                to_bytes(envelope),
-                key=envelope.key.encode(),
-                timestamp_ms=max(0, envelope.observed_time // 1_000_000),
-            )
-            for envelope in envelopes
-        ]
+        # The time of sending is the client's own stamp: a broker deletes by it, and would delete an old recording as it comes.
+        sent = [await producer.send(envelope.topic, to_bytes(envelope), key=envelope.key.encode()) for envelope in envelopes]
         await asyncio.wait(sent)
         for future in sent:
             future.result()

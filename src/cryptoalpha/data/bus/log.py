@@ -69,6 +69,7 @@ class Entry:
 
     place: Place
     time: int
+    """When it was published, UTC ns: what came while a reader was away lies after what it had read, however old the messages are."""
     data: bytes
 
 
@@ -214,7 +215,7 @@ class Log:
         return {record.offset: "" if record.envelope is None else record.envelope.id for record in found}
 
     def since(self, place: Place, time: int) -> int | None:
-        """Offset of the first message that came at that time or later."""
+        """Offset of the first message that was published at that time or later."""
         query = "SELECT min(place) FROM messages WHERE part = ? AND time >= ?"
         with sqlite_errors(self._path, SCHEMA.name):
             (offset,) = self._connection.execute(query, (self.parts[place].number, time)).fetchone()

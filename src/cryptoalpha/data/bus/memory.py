@@ -97,7 +97,7 @@ class MemoryBus:
     Args:
         config: topics, sizes and patience.
         path: the log's file; None keeps it in memory.
-        clock: stamps when a group was last here.
+        clock: stamps when messages were published, and when a group was last here.
 
     Raises (on entering):
         StoreLockedError: if another process holds the file.
@@ -166,11 +166,11 @@ class MemoryBus:
     async def publish(self, envelopes: Sequence[Envelope]) -> None:
         if not envelopes:
             return
-        entries = []
+        entries, now = [], self._clock.now()
         for envelope in envelopes:
             places = self._places.get(envelope.topic) or await self.topic(envelope.topic)
             place = places[partition_of(envelope.key, len(places))]
-            entries.append(Entry(place, envelope.observed_time, to_bytes(envelope)))
+            entries.append(Entry(place, now, to_bytes(envelope)))
         if any(self.settings(topic).overflow == "block" for topic in {entry.place.topic for entry in entries}):
             await self._publish_as_room_appears(entries, envelopes)
         else:

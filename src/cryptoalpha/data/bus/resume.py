@@ -42,7 +42,7 @@ class Decision:
     following: int
     """Where it goes on, unless `since` finds a better place."""
     since: int | None = None
-    """Go on at the first message that came at this time or later, if there is one. UTC ns."""
+    """Go on at the first message that was published at this time or later, if there is one. UTC ns."""
 
     def settled(self, place: Place, extent: Extent, found: int | None = None) -> tuple[int, Regress | None]:
         """The offset to read next, and the loss if there was one.

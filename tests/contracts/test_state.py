@@ -6,15 +6,11 @@ A plain dict is the second way everything is worked out.
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
-import shutil
-import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,72 +22,8 @@ from hypothesis import strategies as st
 from cryptoalpha.core.clock import VirtualClock
 from cryptoalpha.core.errors import ConfigError, DataError, StoreError
 from cryptoalpha.core.time import SECOND
-from cryptoalpha.store.state.open import open_state
 from cryptoalpha.store.state.redis_state import RedisState
 from cryptoalpha.store.state.sqlite_state import SqliteState
-
-PASSWORD = secrets.token_hex(8)
-
-
-class Server:
-    """A redis-server of our own, with its append-only file in `folder`."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.address = f"127.0.0.1:{self.port}"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"]
-        command += ["--dir", str(self.folder), "--requirepass", PASSWORD, "--daemonize", "no", "--logfile", str(self.folder / "log")]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 10
-        while not self.answers("PING").startswith("+PONG"):
-            assert self.process.poll() is None, (self.folder / "log").read_text()
-            assert time.monotonic() < deadline, "redis-server does not answer"
-            time.sleep(0.01)
-
-    def answers(self, question: str) -> str:
-        """Over a plain socket: the client under test has no part in it."""
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=2) as plain:
-                plain.sendall(f"AUTH {PASSWORD}\r\n{question}\r\nQUIT\r\n".encode())
-                heard = b""
-                while chunk := plain.recv(65536):
-                    heard += chunk
-                return heard.decode().removeprefix("+OK\r\n")
-        except OSError:
-            return ""
-
-    def end(self, how: signal.Signals = signal.SIGTERM) -> None:
-        if self.process is not None:
-            self.process.send_signal(how)
-            self.process.wait(10)
-            self.process = None
-
-
-@pytest.fixture(scope="module")
-def redis_server(tmp_path_factory) -> Iterator[Server]:
-    if shutil.which("redis-server") is None:
-        assert not os.environ.get("CRYPTOALPHA_NO_SKIP"), "redis-server is not installed"
-        pytest.skip("redis-server is not installed (Debian package redis-server)")
-    pytest.importorskip("redis")
-    server = Server(tmp_path_factory.mktemp("redis"))
-    server.start()
-    yield server
-    server.end()
-
-
-@pytest.fixture
-def own_redis(redis_server, tmp_path) -> Iterator[Server]:
-    """A second server, for tests that kill it."""
-    server = Server(tmp_path)
-    server.start()
-    yield server
-    server.end(signal.SIGKILL)
 
 
 @dataclass(frozen=True)
@@ -111,8 +43,8 @@ def place_of(kind: str, request: pytest.FixtureRequest, folder: Path) -> Place:
         path = folder / "state.sqlite"
         return Place(lambda: SqliteState(path), code=f"SqliteState(Path({str(path)!r}))")
     server, prefix = request.getfixturevalue("redis_server"), f"test{secrets.token_hex(4)}:"
-    code = f"RedisState({server.address!r}, prefix={prefix!r}, password={PASSWORD!r})"
-    return Place(lambda: RedisState(server.address, prefix=prefix, password=PASSWORD), code=code)
+    code = f"RedisState({server.address!r}, prefix={prefix!r}, password={server.password!r})"
+    return Place(lambda: RedisState(server.address, prefix=prefix, password=server.password), code=code)
 
 
 @pytest.fixture(params=["file", "memory", "redis"])
@@ -134,11 +66,6 @@ def elsewhere(place: Place, body: str, *, count: int = 1) -> list[subprocess.Pop
     )
     script = f"{imports}async def main():\n  async with {place.code} as state:\n{body}\nasyncio.run(main())\n"
     return [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(count)]
-
-
-def test_the_server_is_a_real_redis_of_today(redis_server):
-    version = next(line for line in redis_server.answers("INFO server").splitlines() if line.startswith("redis_version:"))
-    assert int(version.split(":")[1].split(".")[0]) >= 7
 
 
 def test_what_was_put_is_read_by_every_client(place):
@@ -211,15 +138,15 @@ def test_numbers_add_up_and_are_told_from_text(place):
 def test_what_expires_is_gone_and_a_sum_keeps_its_first_expiry(place):
     async def run():
         async with place.open() as state:
-            await state.put({"e/short": b"1", "e/freed": b"1", "e/swapped": b"1"}, expires_seconds=0.25)
+            await state.put({"e/short": b"1", "e/freed": b"1", "e/swapped": b"1"}, expires_seconds=0.5)
             await state.put({"e/freed": b"2"})  # for good now
             assert await state.swap("e/swapped", b"1", b"2")
-            await state.add("e/sum", 1.0, expires_seconds=0.25)
+            await state.add("e/sum", 1.0, expires_seconds=0.5)
             await state.add("e/sum", 1.0, expires_seconds=60.0)
             await state.add("e/other", 1.0)
             await state.add("e/other", 1.0, expires_seconds=0.05)  # is not new: stays for good
             before = await state.names("e")
-            await asyncio.sleep(0.35)
+            await asyncio.sleep(0.6)
             after = await state.names("e")
             gone = await state.get(["e/short", "e/sum"])
             return before, after, gone, await state.swap("e/short", None, b"again"), await state.add("e/sum", 5.0)
@@ -390,17 +317,17 @@ def test_the_event_loop_goes_on_while_the_disk_is_busy(tmp_path):
             other = sqlite3.connect(path, isolation_level=None)
             other.execute("BEGIN IMMEDIATE")
             writing = asyncio.create_task(state.add("a/n", 1.0))
-            longest, before, end = 0.0, time.perf_counter(), time.perf_counter() + 0.3
+            turns, end = 0, time.perf_counter() + 0.3
             while time.perf_counter() < end:
                 await asyncio.sleep(0.001)
-                longest, before = max(longest, time.perf_counter() - before), time.perf_counter()
+                turns += 1
             assert not writing.done()
             other.execute("ROLLBACK")
             other.close()
-            return longest, await writing
+            return turns, await writing
 
-    longest, total = asyncio.run(run())
-    assert longest < 0.25
+    turns, total = asyncio.run(run())
+    assert turns >= 10
     assert total == 1.0
 
 
@@ -470,137 +397,3 @@ def test_a_cancelled_question_harms_nobody(place):
             return await state.get(["a/x"])
 
     assert asyncio.run(run()) == [b"1"]
-
-
-def test_keys_of_two_prefixes_do_not_meet(redis_server):
-    async def run():
-        one = RedisState(redis_server.address, prefix="one:", password=PASSWORD)
-        two = RedisState(redis_server.address, prefix="two:", password=PASSWORD)
-        async with one, two:
-            await one.put({"a/x": b"1"})
-            return await two.get(["a/x"]), await two.names("a"), await one.names("a")
-
-    assert asyncio.run(run()) == ([None], [], ["a/x"])
-    assert "one:a/x" in redis_server.answers("KEYS one:a*")
-
-
-def test_marks_of_writes_expire(redis_server):
-    async def run():
-        async with RedisState(redis_server.address, prefix="marks:", password=PASSWORD, patience_seconds=0.1) as state:
-            for number in range(5):
-                await state.add("a/x", number)
-            during = redis_server.answers("KEYS marks:/*").count("marks:/")
-            await asyncio.sleep(0.4)
-            return during, redis_server.answers("KEYS marks:/*").count("marks:/")
-
-    assert asyncio.run(run()) == (5, 0)
-
-
-def test_a_write_whose_answer_was_lost_happens_once(redis_server):
-    """The server carries it out, the answer never arrives, the client asks again over a new connection."""
-
-    async def run():
-        lost = 3
-
-        async def through(reader, writer):
-            nonlocal lost
-            near, far = await asyncio.open_connection("127.0.0.1", redis_server.port)
-
-            async def up():
-                while data := await reader.read(65536):
-                    far.write(data)
-                far.close()
-
-            going_up = asyncio.create_task(up())
-            while data := await near.read(65536):
-                if lost and data[:1] in (b"$", b":"):  # what scripts answer; AUTH and PING answer with lines
-                    lost -= 1
-                    break
-                writer.write(data)
-            going_up.cancel()
-            await asyncio.gather(going_up, return_exceptions=True)
-            for one in (far, writer):
-                one.close()
-                await one.wait_closed()
-            ended.append(True)
-
-        ended = []
-        proxy = await asyncio.start_server(through, "127.0.0.1", 0)
-        port = proxy.sockets[0].getsockname()[1]
-        async with RedisState(redis_server.address, prefix="once:", password=PASSWORD) as direct:
-            await direct.add("a/x", 0.0)  # so that the scripts are known to the server
-            await direct.swap("a/warm", None, b"1")
-            async with RedisState(f"127.0.0.1:{port}", prefix="once:", password=PASSWORD) as state:
-                total = await state.add("a/x", 1.0)
-                lost = 1
-                swapped = await state.swap("a/y", None, b"1")
-            values = await direct.get(["a/x", "a/y"])
-        while len(ended) < 5:  # four answers were lost, the last connection was closed by the client
-            await asyncio.sleep(0.001)
-        proxy.close()
-        await proxy.wait_closed()
-        return total, swapped, values, lost
-
-    assert asyncio.run(run()) == (1.0, True, [b"1", b"1"], 0)
-
-
-def test_a_server_that_is_gone_is_said_with_a_way_out(redis_server, tmp_path):
-    server = Server(tmp_path)  # never started
-
-    async def run():
-        async with RedisState(server.address, password=PASSWORD, patience_seconds=0.2):
-            pass
-
-    with pytest.raises(StoreError, match=f"Redis at {server.address} does not answer") as told:
-        asyncio.run(run())
-    assert "start it" in told.value.hint
-    assert PASSWORD not in str(told.value)
-
-
-@pytest.mark.parametrize("password", ["", "wrong"])
-def test_a_wrong_password_is_a_setting_to_correct_and_is_never_shown(redis_server, password):
-    async def run():
-        async with RedisState(redis_server.address, password=password):
-            pass
-
-    with pytest.raises(ConfigError, match="refuses") as told:
-        asyncio.run(run())
-    assert "REDIS_PASSWORD" in told.value.hint
-    assert "wrong" not in str(told.value).replace("WRONGPASS", "")
-
-
-def test_the_store_is_chosen_by_settings_and_the_password_by_the_environment(redis_server):
-    async def run():
-        async with open_state("embedded", path=None, address="unused:1") as state:
-            assert isinstance(state, SqliteState)
-        environment = {"REDIS_PASSWORD": PASSWORD}
-        async with open_state("servers", path=None, address=redis_server.address, prefix="opened:", environment=environment) as state:
-            await state.put({"a/x": b"1"})
-            return await state.get(["a/x"])
-
-    assert asyncio.run(run()) == [b"1"]
-    with pytest.raises(ConfigError, match="no address"):
-        open_state("servers", path=None, address="localhost", environment={})
-
-
-def test_what_was_answered_survives_the_server_being_killed_and_clients_go_on(own_redis):
-    """kill -9 in the midst of writes, twice; with the append-only file nothing that was answered is lost, nothing happens twice."""
-
-    async def count(state, task):
-        for number in range(150):
-            await state.add("c/sum", 1.0)
-            await state.put({f"c/last{task}": str(number).encode()})
-
-    async def run():
-        async with RedisState(own_redis.address, password=PASSWORD, patience_seconds=20.0) as state:
-            counting = [asyncio.create_task(count(state, task)) for task in range(4)]
-            for after in (60, 300):
-                while float((await state.get(["c/sum"]))[0] or b"0") < after:
-                    await asyncio.sleep(0.001)
-                await asyncio.to_thread(own_redis.end, signal.SIGKILL)
-                assert not all(task.done() for task in counting)
-                await asyncio.to_thread(own_redis.start)
-            await asyncio.gather(*counting)
-            return await state.get(["c/sum", *(f"c/last{task}" for task in range(4))])
-
-    assert asyncio.run(run()) == [b"600", *[b"149"] * 4]

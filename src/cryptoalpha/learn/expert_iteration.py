@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -35,6 +35,8 @@ from cryptoalpha.learn.replay.reanalyse import reanalyse, stalest
 from cryptoalpha.learn.replay.schema import Column
 from cryptoalpha.learn.search.contract import Budget, Floats, MarketModel, Roots
 from cryptoalpha.learn.search.scenario_dp import plan_all_positions
+from cryptoalpha.learn.sent_weights import packed_weights, put_weights
+from cryptoalpha.learn.workers import Workers, outlive
 from cryptoalpha.store.array_file import read_arrays, write_arrays
 
 Features = Callable[[Floats], Floats]
@@ -68,8 +70,21 @@ class FitRecipe:
     memory: int = 1_000
     """Planned market states kept to fit on; old plans had worse leaves, so few are better than many."""
 
+    planned_at_once: int = 0
+    """Market states of one plan; 0 plans all of them together. Workers share out plans of this size, whatever their number."""
+
     reanalysed: int = 0
     """States kept that are planned over again after every plan, those with the oldest targets first."""
+
+
+@dataclass(frozen=True)
+class Planner:
+    """What a worker plans with: its own net inside its own market model, `publish` making the net's new weights visible to the model."""
+
+    net: nn.Module
+    model: MarketModel
+    budget: Budget
+    publish: Callable[[], None]
 
 
 class ExpertIteration:
@@ -84,6 +99,7 @@ class ExpertIteration:
         publish: makes new weights visible to `model.values`; called once before the first plan and after every fit.
         seed: of scenarios, roots and batches.
         baseline: `[n, X]` → `[n, K]`, what the model adds to the net's answer at its leaves; the net then learns the rest.
+        planners: who plan, each with a net, model and budget built like these; None plans here. The same bits, if `planned_at_once` is.
 
     Raises:
         ConfigError: a recipe that fits nothing.
@@ -102,12 +118,17 @@ class ExpertIteration:
         seed: int,
         recipe: FitRecipe = FitRecipe(),
         baseline: Baseline | None = None,
+        planners: Workers[Planner] | None = None,
     ) -> None:
-        if min(recipe.steps, recipe.batch, recipe.memory) < 1 or min(recipe.learning_rate, recipe.value_scale, recipe.gradient_clip) <= 0.0:
+        if (
+            min(recipe.steps, recipe.batch, recipe.memory) < 1
+            or recipe.planned_at_once < 0
+            or min(recipe.learning_rate, recipe.value_scale, recipe.gradient_clip) <= 0.0
+        ):
             raise ConfigError(f"{recipe} fits nothing: counts must be ≥ 1, sizes above 0")
         self.net, self.model, self.features, self.roots = net, model, features, roots
         self.budget, self.publish, self.seed, self.recipe = budget, publish, seed, recipe
-        self.baseline = baseline
+        self.baseline, self.planners = baseline, planners
         self.optimiser = torch.optim.Adam(net.parameters(), lr=recipe.learning_rate, fused=True)
         self.plans = 0
         """Plans made so far."""
@@ -167,10 +188,28 @@ class ExpertIteration:
 
     def _targets(self, states: Floats, scenarios: int) -> tuple[Floats, Floats]:
         """What the net reads of these states `[n, F]`, and what it should answer `[n, K]`."""
-        values = plan_all_positions(Roots(states), self.model, self.budget, seed=scenarios).values
+        values = self._planned(states, scenarios)
         if self.baseline is not None:
             values = values - self.baseline(states)
         return np.asarray(self.features(states), dtype=np.float32), values.astype(np.float32)
+
+    def _planned(self, states: Floats, scenarios: int) -> Floats:
+        """The planned values `[n, K]`, in plans whose sizes do not depend on who makes them: net and model round by the size of a batch."""
+        at_once = self.recipe.planned_at_once or len(states)
+        items = [(states[first : first + at_once], scenarios) for first in range(0, len(states), at_once)]
+        workers = self.planners
+        if workers is None:
+            here = Planner(self.net, self.model, self.budget, self.publish)
+            found = [plan_values(here, item) for item in items]
+        else:
+            weights = packed_weights(self.net)
+
+            def ask() -> list[Floats]:
+                workers.each(adopt_weights, weights)
+                return workers.map(plan_values, items)
+
+            found = outlive(workers, ask, prepare=lambda: None)
+        return cast("Floats", np.concatenate(found))
 
     def _thought_over(self, rows: Mapping[str, NDArray[Any]], scenarios: int) -> dict[str, Floats]:
         return {"values": self._targets(rows["states"], scenarios)[1]}
@@ -193,3 +232,15 @@ class ExpertIteration:
         error = (guessed - torch.from_numpy(rows["values"])) / self.recipe.value_scale
         what = f"expert iteration, plan {self.plans}"
         return descend(self.net, self.optimiser, error.square().mean(), clip=self.recipe.gradient_clip, what=what)
+
+
+def plan_values(planner: Planner, item: tuple[Floats, int]) -> Floats:
+    """In a worker: the planned values `[n, K]` of market states, with the scenarios of that seed."""
+    states, scenarios = item
+    return plan_all_positions(Roots(states), planner.model, planner.budget, seed=scenarios).values
+
+
+def adopt_weights(planner: Planner, weights: bytes) -> None:
+    """In a worker: the learner's weights, seen by the market model too."""
+    put_weights(planner.net, weights)
+    planner.publish()

@@ -108,6 +108,14 @@ class Lesson(NamedTuple):
     rows: int
 
 
+class Experience(NamedTuple):
+    """One decision of B episodes: rows of the memory `[B]` by column, how much the search changed the net's mind `[B]`, mean reward."""
+
+    rows: dict[str, Any]
+    surprise: NDArray[np.float64]
+    reward: float
+
+
 class SelfPlay:
     """Plays, remembers, learns.
 
@@ -146,7 +154,7 @@ class SelfPlay:
         """Iterations completed."""
         roots = world.observe()
         with torch.no_grad():
-            logits, _ = net(self._read(roots.states))
+            logits, _ = net(_read(features, roots.states))
         self.memory = ReplayBuffer(row_schema(roots.states.shape[1], logits.shape[1]), replay, seed=seed, name="self-play")
         publish()
 
@@ -171,32 +179,9 @@ class SelfPlay:
 
     def take(self, roots: Roots, plan: PlanResult, *, seed: int) -> float:
         """Act as planned from `roots` and remember it; the mean reward."""
-        happened = self.world.act(plan.action)
-        count, rows = len(plan.action), np.arange(len(plan.action))
-        legal = np.ones(plan.policy_target.shape, dtype=np.bool_) if roots.legal is None else roots.legal
-        with torch.no_grad():
-            logits, _ = self._masked(roots.states, legal)
-            after = self.net(self._read(happened.reached))[1].numpy()
-        self.memory.add(
-            {
-                "state": roots.states,
-                "legal": legal,
-                "policy_target": plan.policy_target,
-                "value": plan.value,
-                "value_after": after,
-                "reward": happened.rewards,
-                "discount": happened.discounts,
-                "terminated": happened.terminated,
-                "truncated": happened.truncated,
-                "action": plan.action,
-                "behaviour": plan.policy_target[rows, plan.action],
-                "model_version": np.full(count, self.iteration),
-                "seed": np.full(count, seed),
-            },
-            lanes=rows,
-            surprise=policy_surprise(plan.policy_target, torch.softmax(logits.double(), dim=1).numpy()),
-        )
-        return float(np.mean(happened.rewards))
+        lived = experience(self.world, self.net, self.features, roots, plan, iteration=self.iteration, seed=seed)
+        self.memory.add(lived.rows, lanes=np.arange(len(plan.action)), surprise=lived.surprise)
+        return lived.reward
 
     def state(self) -> dict[str, Any]:
         """What continues this run bit for bit, together with the memory's own file (`memory.save`, `ReplayBuffer.restore`)."""
@@ -234,19 +219,51 @@ class SelfPlay:
         ids, rows, weights = self.memory.sample(self.recipe.batch)
         targets = torch.from_numpy(self.memory.targets(ids).astype(np.float32))
         importance = torch.from_numpy(weights.astype(np.float32))
-        logits, values = self._masked(rows["state"], rows["legal"])
+        logits, values = masked_answers(self.net, self.features, rows["state"], rows["legal"])
         policy_loss = -(importance * (torch.from_numpy(rows["policy_target"]) * torch.log_softmax(logits, dim=1)).sum(dim=1)).mean()
         value_loss = (importance * ((values - targets) / self.recipe.value_scale).square()).mean()
         loss = policy_loss + self.recipe.value_weight * value_loss
         descend(self.net, self.optimiser, loss, clip=self.recipe.gradient_clip, what=f"self-play, iteration {self.iteration}")
         return float(policy_loss.detach()), float(value_loss.detach())
 
-    def _masked(self, states: Floats, legal: Booleans) -> tuple[torch.Tensor, torch.Tensor]:
-        logits, values = self.net(self._read(states))
-        return logits.masked_fill(~torch.from_numpy(legal), MASKED), values
 
-    def _read(self, states: Floats) -> torch.Tensor:
-        return torch.from_numpy(np.asarray(self.features(states), dtype=np.float32))
+def experience(
+    world: World, net: nn.Module, features: Features, roots: Roots, plan: PlanResult, *, iteration: int, seed: int
+) -> Experience:
+    """Act as planned from `roots`, and what is worth remembering of it."""
+    happened = world.act(plan.action)
+    count, rows = len(plan.action), np.arange(len(plan.action))
+    legal = np.ones(plan.policy_target.shape, dtype=np.bool_) if roots.legal is None else roots.legal
+    with torch.no_grad():
+        logits, _ = masked_answers(net, features, roots.states, legal)
+        after = net(_read(features, happened.reached))[1].numpy()
+    remembered = {
+        "state": roots.states,
+        "legal": legal,
+        "policy_target": plan.policy_target,
+        "value": plan.value,
+        "value_after": after,
+        "reward": happened.rewards,
+        "discount": happened.discounts,
+        "terminated": happened.terminated,
+        "truncated": happened.truncated,
+        "action": plan.action,
+        "behaviour": plan.policy_target[rows, plan.action],
+        "model_version": np.full(count, iteration),
+        "seed": np.full(count, seed),
+    }
+    surprise = policy_surprise(plan.policy_target, torch.softmax(logits.double(), dim=1).numpy())
+    return Experience(remembered, surprise, float(np.mean(happened.rewards)))
+
+
+def masked_answers(net: nn.Module, features: Features, states: Floats, legal: Booleans) -> tuple[torch.Tensor, torch.Tensor]:
+    """The net's logits `[n, A]`, illegal actions masked, and values `[n]`."""
+    logits, values = net(_read(features, states))
+    return logits.masked_fill(~torch.from_numpy(legal), MASKED), values
+
+
+def _read(features: Features, states: Floats) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(features(states), dtype=np.float32))
 
 
 def iterate_together(players: Sequence[SelfPlay], search: Search) -> list[Lesson]:

@@ -116,7 +116,10 @@ class _Cluster:
     def _settings(self) -> dict[str, Any]:
         """What `ray.init` is given."""
         config = self.config
-        os.environ[MODE] = "token" if config.token_auth else "disabled"
+        if config.token_auth:
+            os.environ.pop(MODE, None)  # Ray then turns tokens on by itself, also in the settings it read when it was imported
+        else:
+            os.environ[MODE] = "disabled"
         if config.address:
             if config.token_auth:
                 check_token()

@@ -6,7 +6,6 @@ import asyncio
 import functools
 import os
 import signal
-import sys
 import threading
 import time
 from pathlib import Path
@@ -17,90 +16,7 @@ from cryptoalpha.core.errors import ConfigError, ModelError, WorkerDiedError
 from cryptoalpha.learn.config import RuntimeConfig
 from cryptoalpha.learn.runtime import Executor, open_executor
 
-ACTORS = """
-import os, signal, sys, threading, time
-from pathlib import Path
-
-class Tally:
-    def __init__(self, start=0):
-        self.total, self.seen, self.thread = start, [], threading.get_ident()
-
-def tally(start=0):
-    return Tally(start)
-
-def add(state, amount):
-    state.total += amount
-    state.seen.append(amount)
-    return state.total
-
-def seen(state, _):
-    return list(state.seen)
-
-def same_thread(state, _):
-    return state.thread == threading.get_ident()
-
-def pid(state, _):
-    return os.getpid()
-
-def slow(state, item):
-    time.sleep(item[0])
-    state.seen.append(item[1])
-    return item[1]
-
-def bad(state, item):
-    from cryptoalpha.core.errors import ModelError
-    state.total += 1
-    raise ModelError(f"{item} is bad", hint="take another")
-
-def die(state, item):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-def die_once(state, item):
-    path, amount = item
-    if not Path(path).exists():
-        Path(path).touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return add(state, amount)
-
-def leave(state, code):
-    sys.exit(code)
-
-def leave_once(state, item):
-    path, amount = item
-    if not Path(path).exists():
-        Path(path).touch()
-        sys.exit(4)
-    return add(state, amount)
-
-async def later(state, amount):
-    import asyncio
-    state.loop = getattr(state, "loop", None) or asyncio.get_running_loop()
-    assert state.loop is asyncio.get_running_loop()
-    await asyncio.sleep(0.01)
-    return add(state, amount)
-
-def bad_start():
-    raise FileNotFoundError("the model is not there")
-
-def bad_after(path):
-    if Path(path).exists():
-        raise FileNotFoundError("the model has gone")
-    return Tally()
-"""
-
 PLACES = {"threads": RuntimeConfig(restart_seconds=0.01), "processes": RuntimeConfig(processes=True, restart_seconds=0.01)}
-
-
-@pytest.fixture
-def actors(tmp_path, monkeypatch):
-    """A module that actors in other processes can import."""
-    (tmp_path / "runtime_actors.py").write_text(ACTORS)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "runtime_actors", raising=False)
-    import runtime_actors
-
-    yield runtime_actors
-    del sys.modules["runtime_actors"]
 
 
 @pytest.fixture(params=list(PLACES))

@@ -76,7 +76,7 @@ def parse_news(raw: bytes, received_at: int, *, salt: str = "") -> TextPage:
         raise DataError(f"{len(answer.body)} bytes of {host_of(answer.feed)} break off before the end of the feed")
     posts, faults, published = [], [], 0
     for entry in entries[:MOST_ITEMS]:
-        read = _read(entry, feed, answer.feed, received_at, salt)
+        read = _read(dict(dict.items(entry)), feed, answer.feed, received_at, salt)
         if isinstance(read, DataError):
             faults.append(Fault(str(read), repr(dict(entry))[:2_000].encode("utf-8", "replace")))
         else:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.core.errors import ConfigError, DataMissingError
@@ -87,7 +90,7 @@ def open_venue(home: Path, *, venue: str, interval: str, instruments: Sequence[s
         DataMissingError: if it holds no bars of that length; the hint is the command that gets them.
     """
     try:
-        return open_store(home, interval=interval, instruments=instruments, venue=venue)
+        dataset = open_store(home, interval=interval, instruments=instruments, venue=venue)
     except DataMissingError as error:
         fewest, most = (bars * parse_interval(interval) for bars in FETCHED_BARS)
         since = day_of(now - min(max(FETCHED_DAYS * DAY, fewest), most))
@@ -96,3 +99,8 @@ def open_venue(home: Path, *, venue: str, interval: str, instruments: Sequence[s
             str(error),
             hint=f"cryptoalpha data fetch --venue {venue} --interval {interval} --instruments {names} --since {since}",
         ) from None
+    # texts are named by their id, as when they came: the file they lie in is still growing
+    posts = {
+        source: replace(table, partition=np.full(len(table), ""), row=np.arange(len(table))) for source, table in dataset.posts.items()
+    }
+    return replace(dataset, posts=posts)

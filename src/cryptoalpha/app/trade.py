@@ -4,8 +4,8 @@ A killed run goes on where it stopped. On restart the engine takes the same step
 difference stops the run) until it is past the last stored row, and from there on it is written to. So the final journal of a run that was
 killed any number of times equals that of one that was not.
 
-Two sources: a replay of stored history at any speed, or a venue's live bars. Live bars go into the store before they are traded, so that a
-restart finds them.
+Two sources: a replay of stored history at any speed, or a venue's live bars. Live bars, and what streams brought between them, go into the
+store before they are traded, so that a restart finds them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 from cryptoalpha.app.alarms import Alarms
 from cryptoalpha.app.backtest import learn_before, run_identity
@@ -24,6 +25,7 @@ from cryptoalpha.app.live_monitor import LiveMonitor
 from cryptoalpha.app.period import Period
 from cryptoalpha.app.safety import LIVE_MARK, TRADE_MARK
 from cryptoalpha.app.settings import Settings
+from cryptoalpha.app.streams.taking import Heard, taken_in
 from cryptoalpha.core.clock import SystemClock, VirtualClock
 from cryptoalpha.core.time import SECOND, iso
 from cryptoalpha.core.values import Adjustment, Fill, FundingPayment, ObservationRef, PortfolioState, Refusal, RiskEvent
@@ -43,6 +45,13 @@ STALE = "stale_order"
 """Rule of refusals of orders that came too late."""
 
 Say = Callable[[str], None]
+
+
+class Streams(Protocol):
+    """What is heard between two bars (`app.streams.listening`)."""
+
+    def take(self) -> Sequence[Heard]: ...
+    def stored(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -251,12 +260,14 @@ def paper(
     say: Say,
     monitor: LiveMonitor | None = None,
     alarms: Alarms | None = None,
+    streams: Streams | None = None,
 ) -> TradeReport:
     """Paper trade a venue's closed bars as they come.
 
     Args:
         dataset: stored history up to now, the bars of earlier sessions of this run included.
         bars: the feed; it begins after the newest bar of `dataset`.
+        streams: what else is heard between two bars.
     """
     names = tuple(sorted(dataset.bars))
     newest = max(int(table.open_time[-1]) for table in dataset.bars.values())
@@ -276,7 +287,7 @@ def paper(
             monitor.follow(names, interval, step_seconds=interval / SECOND, wall=SystemClock(), market=engine.gate.memory)
         session = Session(journal, 0.0, stop, say, monitor, alarms)
         recovered = tell_recovery(journal, say)
-        steps = _feed_steps(settings, history, dataset, bars, names, venue, period, clock, stop)
+        steps = _feed_steps(settings, history, dataset, bars, names, venue, period, clock, stop, streams)
         engine.run(session.paced(steps), session.watch)
         return session.report(run, recovered, is_complete=False)
 
@@ -322,6 +333,7 @@ def _feed_steps(
     earlier: Period | None,
     clock: VirtualClock,
     stop: threading.Event,
+    streams: Streams | None,
 ) -> Iterator[Step]:
     """First the bars of earlier sessions, then each new batch as it comes."""
     book = SignalBook(settings.signals)
@@ -331,13 +343,19 @@ def _feed_steps(
     for batch in _until_stopped(bars, stop):
         if not batch.bars:
             continue
-        dataset = kept(batch, history, venue, dataset)
+        dataset = kept(batch, history, venue, dataset, streams)
         tape = book.prepare(dataset, since=batch.open_time, until=batch.known_at, instruments=names)
         yield from map(cite_live, tape_steps(tape, dataset, clock))
 
 
-def kept(batch: LiveBatch, history: History, venue: str, dataset: Dataset) -> Dataset:
-    """The data set with a batch of live bars, which go into the store before they are traded, so that a restart finds them."""
+def kept(batch: LiveBatch, history: History, venue: str, dataset: Dataset, streams: Streams | None = None) -> Dataset:
+    """The data set with a batch of live bars and what streams brought since the one before. All goes into the store before it is traded
+    on, so that a restart finds it."""
+    if streams is not None:
+        taken = taken_in(dataset, streams.take(), since=batch.known_at - dataset.bars[next(iter(dataset.bars))].interval)
+        taken.store(history, origin="live stream")
+        streams.stored()
+        dataset = taken.dataset
     for table in batch.bars.values():
         history.write_bars(venue, table, origin=f"{venue} live")
     return extended(dataset, batch)

@@ -43,7 +43,9 @@ from cryptoalpha.store.lock import StoreLock
 from cryptoalpha.store.whole_file import write_whole
 
 if TYPE_CHECKING:
+    from cryptoalpha.app.streams.listening import Listening
     from cryptoalpha.execution.live.broker import LiveBroker
+    from cryptoalpha.store.tables import Dataset
 
 
 @dataclass(frozen=True)
@@ -164,12 +166,24 @@ def _paper(
     dataset = open_venue(store.root, venue=request.feed, interval=request.interval, instruments=request.instruments, now=time.time_ns())
     client = Venues(settings.data.exchange).client(request.feed)
     gate = BarGate(settings.store.bar_gate)
-    with History(store, lock=lock) as history, _room_for(journal, settings):
+    with History(store, lock=lock) as history, _room_for(journal, settings), _streams(settings, store, dataset, say, alarms) as streams:
         bars = LiveBars(client, dataset.bars, gate=gate, config=settings.data.exchange, wait=_wait(stop.event, monitor.idle), notice=say)
         return paper(
             settings, history, dataset, bars, journal, run=request.run, venue=request.feed, stop=stop.event, say=say, monitor=monitor,
-            alarms=alarms,
+            alarms=alarms, streams=streams,
         )  # fmt: skip
+
+
+@contextmanager
+def _streams(settings: Settings, store: Home, dataset: Dataset, say: Callable[[str], None], alarms: Alarms) -> Iterator[Listening | None]:
+    """The live sources of a session, where it has any."""
+    if not settings.data.streams.listen:
+        yield None
+        return
+    from cryptoalpha.app.streams.listening import Listening
+
+    with Listening(settings, store.root, tuple(dataset.bars), say=say, alert=alarms) as listening:
+        yield listening
 
 
 def _real(
@@ -203,9 +217,9 @@ def _real(
         return live_broker(settings, rules, kept, journal, keys, alert=alarms, budget=budget)
 
     account = fingerprint(keys, settings.execution.live.account)
-    live = LiveRun(request.run, venue, account, journal, make, feed, alarms)
     say(f"REAL ORDERS go to {venue}, account {account}" + (f", at {config.endpoint}" if config.endpoint else ""))
-    with History(store, lock=lock) as history, _room_for(journal, settings):
+    with History(store, lock=lock) as history, _room_for(journal, settings), _streams(settings, store, dataset, say, alarms) as streams:
+        live = LiveRun(request.run, venue, account, journal, make, feed, alarms, streams)
         return trade_live(settings, history, dataset, live, stop=stop.event, say=say, monitor=monitor)
 
 

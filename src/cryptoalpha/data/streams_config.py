@@ -26,6 +26,9 @@ class StreamsConfig(Section):
     backend: Literal["embedded", "servers"] = "embedded"
     """`embedded` needs no server: messages and state stay in this process and its files. `servers` uses Kafka and Redis."""
 
+    listen: bool = False
+    """Whether `trade` on a venue's bars also listens to `sources`: what they bring counts from the next bar on and is kept in the store."""
+
     kafka_servers: Address = "localhost:9092"
     """Kafka bootstrap servers, host:port, several with commas."""
 

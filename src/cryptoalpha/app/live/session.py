@@ -33,7 +33,7 @@ from cryptoalpha.app.live_monitor import LiveMonitor
 from cryptoalpha.app.period import Period
 from cryptoalpha.app.safety import LIVE_MARK, TRADE_MARK
 from cryptoalpha.app.settings import Settings
-from cryptoalpha.app.trade import Say, Session, TradeReport, begun_at, cite_live, feed_fingerprint, kept, tell_recovery
+from cryptoalpha.app.trade import Say, Session, Streams, TradeReport, begun_at, cite_live, feed_fingerprint, kept, tell_recovery
 from cryptoalpha.core.clock import Clock, SystemClock, VirtualClock
 from cryptoalpha.core.time import SECOND
 from cryptoalpha.core.values import InstrumentRules
@@ -83,7 +83,8 @@ class VenueBroker(Broker, Protocol):
 class LiveRun:
     """What a live session is made of, besides settings and data.
 
-    `make_broker` makes the broker of a journal; `feed` the bars, given the wait to use; `alarms` tell people.
+    `make_broker` makes the broker of a journal; `feed` the bars, given the wait to use; `alarms` tell people; `streams` is what else is
+    heard between two bars.
     """
 
     run: str
@@ -93,6 +94,7 @@ class LiveRun:
     make_broker: Callable[[Mapping[str, InstrumentRules], Journal], VenueBroker]
     feed: Callable[[Wait], Iterable[LiveBatch]]
     alarms: Alarms
+    streams: Streams | None = None
 
 
 def trade_live(
@@ -221,7 +223,7 @@ class _Loop:
                 yield from self._taken(batch)
 
     def _taken(self, batch: LiveBatch) -> Iterator[Step]:
-        self._dataset = kept(batch, self._history, self._live.venue, self._dataset)
+        self._dataset = kept(batch, self._history, self._live.venue, self._dataset, self._live.streams)
         tape = self._book.prepare(self._dataset, since=batch.open_time, until=batch.known_at, instruments=self._names)
         yield from map(self._at_its_time, tape_rows(tape, self._dataset))
 

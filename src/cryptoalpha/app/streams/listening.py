@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Self
 
@@ -23,6 +23,7 @@ import msgspec
 
 from cryptoalpha.app.live.feed import End
 from cryptoalpha.app.settings import Settings
+from cryptoalpha.app.streams.taking import Heard
 from cryptoalpha.core.clock import Clock, SystemClock
 from cryptoalpha.core.errors import CryptoAlphaError, DataError, VenueError
 from cryptoalpha.core.time import SECOND
@@ -52,14 +53,6 @@ _LOOK_SECONDS = 0.1
 _HEALTH_SECONDS = 5.0
 _PATIENCE_SECONDS = 20.0
 """How long opening and closing may take."""
-
-
-@dataclass(frozen=True)
-class Heard:
-    """A value a book takes, and how much it counts."""
-
-    value: Post | ChainReading
-    weight: float = 1.0
 
 
 class Listening:
@@ -106,6 +99,7 @@ class Listening:
         self._end: asyncio.Event | None = None
         self._opened, self._over = threading.Event(), End()
         self._stored: dict[Place, Progress] = {}
+        self._is_told = False
         self._thread = threading.Thread(target=self._run, name="streams", daemon=True)
 
     def __enter__(self) -> Self:
@@ -139,7 +133,10 @@ class Listening:
             ) from error
 
     def take(self) -> list[Heard]:
-        """What came since the last time, in the order in which it became known."""
+        """What came since the last time. Where the thread has ended, a person is told once, and trading goes on without streams."""
+        if self._over.error is not None and not self._is_told:
+            self._is_told = True
+            self._alert("streams", f"the live streams have ended, trading goes on without them: {self._over.error}")
         with self._lock:
             heard = list(self._heard)
             self._heard.clear()

@@ -16,13 +16,20 @@ from typing import TypeVar
 import msgspec
 import numpy as np
 
-from cryptoalpha.app.streams.listening import Heard
 from cryptoalpha.core.values import ChainReading, Post
 from cryptoalpha.signals.agents.grown import GrownDataset
 from cryptoalpha.store.history import History
 from cryptoalpha.store.tables import Dataset, PostTable, ReadingTable
 
 T = TypeVar("T", PostTable, ReadingTable)
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A value a book takes, and how much it counts."""
+
+    value: Post | ChainReading
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)

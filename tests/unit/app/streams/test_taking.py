@@ -8,8 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cryptoalpha.app.streams.listening import Heard
-from cryptoalpha.app.streams.taking import Taken, taken_in
+from cryptoalpha.app.streams.taking import Heard, Taken, taken_in
 from cryptoalpha.core.time import HOUR
 from cryptoalpha.core.values import ChainReading, Post
 from cryptoalpha.store.history import History

@@ -58,9 +58,15 @@ class Asking:
         self._session: aiohttp.ClientSession | None = None
 
     def session(self) -> aiohttp.ClientSession:
-        """One session for all questions, opened by the first."""
+        """One session for all questions, opened by the first.
+
+        Raises:
+            VenueError: if the source has been closed.
+        """
         import aiohttp
 
+        if self.line.closed:
+            raise VenueError(f"nothing is asked of {self.who} any more: the source is closed")
         if self._session is None or self._session.closed:
             self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS), trust_env=True)
         return self._session
@@ -132,6 +138,10 @@ class Asking:
     async def close(self) -> None:
         """No more questions; a wait under way ends."""
         self.line.close()
+        await self.hang_up()
+
+    async def hang_up(self) -> None:
+        """Let go of connections; the next question opens new ones."""
         if self._session is not None:
             await self._session.close()
 

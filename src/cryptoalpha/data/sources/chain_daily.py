@@ -18,7 +18,7 @@ from cryptoalpha.core.errors import DataError, VenueError
 from cryptoalpha.core.time import MINUTE, SECOND, day_of
 from cryptoalpha.core.values import ChainReading
 from cryptoalpha.data.bus.envelope import Envelope, sealed
-from cryptoalpha.data.sources.chain_asking import Asking, note
+from cryptoalpha.data.sources.chain_asking import Asking, closing, note
 from cryptoalpha.data.sources.contract import Arrival, DeadLetter
 from cryptoalpha.data.sources.reconnect import RefusedError
 from cryptoalpha.store.tables import ReadingTable
@@ -103,30 +103,31 @@ async def daily(asking: Asking, position: str, fetch: Fetch, *, poll_minutes: fl
     kept, clock = told(position), asking.tools.clock
     early: dict[tuple[str, str, int], ChainReading] = {}
     poll, asked_next = round(poll_minutes * MINUTE), 0
-    while not asking.line.closed:
-        readings: list[ChainReading] = []
-        faults: list[tuple[str, bytes]] = []
-        if clock.now() >= asked_next:
-            try:
-                readings, faults = await fetch()
-            except (VenueError, DataError, RefusedError) as error:
-                if not asking.line.closed:
-                    await asking.line.failed(error)
-                continue
-            asked_next = clock.now() + poll
-        now = clock.now()
-        for reading in readings:
-            key = (reading.asset, reading.metric, reading.happened_at)
-            waiting = early.get(key)
-            if reading.known_at > now and (waiting is None or waiting.value != reading.value):
-                early[key] = reading
-        due = [reading for reading in (*early.values(), *readings) if reading.known_at <= now]
-        early = {key: reading for key, reading in early.items() if reading.known_at > now}
-        said, repeats = kept.news(due, name=asking.name, days_kept=days_kept)
-        dead = tuple(DeadLetter(asking.name, why, data, now) for why, data in faults)
-        asking.health.repeats += repeats
-        if said or dead:
-            note(asking.health, said, dead, now=now, event=max((one.event_time for one in said), default=now))
-            yield Arrival(tuple(said), kept.position(), dead)
-        upcoming = min(asked_next, *(reading.known_at for reading in early.values())) if early else asked_next
-        await asking.rest((upcoming - now) / SECOND)
+    async with closing(asking.hang_up):
+        while not asking.line.closed:
+            readings: list[ChainReading] = []
+            faults: list[tuple[str, bytes]] = []
+            if clock.now() >= asked_next:
+                try:
+                    readings, faults = await fetch()
+                except (VenueError, DataError, RefusedError) as error:
+                    if not asking.line.closed:
+                        await asking.line.failed(error)
+                    continue
+                asked_next = clock.now() + poll
+            now = clock.now()
+            for reading in readings:
+                key = (reading.asset, reading.metric, reading.happened_at)
+                waiting = early.get(key)
+                if reading.known_at > now and (waiting is None or waiting.value != reading.value):
+                    early[key] = reading
+            due = [reading for reading in (*early.values(), *readings) if reading.known_at <= now]
+            early = {key: reading for key, reading in early.items() if reading.known_at > now}
+            said, repeats = kept.news(due, name=asking.name, days_kept=days_kept)
+            dead = tuple(DeadLetter(asking.name, why, data, now) for why, data in faults)
+            asking.health.repeats += repeats
+            if said or dead:
+                note(asking.health, said, dead, now=now, event=max((one.event_time for one in said), default=now))
+                yield Arrival(tuple(said), kept.position(), dead)
+            upcoming = min(asked_next, *(reading.known_at for reading in early.values())) if early else asked_next
+            await asking.rest((upcoming - now) / SECOND)

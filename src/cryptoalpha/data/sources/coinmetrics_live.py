@@ -32,6 +32,8 @@ from cryptoalpha.store.tables import ReadingTable
 
 NAME: Final = "coinmetrics"
 _MOST_PAGES: Final = 100
+_LATEST: Final = 2**62
+"""UTC ns; in the year 2116."""
 _NUMBER: Final = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?")
 Row = Mapping[str, str | float]
 Fault = tuple[str, bytes]
@@ -207,6 +209,8 @@ def _day(stamp: str) -> int:
         moment = parse_time(re.sub(r"\.\d+", "", stamp))
     except (ConfigError, OverflowError) as error:
         raise DataError(f"{stamp[:40]!r} is no time: {error}") from None
+    if not 0 <= moment < _LATEST:
+        raise DataError(f"{stamp[:40]!r} is no time of a chain")
     return moment // DAY * DAY
 
 

@@ -85,7 +85,8 @@ class EthereumChain:
     async def close(self) -> None:
         """Let go of the connection."""
         if self._provider is not None:
-            await self._provider.disconnect()
+            provider, self._provider = self._provider, None
+            await provider.disconnect()
 
     async def _logs(self, first: int, last: int, addresses: tuple[str, ...]) -> Logs:
         """Transfers of contracts in blocks `first` to `last`.
@@ -135,6 +136,8 @@ class EthereumChain:
         return found[0]
 
     async def _connected(self) -> AsyncHTTPProvider:
+        if self._asking.line.closed:
+            raise VenueError(f"nothing is asked of {self._asking.who} any more: the source is closed")
         if self._provider is None:
             import aiohttp
             from web3.providers.rpc import AsyncHTTPProvider

@@ -87,7 +87,7 @@ class MempoolSource:
                 listening.cancel()
                 await asyncio.gather(listening, return_exceptions=True)
 
-        async with closing(stop):
+        async with closing(stop, self._asking.hang_up):
             while not self._asking.line.closed:
                 self._news.clear()
                 found = False
@@ -142,10 +142,10 @@ class MempoolSource:
 
     async def _readings(self, place: Following, judge: LargeTransfers) -> Arrival | None:
         """The mempool as it is now, if it is time for it."""
-        now = self._tools.clock.now()
-        if now - place.times.get(_STATS, 0) < self._section.stats_seconds * SECOND:
+        now, before = self._tools.clock.now(), place.times.get(_STATS, 0)
+        if now - before < self._section.stats_seconds * SECOND:
             return None
-        if now - self._latest.at > self._section.stats_seconds * SECOND:
+        if self._latest.at <= before:  # the socket has said nothing since
             fees = await self._asking.get_or_none("/api/v1/fees/recommended", parse_fees)
             self._latest.mempool = await self._asking.get("/api/mempool", parse_mempool) | (fees or {})
             self._latest.at = self._tools.clock.now()

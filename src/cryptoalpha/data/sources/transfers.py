@@ -112,8 +112,8 @@ class LargeTransfers:
 
     def worth(self, asset: str, amount: float) -> float:
         """Dollars; NaN where the price is not known."""
-        price = self._prices(asset)
-        return amount * price if 0.0 < price < math.inf else math.nan
+        worth = amount * self._prices(asset)
+        return worth if 0.0 < worth < math.inf else math.nan
 
     def least(self, asset: str) -> float:
         """Dollars from which a transfer is large now."""

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from cryptoalpha.core.config import Count, Fraction, Positive, Section
 from cryptoalpha.data.sources.chain_config import CoinMetricsSection, EthereumSection, FearGreedSection, MempoolSection, TransfersSection
-from cryptoalpha.data.sources.section import SourceSection
+from cryptoalpha.data.sources.exchange_config import ExchangeSection
 from cryptoalpha.data.sources.text_config import NewsSection, RedditSection, XSection
-
-
-class ExchangeSection(SourceSection):
-    """[data.streams.sources.exchange] Trades, books, funding and liquidations of exchanges; public, no key."""
 
 
 class SourcesConfig(Section):

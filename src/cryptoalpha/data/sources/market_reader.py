@@ -19,8 +19,8 @@ from cryptoalpha.data.bus.envelope import Envelope, sealed
 from cryptoalpha.data.sources.contract import Health
 from cryptoalpha.data.sources.venues.books import OrderBook
 from cryptoalpha.data.sources.venues.catalogue import venue_named
-from cryptoalpha.data.sources.venues.reading import Change, Reading, digest
-from cryptoalpha.data.sources.venues.tape import Tape
+from cryptoalpha.data.sources.venues.reading import Change, Reading, decoded, digest
+from cryptoalpha.data.sources.venues.tape import Hole, Tape
 
 MARKET: Final = "market"
 READINGS: Final = "readings"
@@ -33,16 +33,37 @@ class _Kept(msgspec.Struct):
 
     last: int = -1
     last_time: int = 0
-    holes: list[tuple[int, int]] = []
+    holes: list[tuple[int, int, int]] = []
 
 
 class _Position(msgspec.Struct):
     tapes: dict[str, _Kept] = {}
-    bars: dict[str, int] = {}
+    bars: dict[str, _Kept] = {}
     settled: dict[str, int] = {}
 
 
+class _Answer(msgspec.Struct):
+    """An answer over REST, with what it was asked about: so it is recorded, and read again."""
+
+    answer: str
+    subject: str
+    data: msgspec.Raw
+
+
 _POSITION = msgspec.json.Decoder(_Position)
+_ANSWER = msgspec.json.Decoder(_Answer)
+_RAW = msgspec.json.Decoder(msgspec.Raw)
+_ANSWERED: Final = b'{"answer":'
+
+
+def answered(kind: str, subject: str, data: bytes) -> bytes:
+    """An answer over REST as `MarketReader.read` takes it.
+
+    Raises:
+        DataError: if it is no JSON.
+    """
+    body = decoded(_RAW, data, f"answer about {kind} of {subject}")
+    return msgspec.json.encode(_Answer(kind, subject, body))
 
 
 class MarketReader:
@@ -70,46 +91,70 @@ class MarketReader:
         self.books: dict[str, OrderBook] = {}
         self.gaps: set[str] = set()
         """Instruments whose book waits for a whole one."""
+        self.broken: set[str] = set()
+        """Those of them that were known before: something is missing, and no whole one is on its way."""
+        self.refusals: dict[str, str] = {}
+        """What the venue refused last, by connection."""
+        self.asks_reconnect: set[str] = set()
+        """Connections that the venue is about to close, and asked us to open anew."""
         self.lost_messages = 0
         """That the connection numbered and did not bring."""
         self.least_lag: float | None = None
         """Smallest lag seen, seconds: what the venue's clock runs ahead of ours, less the way the message took."""
         self._levels, self._subject, self._depth = levels, subject, depth
         kept = _position(position)
-        self.tapes = {name: self._tape(kept) for name, kept in kept.tapes.items()}
-        self._bars, self.settled = dict(kept.bars), dict(kept.settled)
+        counted = self.venue.counts_trades
+        self.tapes = {name: _tape(one, is_counted=counted) for name, one in kept.tapes.items()}
+        self.bars = {name: _tape(one, is_counted=True) for name, one in kept.bars.items()}
+        """Candles by `instrument|interval`, numbered by their opens in intervals since 1970."""
+        self._settled = dict(kept.settled)
         self._quotes: dict[str, int] = {}
         self._rates: dict[str, float] = {}
         self._crossed: Counter[str] = Counter()
-        self._number = -1
+        self._numbers: dict[str, int] = {}
 
     @property
     def position(self) -> str:
         """Where every instrument stands, for a restart."""
-        tapes = {name: _Kept(tape.last, tape.last_time, tape.holes) for name, tape in self.tapes.items()}
-        return msgspec.json.encode(_Position(tapes, self._bars, self.settled)).decode()
+        tapes, bars = (
+            {name: _Kept(tape.last, tape.last_time, [(*hole,) for hole in tape.holes]) for name, tape in kept.items()}
+            for kept in (self.tapes, self.bars)
+        )
+        return msgspec.json.encode(_Position(tapes, bars, self._settled)).decode()
 
-    def read(self, raw: bytes, received_at: int, subject: str = "") -> list[Envelope]:
+    def read(self, raw: bytes, received_at: int, subject: str = "", connection: str = "") -> list[Envelope]:
         """What a raw message says, in envelopes; empty where that is nothing new.
+
+        Args:
+            subject: the venue's symbol, where the message names none.
+            connection: it came over, by a name of the caller's; connections are numbered, refused and closed one by one.
 
         Raises:
             DataError: if it is malformed.
         """
-        return self.take(self.reader.parse(raw, received_at, subject or self._subject), received_at)
+        if raw.startswith(_ANSWERED):
+            told = decoded(_ANSWER, raw, f"answer of {self.venue.name}")
+            reading = self.reader.answer(told.answer, bytes(told.data), received_at, told.subject)
+            return self._take(reading, received_at, connection, is_live=False)
+        return self._take(self.reader.parse(raw, received_at, subject or self._subject), received_at, connection)
 
-    def take(self, reading: Reading, received_at: int, *, is_backfill: bool = False) -> list[Envelope]:
-        """What a reading says. An answer over REST that fills holes says nothing of lag."""
+    def _take(self, reading: Reading, received_at: int, connection: str, *, is_live: bool = True) -> list[Envelope]:
+        """What a reading says. An answer about the past says nothing of lag."""
         self.counts[reading.kind] += 1
         health = self.health
         health.messages += 1
         health.last_message = max(health.last_message, received_at)
-        if reading.published and not is_backfill:
+        if reading.published and is_live:
             health.last_event = max(health.last_event, reading.published)
             lag = (received_at - reading.published) / SECOND
             health.lag_seconds = lag
             self.least_lag = lag if self.least_lag is None else min(lag, self.least_lag)
         if reading.number >= 0:
-            self._numbered(reading.number)
+            self._numbered(reading.number, connection)
+        if reading.kind == "refused":
+            self.refusals[connection] = reading.text
+        elif reading.kind == "reconnect":
+            self.asks_reconnect.add(connection)
         told = [self._sealed(native, value) for native, value in reading.values if self._is_new(native, value)]
         for change in reading.changes:
             book = self._apply(change, received_at)
@@ -121,28 +166,25 @@ class MarketReader:
     def tape(self, instrument: str) -> Tape:
         """The trades of an instrument."""
         if instrument not in self.tapes:
-            self.tapes[instrument] = self._tape(_Kept())
+            self.tapes[instrument] = Tape(is_counted=self.venue.counts_trades)
         return self.tapes[instrument]
 
-    def forget_books(self, instruments: tuple[str, ...] = ()) -> None:
-        """A connection was lost: books wait for a whole one (none named: all of them)."""
-        for name, book in self.books.items():
-            if not instruments or name in instruments:
-                book.forget()
-                self.gaps.add(name)
-
-    def reconnected(self) -> None:
-        """A new connection counts its messages anew."""
-        self._number = -1
+    def opened(self, connection: str, books: tuple[str, ...] = ()) -> None:
+        """A connection was opened: what it numbers begins anew, and the books that come over it wait for whole ones."""
+        self._numbers.pop(connection, None)
+        self.refusals.pop(connection, None)
+        self.asks_reconnect.discard(connection)
+        for name in books:
+            if name in self.books:
+                self.books[name].forget()
+            self.gaps.add(name)
+            self.broken.discard(name)
 
     def _sealed(self, native: str, value: Streamed) -> Envelope:
         if isinstance(value, ChainReading):
             return sealed(value, topic=READINGS, key=value.asset, source=self.venue.name, native_id=native)
         instrument = getattr(value, "instrument", "")
         return sealed(value, topic=MARKET, key=f"{self.venue.name}:{instrument}", source=self.venue.name, native_id=native)
-
-    def _tape(self, kept: _Kept) -> Tape:
-        return Tape(is_counted=self.venue.counts_trades, last=kept.last, holes=tuple(kept.holes), last_time=kept.last_time)
 
     def _is_new(self, native: str, value: Streamed) -> bool:
         is_new = True
@@ -153,12 +195,11 @@ class MarketReader:
                 is_new = value.sequence > self._quotes.get(value.instrument, -1)
                 self._quotes[value.instrument] = max(value.sequence, self._quotes.get(value.instrument, -1))
         elif isinstance(value, Bar):
-            key = f"{value.instrument}|{value.interval}"
-            is_new = value.happened_at > self._bars.get(key, -1)
-            self._bars[key] = max(value.happened_at, self._bars.get(key, -1))
+            tape = self.bars.setdefault(f"{value.instrument}|{value.interval}", Tape(is_counted=True))
+            is_new = tape.take(native, str(value.happened_at // value.interval), value.happened_at)
         elif isinstance(value, ChainReading) and value.metric == "funding_rate":
-            is_new = value.happened_at > self.settled.get(value.asset, -1)
-            self.settled[value.asset] = max(value.happened_at, self.settled.get(value.asset, -1))
+            is_new = value.happened_at > self._settled.get(value.asset, -1)
+            self._settled[value.asset] = max(value.happened_at, self._settled.get(value.asset, -1))
         elif isinstance(value, ChainReading):
             is_new = self._rates.get(native.rpartition(":")[0]) != value.value
             self._rates[native.rpartition(":")[0]] = value.value
@@ -166,10 +207,6 @@ class MarketReader:
         if not is_new:
             self.health.repeats += 1
         return is_new
-
-    def last_bar(self, instrument: str, interval: int) -> int:
-        """Open of the newest bar that came; −1: none."""
-        return self._bars.get(f"{instrument}|{interval}", -1)
 
     def _apply(self, change: Change, received_at: int) -> Book | None:
         name = change.instrument
@@ -182,15 +219,17 @@ class MarketReader:
             return None
         if outcome != "applied":
             self.gaps.add(name)
+            if outcome == "gap":
+                self.broken.add(name)
             return None
         self.gaps.discard(name)
+        self.broken.discard(name)
         if book.is_crossed:
             self._crossed[name] += 1
             if self._crossed[name] >= _CROSSED_PATIENCE:
                 self._crossed[name] = 0
                 book.gaps += 1
-                book.forget()
-                self.gaps.add(name)
+                self._distrust(name)
             return None
         self._crossed[name] = 0
         return Book(
@@ -203,11 +242,22 @@ class MarketReader:
             sequence=book.sequence,
         )
 
-    def _numbered(self, number: int) -> None:
-        if self.venue.counts_messages and self._number >= 0 and number > self._number + 1:
-            self.lost_messages += number - self._number - 1
-            self.forget_books()
-        self._number = number
+    def _distrust(self, name: str) -> None:
+        self.books[name].forget()
+        self.gaps.add(name)
+        self.broken.add(name)
+
+    def _numbered(self, number: int, connection: str) -> None:
+        before = self._numbers.get(connection, -1)
+        if self.venue.counts_messages and before >= 0 and number > before + 1:
+            self.lost_messages += number - before - 1
+            for name in self.books:
+                self._distrust(name)
+        self._numbers[connection] = number
+
+
+def _tape(kept: _Kept, *, is_counted: bool) -> Tape:
+    return Tape(is_counted=is_counted, last=kept.last, last_time=kept.last_time, holes=tuple(Hole(*hole) for hole in kept.holes))
 
 
 def _position(text: str) -> _Position:

@@ -9,6 +9,7 @@ Source: Binance's documentation of its WebSocket streams and market data endpoin
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import msgspec
 
@@ -32,6 +33,7 @@ from cryptoalpha.data.sources.venues.reading import (
     digest,
     interval_length,
     told_bar,
+    told_settlement,
 )
 
 
@@ -45,6 +47,7 @@ class _Outer(msgspec.Struct):
     b: msgspec.Raw = msgspec.Raw(b"")
     snapshot: Sequence | None = msgspec.field(default=None, name="lastUpdateId")
     asked: msgspec.Raw = msgspec.field(default=msgspec.Raw(b""), name="id")
+    account: msgspec.Raw = msgspec.field(default=msgspec.Raw(b""), name="event")
     error: msgspec.Raw = msgspec.Raw(b"")
     code: int | None = None
     msg: str = ""
@@ -117,7 +120,7 @@ class _Mark(msgspec.Struct):
     E: Milliseconds
     s: Name
     p: Price
-    r: Rate | str = ""
+    r: Rate | Literal[""] = ""
     T: Milliseconds = 0
 
 
@@ -150,6 +153,13 @@ class _TradeRow(msgspec.Struct):
     isBuyerMaker: bool  # noqa: N815 (the venue's name)
 
 
+class _SettledRow(msgspec.Struct):
+    symbol: Name
+    fundingTime: Milliseconds  # noqa: N815 (the venue's name)
+    fundingRate: Rate  # noqa: N815 (the venue's name)
+
+
+_SETTLED_ROWS: msgspec.json.Decoder[list[_SettledRow]] = msgspec.json.Decoder(list[_SettledRow], strict=False)
 _OUTER, _TRADE, _JOINED, _QUOTE, _DEPTH = decoder(_Outer), decoder(_Trade), decoder(_JoinedTrade), decoder(_Quote), decoder(_Depth)
 _SNAPSHOT, _KLINE, _MARK, _FORCED = decoder(_Snapshot), decoder(_Kline), decoder(_Mark), decoder(_Forced)
 _JOINED_ROWS: msgspec.json.Decoder[list[_JoinedRow]] = msgspec.json.Decoder(list[_JoinedRow], strict=False)
@@ -212,7 +222,27 @@ class Binance:
             return Reading("refused", text=outer.msg or bytes(outer.error).decode(errors="replace")[:200])
         if outer.asked:
             return Reading("acknowledged")
+        if outer.account:
+            return Reading("unused:account")
         raise DataError(f"message of {self.venue} is of no known kind: {raw[:60].decode(errors='replace')!r}")
+
+    def answer(self, kind: str, raw: bytes, received_at: int, subject: str) -> Reading:
+        """An answer over REST."""
+        if kind == "trades":
+            return self.joined_trades(raw, received_at, subject)
+        if kind == "settled":
+            return self.settled(raw, received_at, subject)
+        if kind.startswith("bars."):
+            return self.candles(raw, received_at, subject, kind.removeprefix("bars."))
+        return self.parse(raw, received_at, subject)
+
+    def settled(self, raw: bytes, received_at: int, subject: str) -> Reading:
+        """An answer of `fundingRate`: what was settled, oldest first."""
+        rows = decoded(_SETTLED_ROWS, raw, f"funding of {self.venue} {subject}")
+        told = [
+            told_settlement(self.venue, names.perpetual(r.symbol), r.fundingRate, r.fundingTime * MILLISECOND, received_at) for r in rows
+        ]
+        return Reading("funding", tuple(told))
 
     def joined_trades(self, raw: bytes, received_at: int, subject: str) -> Reading:
         """An answer of `aggTrades`."""
@@ -318,8 +348,6 @@ class Binance:
     def _mark(self, raw: bytes | msgspec.Raw, received_at: int) -> Reading:
         row = decoded(_MARK, raw, f"mark price of {self.venue}")
         if isinstance(row.r, str):  # a dated future settles no funding
-            if row.r:
-                raise DataError(f"mark price of {self.venue} {row.s}: funding rate {row.r[:40]!r} is no number")
             return Reading("unused:markPriceUpdate", published=row.E * MILLISECOND)
         base, quote = names.glued(row.s.partition("_")[0])
         published = row.E * MILLISECOND

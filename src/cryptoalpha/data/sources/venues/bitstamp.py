@@ -81,6 +81,10 @@ class Bitstamp:
             return Reading(f"unused:{(family or outer.event)[:40]}")
         raise DataError(f"message of bitstamp is of no known kind: {raw[:60].decode(errors='replace')!r}")
 
+    def answer(self, kind: str, raw: bytes, received_at: int, subject: str) -> Reading:
+        """An answer over REST."""
+        return self.trades(raw, received_at, subject) if kind == "trades" else self.parse(raw, received_at, subject)
+
     def trades(self, raw: bytes, received_at: int, subject: str) -> Reading:
         """An answer of `transactions`, newest first there, its times cut to the second."""
         rows = decoded(_TRADES, raw, f"trades of bitstamp {subject}")

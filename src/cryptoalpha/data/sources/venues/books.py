@@ -102,6 +102,11 @@ class OrderBook:
         """Whether somebody bids as much as another asks: what a book under maintenance may show for a moment."""
         return bool(len(self.bids) and len(self.asks) and self.bids.best(1)[0][0] >= self.asks.best(1)[0][0])
 
+    @property
+    def has_waiting(self) -> bool:
+        """Whether changes wait for a whole book to begin from."""
+        return bool(self._waiting)
+
     def forget(self) -> None:
         """The connection was lost, or the book is not believed: wait for a whole one."""
         self.is_known = False

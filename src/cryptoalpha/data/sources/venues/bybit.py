@@ -31,6 +31,7 @@ from cryptoalpha.data.sources.venues.reading import (
     decoder,
     digest,
     told_bar,
+    told_settlement,
 )
 
 _INTERVALS = {"D": 1440, "W": 10080}
@@ -102,6 +103,16 @@ class _RestTrades(msgspec.Struct):
     rows: list[_RestTrade] = msgspec.field(name="list")
 
 
+class _SettledRow(msgspec.Struct):
+    symbol: Name
+    rate: Rate = msgspec.field(name="fundingRate")
+    moment: Milliseconds = msgspec.field(name="fundingRateTimestamp")
+
+
+class _SettledRows(msgspec.Struct):
+    rows: list[_SettledRow] = msgspec.field(name="list")
+
+
 class _Answer(msgspec.Struct):
     code: int = msgspec.field(name="retCode")
     words: str = msgspec.field(name="retMsg")
@@ -109,6 +120,7 @@ class _Answer(msgspec.Struct):
 
 
 _OUTER, _BOOK, _TICKER, _ANSWER, _REST = decoder(_Outer), decoder(_Book), decoder(_Ticker), decoder(_Answer), decoder(_RestTrades)
+_SETTLED = decoder(_SettledRows)
 _TRADES: msgspec.json.Decoder[list[_Trade]] = msgspec.json.Decoder(list[_Trade], strict=False)
 _CANDLES: msgspec.json.Decoder[list[_Candle]] = msgspec.json.Decoder(list[_Candle], strict=False)
 _LIQUIDATED: msgspec.json.Decoder[list[_Liquidated]] = msgspec.json.Decoder(list[_Liquidated], strict=False)
@@ -121,9 +133,8 @@ class Bybit:
         perpetuals: the linear market; the spot one otherwise. Messages do not say which they are of.
     """
 
-    venue = "bybit"
-
     def __init__(self, *, perpetuals: bool = False) -> None:
+        self.venue = "bybitlinear" if perpetuals else "bybit"
         self._name = names.perpetual if perpetuals else names.spot
 
     def parse(self, raw: bytes, received_at: int, subject: str = "") -> Reading:
@@ -137,6 +148,25 @@ class Bybit:
             refused = outer.success is False or bool(outer.code)
             return Reading("refused" if refused else "acknowledged", text=outer.ret_msg or outer.words)
         raise DataError(f"message of bybit is of no known kind: {raw[:60].decode(errors='replace')!r}")
+
+    def answer(self, kind: str, raw: bytes, received_at: int, subject: str) -> Reading:
+        """An answer over REST."""
+        if kind == "trades":
+            return self.trades(raw, received_at, subject)
+        if kind == "settled":
+            return self.settled(raw, received_at, subject)
+        return self.parse(raw, received_at, subject)
+
+    def settled(self, raw: bytes, received_at: int, subject: str) -> Reading:
+        """An answer of `funding/history`, newest first there."""
+        answer = decoded(_ANSWER, raw, f"funding of bybit {subject}")
+        if answer.code:
+            return Reading("refused", text=f"{answer.code} {answer.words}"[:200])
+        rows = decoded(_SETTLED, answer.result, f"funding of bybit {subject}").rows
+        return Reading(
+            "funding",
+            tuple(told_settlement(self.venue, self._name(r.symbol), r.rate, r.moment * MILLISECOND, received_at) for r in reversed(rows)),
+        )
 
     def trades(self, raw: bytes, received_at: int, subject: str) -> Reading:
         """An answer of `recent-trade`, newest first there."""

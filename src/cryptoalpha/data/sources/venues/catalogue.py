@@ -22,7 +22,11 @@ class Reader(Protocol):
     """What reads a venue."""
 
     def parse(self, raw: bytes, received_at: int, subject: str = "") -> Reading:
-        """See `reading.Parser`."""
+        """A message of the socket; see `reading.Parser`."""
+        ...
+
+    def answer(self, kind: str, raw: bytes, received_at: int, subject: str) -> Reading:
+        """An answer over REST to a question of that kind (`book`, `trades`, `bars.1m`, `settled`) about a symbol of the venue."""
         ...
 
 

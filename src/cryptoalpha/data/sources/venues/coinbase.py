@@ -168,6 +168,10 @@ class Coinbase:
             return Reading(f"unused:{outer.type[:40]}")
         raise DataError(f"message of coinbase is of no known kind: {raw[:60].decode(errors='replace')!r}")
 
+    def answer(self, kind: str, raw: bytes, received_at: int, subject: str) -> Reading:
+        """An answer over REST."""
+        return self.trades(raw, received_at, subject) if kind == "trades" else self.parse(raw, received_at, subject)
+
     def trades(self, raw: bytes, received_at: int, subject: str) -> Reading:
         """An answer of the Exchange's `trades`, newest first there. Its side is the maker's, as in the matches of that socket."""
         rows = decoded(_REST_TRADES, raw, f"trades of coinbase {subject}")

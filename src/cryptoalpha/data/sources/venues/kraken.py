@@ -151,6 +151,10 @@ class Kraken:
             return Reading("status", text=outer.status)
         raise DataError(f"message of kraken is of no known kind: {raw[:60].decode(errors='replace')!r}")
 
+    def answer(self, kind: str, raw: bytes, received_at: int, subject: str) -> Reading:
+        """An answer over REST."""
+        return self.trades(raw, received_at, subject) if kind == "trades" else self.parse(raw, received_at, subject)
+
     def trades(self, raw: bytes, received_at: int, subject: str) -> Reading:
         """An answer of `Trades`, which asks by time and names its pair itself; `subject` is the pair as v2 writes it."""
         what = f"trades of kraken {subject}"

@@ -79,6 +79,10 @@ class KrakenFutures:
 
     venue = "krakenfutures"
 
+    def answer(self, kind: str, raw: bytes, received_at: int, subject: str) -> Reading:
+        """An answer over REST; this market is read from its socket alone."""
+        return self.parse(raw, received_at, subject)
+
     def parse(self, raw: bytes, received_at: int, subject: str = "") -> Reading:
         """A message of the public socket."""
         outer = decoded(_OUTER, raw, "message of krakenfutures")

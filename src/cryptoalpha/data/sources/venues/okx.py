@@ -32,6 +32,7 @@ from cryptoalpha.data.sources.venues.reading import (
     digest,
     interval_length,
     told_bar,
+    told_settlement,
 )
 
 Number = Annotated[int, msgspec.Meta(ge=-1, le=2**63 - 1)]
@@ -87,6 +88,12 @@ class _Liquidated(msgspec.Struct):
     details: list[_Closed]
 
 
+class _Contract(msgspec.Struct):
+    instrument: Name = msgspec.field(name="instId")
+    value: Price = msgspec.field(name="ctVal")
+    multiplier: Price = msgspec.field(name="ctMult")
+
+
 class _Answer(msgspec.Struct):
     code: str | int = ""
     msg: str = ""
@@ -98,6 +105,7 @@ _TRADES: msgspec.json.Decoder[list[_Trade]] = msgspec.json.Decoder(list[_Trade],
 _BOOKS: msgspec.json.Decoder[list[_Book]] = msgspec.json.Decoder(list[_Book], strict=False)
 _FUNDING: msgspec.json.Decoder[list[_Funding]] = msgspec.json.Decoder(list[_Funding], strict=False)
 _LIQUIDATED: msgspec.json.Decoder[list[_Liquidated]] = msgspec.json.Decoder(list[_Liquidated], strict=False)
+_CONTRACTS: msgspec.json.Decoder[list[_Contract]] = msgspec.json.Decoder(list[_Contract], strict=False)
 _CANDLES: msgspec.json.Decoder[list[tuple[msgspec.Raw, ...]]] = msgspec.json.Decoder(list[tuple[msgspec.Raw, ...]])
 _ROW = msgspec.json.Decoder(tuple[Milliseconds, Price, Price, Price, Price, Amount, Amount], strict=False)
 
@@ -137,6 +145,32 @@ class Okx:
         if channel == "liquidation-orders":
             return self._liquidations(outer.data, received_at)
         return Reading(f"unused:{channel[:40]}")
+
+    def answer(self, kind: str, raw: bytes, received_at: int, subject: str) -> Reading:
+        """An answer over REST."""
+        if kind == "trades":
+            return self.trades(raw, received_at, subject)
+        if kind == "settled":
+            return self.settled(raw, received_at, subject)
+        if kind == "contracts":
+            return self.contracts(raw)
+        return self.parse(raw, received_at, subject)
+
+    def settled(self, raw: bytes, received_at: int, subject: str) -> Reading:
+        """An answer of `funding-rate-history`, newest first there."""
+        answer = decoded(_ANSWER, raw, f"funding of okx {subject}")
+        if str(answer.code) != "0":
+            return Reading("refused", text=f"{answer.code} {answer.msg}"[:200])
+        rows = decoded(_FUNDING, answer.data, f"funding of okx {subject}")
+        told = [told_settlement("okx", _instrument(r.instrument), r.rate, r.settles * MILLISECOND, received_at) for r in reversed(rows)]
+        return Reading("funding", tuple(told))
+
+    def contracts(self, raw: bytes) -> Reading:
+        """An answer of `instruments`: from now on amounts of the perpetuals in it are in base units."""
+        answer = decoded(_ANSWER, raw, "contracts of okx")
+        for row in decoded(_CONTRACTS, answer.data, "contracts of okx"):
+            self._contracts[row.instrument] = row.value * row.multiplier
+        return Reading("contracts")
 
     def trades(self, raw: bytes, received_at: int, subject: str) -> Reading:
         """An answer of `trades` or `history-trades`, newest first there."""

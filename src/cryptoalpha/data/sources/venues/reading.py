@@ -17,7 +17,7 @@ import msgspec
 from cryptoalpha.core.errors import ConfigError, DataError
 from cryptoalpha.core.streamed import Streamed
 from cryptoalpha.core.time import DAY, MILLISECOND, parse_interval
-from cryptoalpha.core.values import Bar
+from cryptoalpha.core.values import Bar, ChainReading
 
 Price = Annotated[float, msgspec.Meta(gt=0.0, le=1e18)]
 Amount = Annotated[float, msgspec.Meta(ge=0.0, le=1e18)]
@@ -171,6 +171,14 @@ def told_bar(instrument: str, length: int, opened: int, prices: tuple[float, flo
         low=low,
         close=last,
         volume=volume,
+    )
+
+
+def told_settlement(venue: str, instrument: str, rate: float, settled_at: int, received_at: int) -> tuple[str, ChainReading]:
+    """A funding rate that was settled: known when it has come. Its number is the settlement, the same whenever it is asked for."""
+    base = instrument.partition("/")[0]
+    return f"settled:{instrument}:{settled_at}", ChainReading(
+        happened_at=min(settled_at, received_at), known_at=received_at, asset=base, metric="funding_rate", value=rate, source=venue
     )
 
 

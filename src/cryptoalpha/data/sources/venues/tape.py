@@ -1,4 +1,4 @@
-"""Which trades of an instrument have come, and which are missing.
+"""What of a numbered series has come, and what is missing: an instrument's trades, or its candles.
 
 Where a venue counts its trades by one, a number left out is a hole that can be asked for; elsewhere only repeats can be told, among the
 newest so many. Numbers run on over a restart: the newest and the holes are part of the source's position.
@@ -7,57 +7,64 @@ newest so many. Numbers run on over a restart: the newest and the holes are part
 from __future__ import annotations
 
 from collections import deque
+from typing import NamedTuple
 
 MOST_REMEMBERED = 20_000
 _MOST_HOLES = 1_000
 
 
+class Hole(NamedTuple):
+    """Numbers that did not come."""
+
+    first: int
+    last: int
+    since: int
+    """When the one before the first happened, UTC ns."""
+
+
 class Tape:
-    """The trades of one instrument.
+    """The trades of one instrument, or its candles by number of intervals.
 
     Args:
         is_counted: whether numbers go up by one.
         last: the newest number that came before a restart; −1: none.
-        holes: (first, last) numbers that were missing then.
+        last_time: when that happened, UTC ns.
+        holes: what was missing then.
     """
 
-    def __init__(self, *, is_counted: bool, last: int = -1, holes: tuple[tuple[int, int], ...] = (), last_time: int = 0) -> None:
+    def __init__(self, *, is_counted: bool, last: int = -1, last_time: int = 0, holes: tuple[Hole, ...] = ()) -> None:
         self.is_counted, self.last, self.last_time = is_counted, last, last_time
-        self.holes = [*holes]
-        self.given_up = 0
-        """Numbers that the venue could not give back."""
+        self.holes = list(holes)
+        self.lost = 0
+        """Numbers that nobody can give back."""
         self._recent: set[str] = set()
         self._order: deque[str] = deque()
 
     def take(self, native: str, number: str, moment: int) -> bool:
-        """Note a trade; whether it is new."""
-        self.last_time = max(self.last_time, moment)
+        """Note one; whether it is new."""
         if not (self.is_counted and number.isascii() and number.isdecimal()):
+            self.last_time = max(self.last_time, moment)
             return self._take_named(native)
         count = int(number)
         if count > self.last:
             if self.last >= 0 and count > self.last + 1:
-                self.holes.append((self.last + 1, count - 1))
+                self.holes.append(Hole(self.last + 1, count - 1, self.last_time))
                 if len(self.holes) > _MOST_HOLES:
-                    self.give_up(*self.holes[0])
-            self.last = count
+                    self.give_up(self.holes[0])
+            self.last, self.last_time = count, max(self.last_time, moment)
             return True
-        for place, (first, last) in enumerate(self.holes):
-            if first <= count <= last:
-                self.holes[place : place + 1] = [part for part in ((first, count - 1), (count + 1, last)) if part[0] <= part[1]]
+        for place, hole in enumerate(self.holes):
+            if hole.first <= count <= hole.last:
+                left = (Hole(hole.first, count - 1, hole.since), Hole(count + 1, hole.last, max(moment, hole.since)))
+                self.holes[place : place + 1] = [part for part in left if part.first <= part.last]
                 return True
         return False
 
-    def give_up(self, first: int, last: int) -> None:
+    def give_up(self, hole: Hole) -> None:
         """Nobody can give these back."""
-        kept: list[tuple[int, int]] = []
-        for low, high in self.holes:
-            if high < first or low > last:
-                kept.append((low, high))
-                continue
-            self.given_up += min(high, last) - max(low, first) + 1
-            kept += [part for part in ((low, first - 1), (last + 1, high)) if part[0] <= part[1]]
-        self.holes = kept
+        if hole in self.holes:
+            self.holes.remove(hole)
+            self.lost += hole.last - hole.first + 1
 
     def _take_named(self, native: str) -> bool:
         if native in self._recent:

@@ -48,10 +48,11 @@ def made():
 
 
 @st.composite
-def written(draw, most=40):
-    """Posts as (minute after the first bar, text, source); one source per row number."""
-    rows = draw(st.lists(st.tuples(st.integers(0, 60 * BARS), st.sampled_from(TEXTS), st.sampled_from(("news", "x"))), max_size=most))
-    return sorted(rows, key=lambda row: row[0])
+def written(draw, least=8, most=40):
+    """Posts as (minute after the first bar, text, source); many at the same moment, many alike, most of them in the bars asked about."""
+    minutes = st.one_of(st.integers(0, 60 * BARS), st.integers(0, 6 * ASKED).map(lambda i: 60 * (BARS - ASKED) + 10 * i))
+    rows = st.tuples(minutes, st.sampled_from(TEXTS), st.sampled_from(("news", "x")))
+    return sorted(draw(st.lists(rows, min_size=least, max_size=most)), key=lambda row: row[0])
 
 
 def with_posts(market, rows):
@@ -107,6 +108,22 @@ def test_duplicates_and_disorder_change_nothing(rows, data):
 
 
 @settings(max_examples=25, deadline=None)
+@given(rows=written(), hours=st.integers(1, ASKED - 2))
+def test_a_text_that_comes_hours_late_counts_from_the_next_bar_on(rows, hours):
+    history = with_posts(made(), rows)
+    since, until = asked(history)
+    messages = [(one.observed_time, one) for one in messages_of(history, after=since, until=until)]
+    coming = [(moment + hours * HOUR if one.kind == "Post" and k % 3 == 0 else moment, one) for k, (moment, one) in enumerate(messages)]
+    said, _ = spoken(history, sorted(coming, key=lambda each: each[0]), since, until)
+    tape = SignalBook(SIGNALS).prepare(history, since=since, until=until)
+    assert len(said) == len(tape)
+    for t, bar in enumerate(said):
+        late = [one for moment, one in coming if one.observed_time <= bar.known_at < moment - SECOND]
+        if not late:
+            assert list(bar.signals) == tape.signals_at(t)
+
+
+@settings(max_examples=25, deadline=None)
 @given(rows=written(), data=st.data())
 def test_the_sieve_judges_a_stream_as_it_judges_a_history(rows, data):
     market = made()
@@ -141,7 +158,7 @@ WORDS = ("bitcoin", "crashes", "surges", "hacked", "record", "ETF", "bank", "run
 
 @settings(max_examples=25, deadline=None)
 @given(
-    rows=written(most=20),
+    rows=written(least=0, most=20),
     flood=st.lists(
         st.tuples(st.integers(0, 60 * ASKED - 1), st.lists(st.sampled_from(WORDS), min_size=3, max_size=8)), min_size=5, max_size=60
     ),

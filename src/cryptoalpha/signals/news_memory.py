@@ -103,7 +103,7 @@ class NewsMemory:
         kept = self._kept
         gone = int(np.searchsorted(np.array(kept.known, np.int64), opens, side="right"))
         for column in (kept.known, kept.texts, kept.names, kept.named, kept.weights):
-            del column[:gone]  # type: ignore[attr-defined]
+            del column[:gone]
         self._opens = max(self._opens, opens)
         if len(kept.last_seen) > kept.crowded:
             forgotten = self._through - self._repeat

@@ -27,6 +27,7 @@ from cryptoalpha.store.lock import StoreLock
 from cryptoalpha.store.manifest import Manifest
 from cryptoalpha.store.merge import Conflict, merge
 from cryptoalpha.store.partition import (
+    COLUMNS,
     Columns,
     Partition,
     Series,
@@ -133,7 +134,7 @@ class History:
             raise StoreError(
                 f"texts of {table.source} without a post_id", hint="give each text the id its source gives it, or a hash of it"
             )
-        columns = {"happened_at": table.happened_at, "known_at": table.known_at, "text": table.text, "post_id": table.post_id}
+        columns = {name: getattr(table, name) for name in COLUMNS["posts"]}
         return self._write(Series("posts", table.source), columns, origin, simulated)
 
     def write_rules(self, rules: Iterable[InstrumentRules]) -> None:

@@ -35,9 +35,12 @@ COLUMNS: dict[Kind, dict[str, str]] = {
         **dict.fromkeys(("open", "high", "low", "close", "volume", "taker_buy_volume"), "DOUBLE"),
     },
     "readings": {"happened_at": "BIGINT", "known_at": "BIGINT", "value": "DOUBLE"},
-    "posts": {"happened_at": "BIGINT", "known_at": "BIGINT", "text": "VARCHAR", "post_id": "VARCHAR"},
+    "posts": {"happened_at": "BIGINT", "known_at": "BIGINT", "text": "VARCHAR", "post_id": "VARCHAR", "weight": "DOUBLE"},
 }
 """Columns of each kind of partition and their Parquet types; times are UTC ns."""
+
+USUAL: dict[str, float] = {"weight": 1.0}
+"""Columns that a file leaves out where every row has this value."""
 
 MARKET_WIDE = "market-wide"
 """Folder of readings whose asset is `*`."""
@@ -113,12 +116,18 @@ def read_columns(connection: duckdb.DuckDBPyConnection, kind: Kind, paths: list[
 
     names = [re.sub(r"([*?\[])", r"[\1]", str(path)) for path in paths]  # a folder's name is no pattern
     try:
-        found = connection.execute(f"SELECT {', '.join(COLUMNS[kind])} FROM read_parquet(?)", [names]).fetchnumpy()
+        wanted = list(COLUMNS[kind])
+        if not USUAL.keys().isdisjoint(wanted):
+            there = connection.execute("DESCRIBE SELECT * FROM read_parquet(?, union_by_name = true)", [names]).fetchall()
+            wanted = [name for name in wanted if name not in USUAL or name in {row[0] for row in there}]
+        found = connection.execute(f"SELECT {', '.join(wanted)} FROM read_parquet(?, union_by_name = true)", [names]).fetchnumpy()
     except duckdb.Error as error:
         raise StoreError(f"{paths[0]}: not readable as {kind}: {error}", hint=CORRUPT_HINT) from error
     filled: dict[str, npt.NDArray[np.generic]] = {}
     for name, sql_type in COLUMNS[kind].items():
-        column = found[name]
+        column = found[name] if name in found else np.full(len(found["happened_at"]), USUAL[name])
+        if name in USUAL and isinstance(column, np.ma.MaskedArray):
+            column = column.filled(USUAL[name])
         if isinstance(column, np.ma.MaskedArray) and sql_type == "DOUBLE":  # DuckDB takes NaN for NULL
             column = column.filled(np.nan)
         filled[name] = np.asarray(column)
@@ -135,7 +144,10 @@ def write_temporary(connection: duckdb.DuckDBPyConnection, root: Path, partition
 
     final = root / partition.path
     temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
-    selected = ", ".join(f"{name}::{sql_type} AS {name}" for name, sql_type in COLUMNS[partition.series.kind].items())
+    kept = {
+        name: kind for name, kind in COLUMNS[partition.series.kind].items() if not (name in USUAL and (columns[name] == USUAL[name]).all())
+    }
+    selected = ", ".join(f"{name}::{sql_type} AS {name}" for name, sql_type in kept.items())
     target = str(temporary).replace("'", "''")
     try:
         final.parent.mkdir(parents=True, exist_ok=True)

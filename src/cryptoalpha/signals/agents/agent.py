@@ -18,9 +18,8 @@ from typing import Protocol
 from cryptoalpha.core.clock import Clock, SystemClock
 from cryptoalpha.core.errors import DataError
 from cryptoalpha.core.streamed import Streamed
-from cryptoalpha.core.time import SECOND
+from cryptoalpha.core.time import DAY, SECOND
 from cryptoalpha.core.values import Bar, ChainReading, MarketState, Post, Signal
-from cryptoalpha.data.bus.contract import Record
 from cryptoalpha.data.bus.envelope import Envelope, sealed
 from cryptoalpha.signals.agents.config import AgentsConfig
 from cryptoalpha.signals.agents.grown import GrownDataset
@@ -31,6 +30,7 @@ from cryptoalpha.signals.book import SignalBook
 from cryptoalpha.store.tables import Dataset
 
 TOPIC = "signals"
+_READ = frozenset(("Bar", "ChainReading", "Post"))
 
 
 class Learned(Protocol):
@@ -50,6 +50,8 @@ class Counts:
     readings: int = 0
     repeats: int = 0
     """Messages given twice."""
+    revisions: int = 0
+    """Posts that were read before: of two readings of one post the first counts, as in the store."""
     dropped: int = 0
     """Texts dropped because too many waited."""
     ignored: int = 0
@@ -104,11 +106,7 @@ class SignalAgent:
         self._said = max((int(table.open_time[-1]) for table in start.bars.values() if len(table)), default=-1)
         """Open time of the newest bar that needs no more signals."""
 
-    async def __call__(self, records: Sequence[Record]) -> list[Envelope]:
-        """Read messages; returns the signals that became due."""
-        return await self.take([record.envelope for record in records if record.envelope is not None])
-
-    async def take(self, envelopes: Iterable[Envelope]) -> list[Envelope]:
+    async def __call__(self, envelopes: Sequence[Envelope]) -> list[Envelope]:
         """Read messages, in any order; returns the signals that became due.
 
         Raises:
@@ -126,16 +124,9 @@ class SignalAgent:
         """What is due now, bar by bar: signals and the states of the market."""
         now = self._clock.now()
         await self._join_texts(now)
-        settled = max(self.config.settle_seconds, self.config.reorder_seconds) * SECOND
-        said = []
-        for open_time in sorted(self._whole):
-            known_at = open_time + self.grown.interval
-            age = now - known_at
-            is_whole = len(self._whole[open_time]) == len(self.grown.instruments)
-            if age < settled or not (is_whole or age >= self.config.grace_seconds * SECOND):
-                break
-            del self._whole[open_time]
-            said.append(self._say(open_time))
+        said = [self._say(open_time) for open_time in self._now_due(now)]
+        if said:
+            self._forget(said[-1].known_at)
         return said
 
     async def remember(self, values: Iterable[Streamed]) -> None:
@@ -147,6 +138,27 @@ class SignalAgent:
             self._said = max(self._said, *self._whole)
         self._whole.clear()
 
+    async def recall(self, calls: Iterable[tuple[int, Sequence[Envelope]]]) -> None:
+        """Become what another one was after it was called with these messages at these moments; what it said then is not said again."""
+        for now, envelopes in calls:
+            self.read(envelopes)
+            await self._join_texts(now)
+            for open_time in self._now_due(now):
+                self._said = open_time
+
+    def _now_due(self, now: int) -> list[int]:
+        """Open times of the bars that are due, oldest first; they are taken as said."""
+        settled = max(self.config.settle_seconds, self.config.reorder_seconds) * SECOND
+        due = []
+        for open_time in sorted(self._whole):
+            age = now - (open_time + self.grown.interval)
+            is_whole = len(self._whole[open_time]) == len(self.grown.instruments)
+            if age < settled or not (is_whole or age >= self.config.grace_seconds * SECOND):
+                break
+            del self._whole[open_time]
+            due.append(open_time)
+        return due
+
     def read(self, envelopes: Iterable[Envelope]) -> None:
         """Read messages, in any order; what they make due is said when that is asked for.
 
@@ -154,14 +166,22 @@ class SignalAgent:
             DataError: if a message holds no value, or a bar off the grid.
         """
         for envelope in envelopes:
-            if self._intake.is_known(envelope.id, envelope.observed_time):
+            if envelope.kind not in _READ:
+                self.counts.ignored += 1
+            elif self._intake.knows(envelope.id):
                 self.counts.repeats += 1
             else:
                 self._take(envelope.value())
+                self._intake.learn(envelope.id)  # not before: what cannot be read is given again and must fail again
 
     def _take(self, value: Streamed) -> None:
         if isinstance(value, Post):
             self.counts.posts += 1
+            name = f"post {value.source}/{value.post_id}"
+            if self._intake.knows(name):
+                self.counts.revisions += 1
+                return
+            self._intake.learn(name)
             self.counts.dropped += self._intake.put(value)
         elif isinstance(value, Bar):
             self.counts.bars += 1
@@ -178,6 +198,11 @@ class SignalAgent:
         for post, weight in await self._intake.ready(now):
             self.grown.add_post(post, weight)
         self.counts.verdicts = {str(verdict): count for verdict, count in self.sieve.verdicts.items()}
+
+    def _forget(self, known_at: int) -> None:
+        """Let go of texts that no source can see any more, once they are a third of all."""
+        seen = self._book.reach(self.grown.interval) * self.grown.interval + round(self.config.text_days * DAY)
+        self.grown.forget(known_at - seen, at_least=1.0 / 3.0)
 
     def _say(self, open_time: int) -> BarSignals:
         """Ask the book about one bar."""

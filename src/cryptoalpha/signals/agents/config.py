@@ -75,6 +75,9 @@ class AgentsConfig(Section):
     workers: Annotated[int, Field(ge=0)] = 0
     """Processes that read texts; 0 reads in this one."""
 
+    text_days: Positive = 30.0
+    """Days of texts kept beyond what the sources look back to in bars: windows over texts, and days over which repeats are told."""
+
     most_waiting: Count = 50_000
     """Texts that may wait to be read; the oldest beyond it are dropped and counted."""
 

@@ -25,10 +25,10 @@ _STORED = re.compile(r"([0-9a-f]{16}):(\d+)")
 """How a stored text is named: its partition and row (`data.texts`)."""
 
 
-def stored_place(post: Post) -> tuple[str, int] | None:
-    """Partition and row of a stored text; None for one that came by itself."""
+def place_of(post: Post) -> tuple[str, int, int, str]:
+    """Partition and row of a stored text, and what orders the others that became known at the same moment, as the store does."""
     found = _STORED.fullmatch(post.post_id)
-    return None if found is None else (found[1], int(found[2]))
+    return ("", 0, post.happened_at, post.post_id) if found is None else (found[1], int(found[2]), -1, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,6 @@ class GrownDataset:
         self._readings: dict[tuple[str, str], list[ChainReading]] = defaultdict(list)
         self._posts: dict[str, list[_Text]] = defaultdict(list)
         self._newest = {name: int(table.open_time[-1]) if len(table) else -1 for name, table in start.bars.items()}
-        self._rows: dict[str, int] = {name: int(table.row.max(initial=-1)) + 1 for name, table in start.posts.items()}
 
     @property
     def instruments(self) -> tuple[str, ...]:
@@ -90,13 +89,8 @@ class GrownDataset:
 
     def add_post(self, post: Post, weight: float = 1.0) -> None:
         """Take a text that counts so much."""
-        stored = stored_place(post)
-        if stored is None:
-            row = self._rows.get(post.source, 0)
-            self._rows[post.source] = row + 1
-            self._posts[post.source].append(_Text(post, weight, "", row))
-        else:
-            self._posts[post.source].append(_Text(post, weight, *stored))
+        partition, row, _, _ = place_of(post)
+        self._posts[post.source].append(_Text(post, weight, partition, row))
 
     def dataset(self) -> Dataset:
         """Everything so far. Tables that did not grow are the same objects as before."""
@@ -113,13 +107,14 @@ class GrownDataset:
                 part.clear()
         return self._dataset
 
-    def forget(self, before: int) -> None:
-        """Let go of texts known before that moment, but for the first of each source. Worth its cost only if they are many."""
+    def forget(self, before: int, *, at_least: float = 0.0) -> None:
+        """Let go of texts known before that moment, but for the first of each source, where they are this share of all or more."""
         dataset, posts = self.dataset(), {}
         for source, table in dataset.posts.items():
-            keep = table.known_at >= before
+            old = int(np.searchsorted(table.known_at, before))
+            keep = np.arange(len(table)) >= old
             keep[:1] = True
-            posts[source] = table.take(keep)
+            posts[source] = table.take(keep) if old > 1 and old >= at_least * len(table) else table
         self._dataset = replace(dataset, posts=posts)
 
     def _with_readings(self, table: ReadingTable | None, arrived: list[ChainReading]) -> ReadingTable:
@@ -158,8 +153,8 @@ class GrownDataset:
             end = int(table.known_at[-1])
             self.late += int((columns["known_at"] < end).sum())
             columns = {name: np.concatenate([getattr(table, name), column]) for name, column in columns.items()}
-        order = np.lexsort((columns["row"], columns["known_at"]))  # as stored: by moment, then by row
-        if not bool(np.all(order[1:] > order[:-1])):
+        if not bool(np.all(columns["known_at"][1:] > columns["known_at"][:-1])):
+            order = _as_stored(columns)
             columns = {name: column[order] for name, column in columns.items()}
         return PostTable(source=source, **columns)
 
@@ -179,6 +174,15 @@ def _with_bars(table: BarTable, bars: list[Bar]) -> BarTable:
         order = np.argsort(joined["open_time"], kind="stable")
         joined = {name: column[order] for name, column in joined.items()}
     return replace(table, **joined)
+
+
+def _as_stored(columns: dict[str, Any]) -> npt.NDArray[np.int64]:
+    """The order in which a store holds these texts: by moment, then by row; where they have none, by when they happened and their names."""
+    keys = []
+    for i, (known, partition, row) in enumerate(zip(*(columns[name].tolist() for name in ("known_at", "partition", "row")), strict=True)):
+        happened, name = (-1, "") if partition else (int(columns["happened_at"][i]), columns["post_id"][i])
+        keys.append((known, row, happened, name, i))
+    return np.array([key[-1] for key in sorted(keys)], np.int64)
 
 
 def _by_known(**columns: npt.NDArray[Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from cryptoalpha.core.time import SECOND
 from cryptoalpha.core.values import Post
 from cryptoalpha.signals.agents.config import AgentsConfig
-from cryptoalpha.signals.agents.grown import stored_place
+from cryptoalpha.signals.agents.grown import place_of
 from cryptoalpha.signals.agents.reading import Reader
 from cryptoalpha.signals.agents.sieve import Sieve
 
@@ -23,27 +23,28 @@ class Intake:
     def __init__(self, config: AgentsConfig, sieve: Sieve, reader: Reader, assets: tuple[str, ...]) -> None:
         self._config, self._sieve, self._reader, self._assets = config, sieve, reader, assets
         self._ids: OrderedDict[str, None] = OrderedDict()
-        self._waiting: list[tuple[int, str, int, int, Post]] = []
+        self._waiting: list[tuple[int, str, int, int, str, int, Post]] = []
         self._came = 0
         self._reorder = round(config.reorder_seconds * SECOND)
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def is_known(self, identity: str, observed_time: int) -> bool:
-        """Whether a message of this id came before; remembers it."""
-        if identity in self._ids:
-            return True
+    def knows(self, identity: str) -> bool:
+        """Whether something of this id was read."""
+        return identity in self._ids
+
+    def learn(self, identity: str) -> None:
+        """Something of this id was read."""
         self._ids[identity] = None
         if len(self._ids) > IDS:
             self._ids.popitem(last=False)
-        return False
 
     def put(self, post: Post) -> int:
         """Let a text wait; returns how many were dropped for it."""
         self._came += 1
-        place = stored_place(post)
-        heapq.heappush(self._waiting, (post.known_at, post.source, -1 if place is None else place[1], self._came, post))
+        _, row, happened, name = place_of(post)
+        heapq.heappush(self._waiting, (post.known_at, post.source, row, happened, name, self._came, post))
         if len(self._waiting) <= self._config.most_waiting:
             return 0
         heapq.heappop(self._waiting)

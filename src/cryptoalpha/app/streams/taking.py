@@ -9,7 +9,7 @@ A post enters once, whatever later readings of it say; a reading of the same mom
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -63,12 +63,21 @@ def taken_in(dataset: Dataset, heard: Sequence[Heard], *, since: int) -> Taken:
         grown.add_post(post, weight)
     for reading in _new_readings(dataset, heard, since):
         grown.add_reading(reading)
-    after = grown.dataset()
+    after = _named_by_id(grown.dataset(), dataset)
     return Taken(
         after,
         tuple(_fresh(dataset.posts.get(key), table) for key, table in after.posts.items() if table is not dataset.posts.get(key)),
         tuple(_fresh(dataset.readings.get(key), table) for key, table in after.readings.items() if table is not dataset.readings.get(key)),
     )
+
+
+def _named_by_id(after: Dataset, before: Dataset) -> Dataset:
+    """Texts of tables that grew have no place in a file yet."""
+    posts = {
+        source: table if table is before.posts.get(source) else replace(table, partition=np.full(len(table), ""), row=np.arange(len(table)))
+        for source, table in after.posts.items()
+    }
+    return replace(after, posts=posts)
 
 
 def _new_posts(dataset: Dataset, heard: Sequence[Heard], since: int) -> list[tuple[Post, float]]:

@@ -56,6 +56,7 @@ class Asking:
         self.line: Line = self.tools.line(self.name, self.section, self.health)
         self._limiter = self.tools.limiter(self.name, self.section, self.health, line=self.line)
         self._session: aiohttp.ClientSession | None = None
+        self._under_way: asyncio.Future[bytes | None] | None = None
 
     def session(self) -> aiohttp.ClientSession:
         """One session for all questions, opened by the first.
@@ -104,7 +105,7 @@ class Asking:
             error: VenueError | DataError
             try:
                 await self._limiter.ask()
-                raw = await once()
+                raw = await self._unless_closed(once())
                 await self._limiter.spend(1.0)
                 if raw is None:
                     self.line.worked()
@@ -124,6 +125,21 @@ class Asking:
             await self.line.failed(error)
         raise AssertionError("unreachable")
 
+    async def _unless_closed(self, question: Awaitable[bytes | None]) -> bytes | None:
+        """Its answer.
+
+        Raises:
+            VenueError: if the source was closed meanwhile.
+        """
+        self._under_way = asyncio.ensure_future(question)
+        try:
+            return await self._under_way
+        except asyncio.CancelledError:
+            asking = asyncio.current_task()
+            if self.line.closed and asking is not None and not asking.cancelling():
+                raise VenueError(f"nothing is asked of {self.who} any more: the source is closed") from None
+            raise
+
     def record(self, asked: str, now: int, raw: bytes) -> None:
         """Keep an answer with what was asked, if anybody records: one line of JSON that `chain_replay` understands."""
         if self.tools.record is not None:
@@ -138,6 +154,9 @@ class Asking:
     async def close(self) -> None:
         """No more questions; a wait under way ends."""
         self.line.close()
+        if self._under_way is not None and not self._under_way.done():
+            self._under_way.cancel()  # before its connection goes: aiohttp fails an assertion otherwise
+            await asyncio.gather(self._under_way, return_exceptions=True)
         await self.hang_up()
 
     async def hang_up(self) -> None:

@@ -41,6 +41,11 @@ class World:
         return cls(0, 1, torch.device(device))
 
     @classmethod
+    def connected(cls, device: torch.device) -> Self:
+        """The place among processes that something else (Ray Train) has connected and will disconnect."""
+        return cls(dist.get_rank(), dist.get_world_size(), device)
+
+    @classmethod
     @contextmanager
     def join(cls, config: DistributedConfig, *, timeout_seconds: float = 600.0) -> Iterator[Self]:
         """Meet the other processes; leave them at the end of the `with` block.

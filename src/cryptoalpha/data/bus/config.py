@@ -82,7 +82,7 @@ class BusConfig(Section):
     session_seconds: Annotated[float, Field(ge=6.0, le=300.0)] = 6.0
     """A member of a group that is not heard of for this long is given up, and its partitions go to others."""
 
-    release_seconds: Positive = 30.0
+    release_seconds: Positive = 10.0
     """How long a member that loses a partition may take to finish what it has in hand before another goes on with it."""
 
     request_seconds: Positive = 10.0

@@ -11,7 +11,8 @@ When partitions are taken away, the group waits until what was given out is comm
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Self
 
 import msgspec
@@ -76,6 +77,7 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # the cli
             VenueError: if the broker does not answer.
         """
         milliseconds = int(1000 * self._config.session_seconds)
+        rebalance = max(milliseconds, int(1000 * self._config.release_seconds) + 1000)
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=self._servers,
             group_id=self._group,
@@ -84,8 +86,8 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # the cli
             isolation_level="read_committed" if self._config.transactions else "read_uncommitted",
             session_timeout_ms=milliseconds,
             heartbeat_interval_ms=milliseconds // 4,
-            rebalance_timeout_ms=milliseconds + int(1000 * self._config.release_seconds),
-            request_timeout_ms=int(1000 * self._config.request_seconds),
+            rebalance_timeout_ms=rebalance,
+            request_timeout_ms=rebalance + int(1000 * self._config.request_seconds),  # a join is answered when all members have come
             fetch_max_wait_ms=100,
         )
         self._consumer.subscribe(self._topics, listener=self)
@@ -255,7 +257,8 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # the cli
         own = {place: value for place, value in progress.items() if partition_named(place) in consumer.assignment()}
         try:
             if own:
-                await consumer.commit({partition_named(place): _offset(value) for place, value in own.items()})
+                with _member_kept(consumer):
+                    await consumer.commit({partition_named(place): _offset(value) for place, value in own.items()})
         except _GONE:
             self.refused_commits += 1
         except KafkaError as error:
@@ -303,6 +306,27 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # the cli
 
     def _unreachable(self, error: BaseException) -> VenueError:
         return VenueError(f"Kafka at {self._servers} does not serve group {self._group}: {error!r}", hint="check that the broker runs")
+
+
+@contextmanager
+def _member_kept(consumer: AIOKafkaConsumer) -> Iterator[None]:
+    """Stay the same member when a commit is refused because the group is changing.
+
+    The client would come back as a new member, and the group wait for the old one until its session ends (one tested broker for ever).
+    Java's client keeps its name. One that is truly forgotten is told so when it joins, and then takes a new one.
+    """
+    coordinator = consumer._coordinator
+    forget = coordinator.reset_generation
+
+    def rejoin() -> None:
+        coordinator.generation = -1
+        coordinator.request_rejoin()
+
+    coordinator.reset_generation = rejoin
+    try:
+        yield
+    finally:
+        coordinator.reset_generation = forget
 
 
 def _mark(progress: Progress) -> int:

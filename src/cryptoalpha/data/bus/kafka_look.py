@@ -68,42 +68,54 @@ class KafkaLook:
             return found, ends
         try:
             consumer = await self._open()
-            consumer.assign(list(left))  # a new assignment forgets what was seen before
-            for partition, (_, offset) in left.items():
-                consumer.seek(partition, offset)
-            silences = 0
-            while left and silences < 2:
-                try:
-                    batches = await consumer.getmany(
-                        *left, timeout_ms=max(200, int(250 * self._seconds)) if silences else 200, max_records=1
-                    )
-                except OffsetOutOfRangeError as error:
-                    for partition in error.args[0]:
-                        left.pop(partition, None)
-                    consumer.pause(*error.args[0])
-                    continue
-                silences += not batches
-                for partition, records in batches.items():
-                    place, offset = left.pop(partition)
-                    consumer.pause(partition)
-                    ends[place] = max(records[-1].offset + 1, consumer.highwater(partition) or 0)
-                    if records[0].offset == offset:
-                        envelope = record_of(place, offset, records[0].value or b"").envelope
-                        found[place] = "" if envelope is None else envelope.id
-                silences += self._shown(consumer, left, ends)
+            for attempt in range(3):
+                # What was seen of an end stays until the assignment is new; a message that is found brings its own.
+                if attempt or consumer.assignment() != left.keys():
+                    consumer.assign(list(left))
+                for partition, (_, offset) in left.items():
+                    consumer.seek(partition, offset)
+                    consumer.resume(partition)
+                await self._fetch(consumer, left, found, ends, 0.2 if attempt < 2 else max(0.2, self._seconds / 4))
+                for partition, (place, offset) in list(left.items()) if attempt else ():
+                    end = consumer.highwater(partition)
+                    if end is not None and end <= offset:
+                        ends[place] = end
+                        del left[partition]
+                if not left:
+                    break
+            consumer.pause(*consumer.assignment())
         except (KafkaError, ValueError) as error:
             raise await self._gone(error) from error
-        if left and not ends.keys() >= {place for place, _ in left.values()}:
+        if left:
             raise await self._gone(TimeoutError("no answer to a fetch"))
         return found, ends
 
-    def _shown(self, consumer: AIOKafkaConsumer, left: Mapping[TopicPartition, tuple[Place, int]], ends: dict[Place, int]) -> int:
-        """Note the ends of logs in which nothing lies at the offset; 2 once all are known, which ends the search."""
-        for partition, (place, offset) in left.items():
-            end = consumer.highwater(partition)
-            if end is not None and end <= offset:
-                ends[place] = end
-        return 2 if all(place in ends for place, _ in left.values()) else 0
+    async def _fetch(
+        self,
+        consumer: AIOKafkaConsumer,
+        left: dict[TopicPartition, tuple[Place, int]],
+        found: dict[Place, str],
+        ends: dict[Place, int],
+        seconds: float,
+    ) -> None:
+        """Read one message of each partition, as far as there is one; what is settled leaves `left`."""
+        while left:
+            try:
+                batches = await consumer.getmany(*left, timeout_ms=int(1000 * seconds), max_records=1)
+            except OffsetOutOfRangeError as error:
+                for partition in error.args[0]:
+                    left.pop(partition, None)
+                    consumer.pause(partition)
+                continue
+            if not batches:
+                return
+            for partition, records in batches.items():
+                place, offset = left.pop(partition)
+                consumer.pause(partition)
+                ends[place] = max(records[-1].offset + 1, consumer.highwater(partition) or 0)
+                if records[0].offset == offset:
+                    envelope = record_of(place, offset, records[0].value or b"").envelope
+                    found[place] = "" if envelope is None else envelope.id
 
     async def since(self, place: Place, time: int) -> int | None:
         """Offset of the first message that came at that time (UTC ns) or later; None: none, or the broker cannot tell."""

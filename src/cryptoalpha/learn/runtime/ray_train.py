@@ -1,8 +1,8 @@
 """Gradient training by many processes of a Ray cluster, through Ray Train: the same `train(world)` that torchrun starts.
 
-Ray Train places the processes, connects them (gloo on CPUs, NCCL on GPUs) and starts all of them again when one dies or its machine is lost;
-`learn.fit` inside resumes from its checkpoint, to the bit. An error of the training itself is not tried again and is raised here with its
-own type. For one machine `learn.fit.launch` starts in a third of the time; this is for clusters.
+Ray Train places the processes, connects them (gloo on CPUs, NCCL on GPUs) and starts all of them again when one dies or its machine is
+lost; `learn.fit` inside resumes from its checkpoint, to the bit. An error of the training itself is not tried again and is raised here with
+its own type. For one machine `learn.fit.launch` starts in a third of the time; this is for clusters.
 
     report = train_on_ray(partial(train, settings), settings.learn.runtime, settings.learn.distributed, folder=shared)
 
@@ -67,7 +67,8 @@ def train_on_ray(train: Callable[[World], R], config: RuntimeConfig, distributed
         answers: dict[int, bytes] = ray.get(mail.all.remote())
     finally:
         leave()
-    return _outcome(answers, failure)
+    outcome: R = _outcome(answers, failure)
+    return outcome
 
 
 class RayMail:

@@ -30,7 +30,8 @@ from cryptoalpha.signals.book import SignalBook
 from cryptoalpha.store.tables import Dataset
 
 TOPIC = "signals"
-_READ = frozenset(("Bar", "ChainReading", "Post"))
+READ = frozenset(("Bar", "ChainReading", "Post"))
+"""Kinds of message that agents read; others they pass over."""
 
 
 class Learned(Protocol):
@@ -166,7 +167,7 @@ class SignalAgent:
             DataError: if a message holds no value, or a bar off the grid.
         """
         for envelope in envelopes:
-            if envelope.kind not in _READ:
+            if envelope.kind not in READ:
                 self.counts.ignored += 1
             elif self._intake.knows(envelope.id):
                 self.counts.repeats += 1

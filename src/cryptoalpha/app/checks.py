@@ -59,7 +59,7 @@ def check_machine(home: Path, settings: Callable[[], Settings], hide: Hide, *, n
     read, configuration = _configuration(settings)
     checks = [_python(), _packages(), _extras(), configuration]
     if read is not None:
-        checks += [_credentials(read, hide), _real_orders(read, os.environ), _models(read)]
+        checks += [_credentials(read, hide), _real_orders(read, os.environ), _models(read), *_streams(read)]
     checks += [_dotenv(directory / ".env"), _disk(home), _store(home), _clock(now)]
     if checks[-2].state != "fault" or "in use" in checks[-2].found:
         checks += _history(home, now)
@@ -140,6 +140,20 @@ def _models(settings: Settings) -> Check:
     if unused := unused_models(settings):
         return Check("models", "note", "; ".join([*found, *unused]), "take the setting away, or name what shall ask the model")
     return Check("models", "ok", ", ".join(found) if found else "none named; nothing that decides was trained")
+
+
+def _streams(settings: Settings) -> list[Check]:
+    """Which live sources would run, and a line for each that is wanted and cannot."""
+    from cryptoalpha.app.streams.standing import openable
+
+    config = settings.data.streams
+    if not config.listen:
+        return [Check("live sources", "ok", "`trade` listens to none; data.streams.listen=true switches them on")]
+    running, missing = openable(settings)
+    found = (
+        f"`trade` listens to {', '.join(running) or 'none'}, over {'Kafka and Redis' if config.backend == 'servers' else 'its own files'}"
+    )
+    return [Check("live sources", "ok", found), *(Check(f"source {one.name}", "note", one.reason, one.hint) for one in missing)]
 
 
 def _dotenv(path: Path) -> Check:

@@ -24,7 +24,7 @@ from cryptoalpha.core.clock import Clock
 from cryptoalpha.core.time import SECOND, iso_second
 from cryptoalpha.execution.orders.states import TRANSITIONS
 from cryptoalpha.monitoring.alerts import AlertBoard, alert_rules
-from cryptoalpha.monitoring.metrics import Metrics
+from cryptoalpha.monitoring.metrics import Metrics, SetMetric
 from cryptoalpha.monitoring.metrics_exposition import MetricsEndpoint
 from cryptoalpha.monitoring.process import memory_allowed, memory_used
 from cryptoalpha.risk.market_memory import MarketMemory
@@ -54,6 +54,7 @@ class LiveMonitor:
         self._board = AlertBoard(alert_rules(self._config.alerts) if self._config.alerts.enabled else ())
         self._meter: RunMeter | None = None
         self._tails: TailMeter | None = None
+        self._streams: Callable[[SetMetric], None] | None = None
         self._wall: Clock | None = None
         self._begun = perf_counter()
         self._took: float | None = None
@@ -146,12 +147,18 @@ class LiveMonitor:
         if isinstance(compared, int) and compared:
             metrics.set("cryptoalpha_venue_compared_seconds", max(now - compared, 0) / SECOND)
 
+    def listen_to(self, tell: Callable[[SetMetric], None]) -> None:
+        """Ask this, whenever figures are asked for, how the live sources fare."""
+        self._streams = tell
+
     def now(self) -> Metrics:
         """The metrics as they are, for a reader in another thread."""
         if self._meter is None:
             return Metrics()
         metrics = self._meter.metrics.copy()
         self._of_the_process(metrics)
+        if self._streams is not None:
+            self._streams(metrics.set)
         return metrics
 
     def _judge(self, meter: RunMeter, at: int, *, aloud: bool) -> None:

@@ -166,7 +166,11 @@ def _paper(
     dataset = open_venue(store.root, venue=request.feed, interval=request.interval, instruments=request.instruments, now=time.time_ns())
     client = Venues(settings.data.exchange).client(request.feed)
     gate = BarGate(settings.store.bar_gate)
-    with History(store, lock=lock) as history, _room_for(journal, settings), _streams(settings, store, dataset, say, alarms) as streams:
+    with (
+        History(store, lock=lock) as history,
+        _room_for(journal, settings),
+        _streams(settings, store, dataset, say, alarms, monitor) as streams,
+    ):
         bars = LiveBars(client, dataset.bars, gate=gate, config=settings.data.exchange, wait=_wait(stop.event, monitor.idle), notice=say)
         return paper(
             settings, history, dataset, bars, journal, run=request.run, venue=request.feed, stop=stop.event, say=say, monitor=monitor,
@@ -175,14 +179,18 @@ def _paper(
 
 
 @contextmanager
-def _streams(settings: Settings, store: Home, dataset: Dataset, say: Callable[[str], None], alarms: Alarms) -> Iterator[Listening | None]:
+def _streams(
+    settings: Settings, store: Home, dataset: Dataset, say: Callable[[str], None], alarms: Alarms, monitor: LiveMonitor
+) -> Iterator[Listening | None]:
     """The live sources of a session, where it has any."""
     if not settings.data.streams.listen:
         yield None
         return
     from cryptoalpha.app.streams.listening import Listening
+    from cryptoalpha.app.streams.standing import set_metrics
 
     with Listening(settings, store.root, tuple(dataset.bars), say=say, alert=alarms) as listening:
+        monitor.listen_to(lambda put: set_metrics(put, listening.health(), listening.counts, now=time.time_ns()))
         yield listening
 
 
@@ -218,7 +226,11 @@ def _real(
 
     account = fingerprint(keys, settings.execution.live.account)
     say(f"REAL ORDERS go to {venue}, account {account}" + (f", at {config.endpoint}" if config.endpoint else ""))
-    with History(store, lock=lock) as history, _room_for(journal, settings), _streams(settings, store, dataset, say, alarms) as streams:
+    with (
+        History(store, lock=lock) as history,
+        _room_for(journal, settings),
+        _streams(settings, store, dataset, say, alarms, monitor) as streams,
+    ):
         live = LiveRun(request.run, venue, account, journal, make, feed, alarms, streams)
         return trade_live(settings, history, dataset, live, stop=stop.event, say=say, monitor=monitor)
 

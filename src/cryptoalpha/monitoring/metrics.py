@@ -10,7 +10,7 @@ copy. Two runs in one process do not mix. `metrics_exposition` writes and serves
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -19,6 +19,9 @@ from cryptoalpha.core.errors import ConfigError
 Kind = Literal["gauge", "counter", "histogram"]
 Labels = tuple[str, ...]
 """The values of a metric's labels, in the order of `Metric.labels`."""
+
+SetMetric = Callable[..., None]
+"""`set` of some `Metrics`: a name, a value, labels."""
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper edges of the histograms, seconds: from a row in memory to a planner's search."""
@@ -146,6 +149,21 @@ METRICS: Mapping[str, Metric] = _table(
     Metric("cryptoalpha_venue_listening", "gauge", "1 while the account's stream is up, else 0.", "listening"),
     Metric("cryptoalpha_venue_compared_seconds", "gauge", "Time since the venue's books were compared with ours.", "seconds"),
     Metric("cryptoalpha_venue_waiting_outcomes", "gauge", "What the venue did that no step has taken yet.", "outcomes"),
+    Metric("cryptoalpha_source_up", "gauge", "1 while a live source is connected, else 0.", "up", ("source",)),
+    Metric("cryptoalpha_source_messages", "gauge", "Messages of a live source since the session began.", "messages", ("source",)),
+    Metric("cryptoalpha_source_unreadable", "gauge", "Messages of a live source that nobody could read.", "unreadable", ("source",)),
+    Metric("cryptoalpha_source_reconnects", "gauge", "Times a live source was connected to anew.", "reconnects", ("source",)),
+    Metric("cryptoalpha_source_age_seconds", "gauge", "Time since the newest message of a live source came.", "seconds", ("source",)),
+    Metric(
+        "cryptoalpha_source_lag_seconds",
+        "gauge",
+        "Newest message of a live source: when it came less when it happened; negative where the publisher's clock runs ahead.",
+        "seconds",
+        ("source",),
+    ),
+    Metric("cryptoalpha_source_spent", "gauge", "What a live source has used up today.", "spent", ("source", "unit")),
+    Metric("cryptoalpha_stream_lost_logs", "gauge", "Times a log of the bus was found lost or cut off.", "lost"),
+    Metric("cryptoalpha_stream_dropped", "gauge", "Texts dropped because too many waited.", "dropped"),
     Metric("cryptoalpha_idle_seconds", "gauge", "Time since the last step, on the wall clock.", "seconds"),
     Metric("cryptoalpha_step_interval_seconds", "gauge", "Time meant between two steps, on the wall clock.", "seconds"),
     Metric("cryptoalpha_step_seconds", "histogram", "Time from one bar in hand to its row written and its orders sent.", "seconds"),

@@ -237,10 +237,11 @@ class Listening:
             if envelope is None:
                 raise DataError(record.fault)
             self.counts["messages"] += 1
-            if self._intake.is_known(envelope.id, envelope.observed_time):
+            if self._intake.knows(envelope.id):
                 self.counts["repeats"] += 1
                 return None
             value = envelope.value()
+            self._intake.learn(envelope.id)
         except DataError as error:
             self.counts["unreadable"] += 1
             letter = dead_letter(

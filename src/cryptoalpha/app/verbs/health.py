@@ -90,9 +90,10 @@ def status(
     chosen = named or chief(runs)
     found: dict[str, object] = {"home": str(frame.home), "in_use_by": holder, "runs": [each.as_dict() for each in runs]}
     real, said, failed = _at_venue(frame, venue)
+    sources, heard = _sources(frame)
     frame.out.result(
-        {**found, **real},
-        [who, *([table] if runs else ["no runs yet"]), *_books(runs, chosen), *(_standing(chosen) if chosen else []), *said],
+        {**found, **real, "sources": sources},
+        [who, *([table] if runs else ["no runs yet"]), *_books(runs, chosen), *(_standing(chosen) if chosen else []), *said, *heard],
     )
     if failed is not None:  # after what is known here, which is wanted most when the venue is away
         raise failed
@@ -126,6 +127,16 @@ def _at_venue(frame: Frame, ask: bool) -> tuple[dict[str, object], list[str | Ta
         found["venue"] = look.as_dict()
         lines += look.lines()
     return found, lines, None
+
+
+def _sources(frame: Frame) -> tuple[list[dict[str, object]], list[str | Table]]:
+    """How the live sources fare that a session of this store listens to."""
+    from cryptoalpha.app.streams.standing import COLUMNS, source_standings
+    from cryptoalpha.core.clock import SystemClock
+
+    found = source_standings(frame.settings, frame.home, now=SystemClock().now())
+    lines: list[str | Table] = [Table(COLUMNS, [one.row() for one in found], "live sources")] if found else []
+    return [one.as_dict() for one in found], lines
 
 
 def _show_alert_rules(frame: Frame) -> None:

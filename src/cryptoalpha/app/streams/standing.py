@@ -1,0 +1,111 @@
+"""How live sources stand, for people and for Prometheus: from the health a session writes down, and what the settings would open."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cryptoalpha.app.settings import Settings
+from cryptoalpha.app.streams.listening import FOLDER, STATE_FILE, kept_health
+from cryptoalpha.core.time import SECOND
+from cryptoalpha.data.sources.contract import Health
+from cryptoalpha.data.sources.opening import Tools
+from cryptoalpha.data.sources.registry import Unavailable, open_sources
+from cryptoalpha.monitoring.metrics import SetMetric
+from cryptoalpha.store.state.open import open_state
+from cryptoalpha.store.state.sqlite_state import SqliteState
+
+SILENT_SECONDS = 30.0
+"""A session writes every five seconds: a source nobody has written about for so long is not listened to any more."""
+
+
+@dataclass(frozen=True)
+class SourceStanding:
+    """One source as the session that listens to it last wrote, `age_seconds` ago."""
+
+    name: str
+    health: Health
+    age_seconds: float
+    freshness_seconds: float | None
+    """Since the newest message came; None where none has come."""
+
+    @property
+    def state(self) -> str:
+        """What it is doing, or that nobody listens."""
+        return self.health.state if self.age_seconds <= SILENT_SECONDS else "not running"
+
+    def as_dict(self) -> dict[str, object]:
+        return {
+            "name": self.name,
+            **asdict(self.health),
+            "state": self.state,
+            "age_seconds": self.age_seconds,
+            "freshness_seconds": self.freshness_seconds,
+        }
+
+    def row(self) -> tuple[str, ...]:
+        """A line of a table: name, state, messages, unreadable, lag, newest, why."""
+        health = self.health
+        newest = "–" if self.freshness_seconds is None else f"{self.freshness_seconds:.0f} s ago"
+        lag = "–" if not health.last_message else f"{health.lag_seconds:+.2f} s"
+        return self.name, self.state, f"{health.messages:,}", f"{health.dead:,}", lag, newest, health.reason
+
+
+COLUMNS = ("source", "state", "messages", "unreadable", "lag", "newest", "why")
+
+
+def source_standings(settings: Settings, home: Path, *, now: int) -> list[SourceStanding]:
+    """What sessions of this store last wrote; empty where none has listened lately.
+
+    Raises:
+        StoreError: if the state cannot be read.
+    """
+    path = home / FOLDER / STATE_FILE
+    config = settings.data.streams
+    if config.backend == "embedded" and not path.is_file():
+        return []
+
+    async def read() -> dict[str, tuple[Health, int]]:
+        async with open_state(config.backend, path=path, address=config.redis_address) as state:
+            return await kept_health(state)
+
+    return [
+        SourceStanding(name, health, max(now - at, 0) / SECOND, max(now - health.last_message, 0) / SECOND if health.last_message else None)
+        for name, (health, at) in asyncio.run(read()).items()
+    ]
+
+
+def openable(settings: Settings, environment: Mapping[str, str] | None = None) -> tuple[list[str], list[Unavailable]]:
+    """Names of the sources that would run, and those that are wanted and cannot. Nothing is connected."""
+
+    async def look() -> tuple[list[str], list[Unavailable]]:
+        config = settings.data.streams.sources
+        async with SqliteState(None) as state:
+            tools = Tools(state=state, transfers=config.transfers, instruments=("BTC/USDT",))
+            if environment is not None:
+                tools = Tools(state=state, transfers=config.transfers, instruments=("BTC/USDT",), environment=environment)
+            found = open_sources(config, tools)
+            running = [one for one in found if not isinstance(one, Unavailable)]
+            for source in running:
+                await source.close()
+            return [one.name for one in running], [one for one in found if isinstance(one, Unavailable) and one.wanted]
+
+    return asyncio.run(look())
+
+
+def set_metrics(put: SetMetric, health: Mapping[str, Health], counts: Mapping[str, int], *, now: int) -> None:
+    """Write the metrics of live streams; `put(name, value, *labels)`."""
+    for name, one in health.items():
+        put("cryptoalpha_source_up", float(one.state == "connected"), name)
+        put("cryptoalpha_source_messages", float(one.messages), name)
+        put("cryptoalpha_source_unreadable", float(one.dead), name)
+        put("cryptoalpha_source_reconnects", float(one.reconnects), name)
+        if one.last_message:
+            put("cryptoalpha_source_age_seconds", max(now - one.last_message, 0) / SECOND, name)
+            put("cryptoalpha_source_lag_seconds", one.lag_seconds, name)
+        for unit, amount in one.spent.items():
+            put("cryptoalpha_source_spent", amount, name, unit)
+    put("cryptoalpha_stream_lost_logs", float(counts.get("lost_logs", 0)))
+    put("cryptoalpha_stream_dropped", float(counts.get("dropped", 0)))

@@ -1,0 +1,117 @@
+"""Live sources in their own thread: everything is handed over, nothing twice, and what was not stored is heard again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from cryptoalpha.app.settings import Settings
+from cryptoalpha.app.streams.listening import BUS_FILE, FOLDER, STATE_FILE, Listening, kept_health
+from cryptoalpha.core.errors import ConfigError, StoreError
+from cryptoalpha.core.values import ChainReading, Post
+from cryptoalpha.data.bus.envelope import sealed
+from cryptoalpha.data.sources.contract import Arrival, Health
+from cryptoalpha.store.state.sqlite_state import SqliteState
+
+SETTINGS = Settings.model_validate({"signals": {"agents": {"reorder_seconds": 0.0, "sieve": {"near_duplicate": 1.0}}}})
+
+
+class Numbers:
+    """A source of numbered posts, each of them sent twice, and a reading after every tenth."""
+
+    topics = ("texts",)
+
+    def __init__(self, count: int, name: str = "numbers", fails_after: int | None = None) -> None:
+        self.name, self._count, self._fails_after = name, count, fails_after
+        self.health = Health()
+        self._closed = asyncio.Event()
+
+    async def arrivals(self, position: str) -> AsyncIterator[Arrival]:
+        for number in range(int(position or 0), self._count):
+            if number == self._fails_after:
+                raise ConfigError("the key is refused", hint="get another")
+            now = time.time_ns()
+            text = f"Bitcoin rises to {20_000 + number} dollars"
+            post = Post(happened_at=now, known_at=now, post_id=f"{number}", source=self.name, text=text)
+            envelopes = [sealed(post, topic="texts", key=self.name, source=self.name, native_id=post.post_id)] * 2
+            if number % 10 == 0:
+                reading = ChainReading(happened_at=number, known_at=now, asset="BTC", metric="fees", value=1.0 * number, source=self.name)
+                envelopes.append(sealed(reading, topic="readings", key="BTC", source=self.name, native_id=f"r{number}"))
+            self.health.messages += 1
+            yield Arrival(tuple(envelopes), position=str(number + 1))
+        await self._closed.wait()
+
+    async def close(self) -> None:
+        self._closed.set()
+
+
+def gather(listening: Listening, count: int, *, store: bool = True) -> list[str]:
+    """Ids of posts handed over until there are so many, or fifteen seconds have passed."""
+    found: list[str] = []
+    deadline = time.monotonic() + 15.0
+    while len(found) < count and time.monotonic() < deadline:
+        found += [one.value.post_id for one in listening.take() if isinstance(one.value, Post)]
+        if store:
+            listening.stored()
+        time.sleep(0.02)
+    return found
+
+
+def listen(home: Path, *sources: Numbers, told: list[str] | None = None) -> Listening:
+    said = [] if told is None else told
+    return Listening(
+        SETTINGS, home, ("BTC/USDT",), say=said.append, alert=lambda subject, text: said.append(f"{subject}: {text}"), sources=sources
+    )
+
+
+def test_everything_is_handed_over_once_and_in_order(tmp_path: Path):
+    with listen(tmp_path, Numbers(200)) as listening:
+        assert gather(listening, 200) == [str(number) for number in range(200)]
+        assert listening.counts["repeats"] == 200
+        assert listening.health()["numbers"].messages == 200
+
+
+def test_what_was_stored_is_not_heard_again_and_what_was_not_is(tmp_path: Path):
+    with listen(tmp_path, Numbers(50)) as listening:
+        gather(listening, 50)
+        time.sleep(0.5)  # the place moves with the next look
+        listening.take()
+        listening.stored()
+    with listen(tmp_path, Numbers(120)) as listening:
+        taken = gather(listening, 70, store=False)
+    assert set(taken) >= {str(number) for number in range(50, 120)}
+    with listen(tmp_path, Numbers(120)) as listening:
+        again = gather(listening, 70)
+    assert set(again) >= {str(number) for number in range(50, 120)}
+
+
+def test_one_source_that_fails_stops_no_other_and_people_are_told(tmp_path: Path):
+    told: list[str] = []
+    with listen(tmp_path, Numbers(100), Numbers(100, "broken", fails_after=7), told=told) as listening:
+        found = gather(listening, 107)
+        assert len(found) == 107
+    assert any("broken" in text and "the key is refused" in text and "get another" in text for text in told)
+
+
+def test_how_sources_fare_is_found_by_another_process(tmp_path: Path):
+    with listen(tmp_path, Numbers(10)) as listening:
+        gather(listening, 10)
+
+    async def read() -> dict[str, tuple[Health, int]]:
+        async with SqliteState(tmp_path / FOLDER / STATE_FILE) as state:
+            return await kept_health(state)
+
+    (health, at) = asyncio.run(read())["numbers"]
+    assert health.messages == 10
+    assert abs(time.time_ns() - at) < 60e9
+
+
+def test_a_bus_that_cannot_be_opened_is_said_at_the_start(tmp_path: Path):
+    (tmp_path / FOLDER).mkdir()
+    (tmp_path / FOLDER / BUS_FILE).write_bytes(b"this is no database, whatever it looks like" * 100)
+    with pytest.raises(StoreError, match="bus"), listen(tmp_path, Numbers(1)):
+        pass

@@ -36,6 +36,13 @@ LARGEST_ANSWER: Final = 64 * 2**20
 """Bytes; a full block of Ethereum has well under one of these megabytes."""
 
 
+class Answered(msgspec.Struct):
+    """A recorded answer; None: there is no such thing."""
+
+    asked: str
+    answer: str | None
+
+
 @dataclass
 class Asking:
     """How one source asks.
@@ -57,6 +64,8 @@ class Asking:
         self._limiter = self.tools.limiter(self.name, self.section, self.health, line=self.line)
         self._session: aiohttp.ClientSession | None = None
         self._under_way: asyncio.Future[bytes | None] | None = None
+        self.heard_at = 0
+        """When the newest answer that could be read had come, UTC ns."""
 
     def session(self) -> aiohttp.ClientSession:
         """One session for all questions, opened by the first.
@@ -107,17 +116,15 @@ class Asking:
                 await self._limiter.ask()
                 raw = await self._unless_closed(once())
                 await self._limiter.spend(1.0)
-                if raw is None:
-                    self.line.worked()
-                    return None
                 now = self.tools.clock.now()
                 self.record(asked, now, raw)
-                found = parse(raw, now)
+                found = parse(raw, now) if raw is not None else None
             except (VenueError, DataError) as failure:
                 error = failure
             except (aiohttp.ClientError, OSError, TimeoutError) as failure:
                 error = VenueError(f"{self.who} does not answer: {type(failure).__name__}", hint="it is asked again; check the network")
             else:
+                self.heard_at = now
                 self.line.worked()
                 return found
             if attempt == ATTEMPTS or self.line.closed:
@@ -140,10 +147,11 @@ class Asking:
                 raise VenueError(f"nothing is asked of {self.who} any more: the source is closed") from None
             raise
 
-    def record(self, asked: str, now: int, raw: bytes) -> None:
+    def record(self, asked: str, now: int, raw: bytes | None) -> None:
         """Keep an answer with what was asked, if anybody records: one line of JSON that `chain_replay` understands."""
         if self.tools.record is not None:
-            self.tools.record(self.name, now, msgspec.json.encode({"asked": asked, "answer": raw.decode(errors="replace")}))
+            answer = raw.decode(errors="replace") if raw is not None else None
+            self.tools.record(self.name, now, msgspec.json.encode(Answered(asked, answer)))
 
     async def rest(self, seconds: float, reason: str = "", *, news: asyncio.Event | None = None) -> None:
         """Wait until it is time to ask again, or `news` (else the end of the line). It stays `connected`: nothing is wrong."""

@@ -124,24 +124,25 @@ class CoinMetricsSource:
 
     topics = (TOPIC,)
 
-    def __init__(self, section: CoinMetricsSection, tools: Tools, assets: Sequence[str]) -> None:
+    def __init__(self, section: CoinMetricsSection, tools: Tools, assets: Sequence[str], *, asking: Asking | None = None) -> None:
         self.name = NAME
-        self.health = Health()
         self._section, self._tools, self._assets = section, tools, tuple(assets)
-        self._asking = Asking(NAME, "Coin Metrics", section.base_url, section, tools, self.health)
+        self._asking = asking or Asking(NAME, "Coin Metrics", section.base_url, section, tools, Health())
+        self.health = self._asking.health
         self._metrics: dict[str, tuple[str, ...]] = {}
 
     def arrivals(self, position: str) -> AsyncIterator[Arrival]:
         """See `Source.arrivals`."""
         # Two days more than are asked for: an early one may still wait for its time.
         days_kept = self._section.days_back + 2
-        return daily(self._asking, position, self._fetch, poll_minutes=self._section.poll_minutes, days_kept=days_kept)
+        return daily(self._asking, position, self.fetch, poll_minutes=self._section.poll_minutes, days_kept=days_kept)
 
     async def close(self) -> None:
         """See `Source.close`."""
         await self._asking.close()
 
-    async def _fetch(self) -> tuple[list[ChainReading], list[Fault]]:
+    async def fetch(self) -> tuple[list[ChainReading], list[Fault]]:
+        """Ask once: readings, and (reason, bytes) of what cannot be read."""
         if not self._metrics:
             self._metrics = await self._catalogue()
         since = day_of(self._tools.clock.now() - self._section.days_back * DAY)
@@ -159,9 +160,8 @@ class CoinMetricsSource:
             }
             for asset, found in (await self._pages(question, faults)).items():
                 rows.setdefault(asset, []).extend(found)
-        now = self._tools.clock.now()
         tables = tables_of(rows, self._assets, lag=int(self._section.lag_hours * HOUR))
-        return readings_of(tables, received_at=now), faults
+        return readings_of(tables, received_at=self._asking.heard_at), faults
 
     async def _catalogue(self) -> dict[str, tuple[str, ...]]:
         """Of the assets wanted, the metrics wanted that there are: one that an asset lacks would spoil the whole question."""

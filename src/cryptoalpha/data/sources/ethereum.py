@@ -15,7 +15,7 @@ from cryptoalpha.data.sources.chain_config import EthereumSection
 from cryptoalpha.data.sources.chain_following import TOPIC, Following, following, statements, step
 from cryptoalpha.data.sources.contract import Arrival, DeadLetter, Health
 from cryptoalpha.data.sources.ethereum_chain import EthereumChain
-from cryptoalpha.data.sources.opening import Tools
+from cryptoalpha.data.sources.opening import Tools, needs
 from cryptoalpha.data.sources.reconnect import RefusedError
 from cryptoalpha.data.sources.transfers import LargeTransfers
 
@@ -28,6 +28,7 @@ def open_source(section: EthereumSection, tools: Tools) -> EthereumSource:
     Raises:
         ConfigError: if web3 is not installed or no node is named.
     """
+    needs("web3")
     return EthereumSource(section, tools, tools.secret(section.rpc_url_env))
 
 
@@ -41,11 +42,11 @@ class EthereumSource:
 
     topics = (TOPIC,)
 
-    def __init__(self, section: EthereumSection, tools: Tools, url: str) -> None:
+    def __init__(self, section: EthereumSection, tools: Tools, url: str, *, asking: Asking | None = None) -> None:
         self.name = NAME
-        self.health = Health()
+        self._asking = asking or Asking(NAME, "the node of Ethereum", "", section, tools, Health())
+        self.health = self._asking.health
         self._section, self._tools = section, tools
-        self._asking = Asking(NAME, "the node of Ethereum", "", section, tools, self.health)
         self._chain = EthereumChain(self._asking, section, url)
         self._skipped = 0
 
@@ -57,7 +58,7 @@ class EthereumSource:
         async with closing(self._chain.close):
             while not line.closed:
                 try:
-                    arrival = await self._next(place, judge)
+                    arrival = await self.blocks(place, judge)
                 except (VenueError, DataError, RefusedError) as error:
                     if not line.closed:
                         await line.failed(error)
@@ -72,13 +73,13 @@ class EthereumSource:
         await self._asking.close()
         await self._chain.close()
 
-    async def _next(self, place: Following, judge: LargeTransfers) -> Arrival | None:
+    async def blocks(self, place: Following, judge: LargeTransfers) -> Arrival | None:
         """What happened to the chain since `place`, which moves on."""
         section = self._section
         seen = await step(self._chain, place.blocks, confirmations=section.confirmations, chunk=section.chunk, catch_up=section.catch_up)
         if seen is None:
             return None
-        now = self._tools.clock.now()
+        now = self._asking.heard_at
         said, repeats = statements(place, seen, judge, source=NAME, depth=section.depth, observed=now)
         dead = tuple(DeadLetter(NAME, why, data, now) for block in seen.fresh for why, data in block.faults)
         self.health.repeats += repeats

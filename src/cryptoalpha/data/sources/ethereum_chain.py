@@ -29,7 +29,6 @@ from cryptoalpha.data.sources.ethereum_messages import (
     parse_number,
     token_moves,
 )
-from cryptoalpha.data.sources.opening import needs
 from cryptoalpha.data.sources.reconnect import LaterError, check_answer
 
 if TYPE_CHECKING:
@@ -43,13 +42,9 @@ class EthereumChain:
 
     Args:
         url: of the node; it may hold a key and is never printed.
-
-    Raises:
-        ConfigError: if web3 is not installed.
     """
 
     def __init__(self, asking: Asking, section: EthereumSection, url: str) -> None:
-        needs("web3")
         self._asking, self._section, self._url = asking, section, url
         self._tokens = contracts(section.tokens)
         self._provider: AsyncHTTPProvider | None = None

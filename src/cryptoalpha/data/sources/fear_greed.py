@@ -78,26 +78,27 @@ class FearGreedSource:
 
     topics = (TOPIC,)
 
-    def __init__(self, section: FearGreedSection, tools: Tools) -> None:
+    def __init__(self, section: FearGreedSection, tools: Tools, *, asking: Asking | None = None) -> None:
         self.name = NAME
-        self.health = Health()
         self._section, self._tools = section, tools
-        self._asking = Asking(NAME, PUBLISHER, section.base_url, section, tools, self.health)
+        self._asking = asking or Asking(NAME, PUBLISHER, section.base_url, section, tools, Health())
+        self.health = self._asking.health
 
     def arrivals(self, position: str) -> AsyncIterator[Arrival]:
         """See `Source.arrivals`."""
         section = self._section
-        return daily(self._asking, position, self._fetch, poll_minutes=section.poll_minutes, days_kept=section.days_back + 2)
+        return daily(self._asking, position, self.fetch, poll_minutes=section.poll_minutes, days_kept=section.days_back + 2)
 
     async def close(self) -> None:
         """See `Source.close`."""
         await self._asking.close()
 
-    async def _fetch(self) -> tuple[list[ChainReading], list[tuple[str, bytes]]]:
+    async def fetch(self) -> tuple[list[ChainReading], list[tuple[str, bytes]]]:
+        """Ask once: readings, and (reason, bytes) of what cannot be read."""
         question = {"limit": str(self._section.days_back), "format": "json"}
         days, faults = await self._asking.get("/fng/", parse_index, params=question)
         table = table_of(days, lag=int(self._section.lag_hours * HOUR))
-        return readings_of([table], received_at=self._tools.clock.now()), faults
+        return readings_of([table], received_at=self._asking.heard_at), faults
 
 
 def _whole(value: str | int, most: int) -> int:

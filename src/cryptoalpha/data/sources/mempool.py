@@ -35,6 +35,8 @@ NAME: Final = "mempool"
 _PRICE_AGE: Final = HOUR
 _WANTED: Final = '{"action":"want","data":["blocks","stats"]}'
 _STATS: Final = "stats"
+SOCKET: Final = "socket"
+"""What its messages are recorded under."""
 
 
 def open_source(section: MempoolSection, tools: Tools) -> MempoolSource:
@@ -66,11 +68,11 @@ class MempoolSource:
 
     topics = (TOPIC,)
 
-    def __init__(self, section: MempoolSection, tools: Tools) -> None:
+    def __init__(self, section: MempoolSection, tools: Tools, *, asking: Asking | None = None) -> None:
         self.name = NAME
-        self.health = Health()
+        self._asking = asking or Asking(NAME, "the mempool server", section.base_url, section, tools, Health())
+        self.health = self._asking.health
         self._section, self._tools = section, tools
-        self._asking = Asking(NAME, "the mempool server", section.base_url, section, tools, self.health)
         self._socket_health = Health()
         self._socket_line: Line = tools.line(f"{NAME}-socket", section, self._socket_health)
         self._latest, self._news = _Latest(), asyncio.Event()
@@ -91,7 +93,7 @@ class MempoolSource:
             while not self._asking.line.closed:
                 self._news.clear()
                 found = False
-                for ask in (self._blocks, self._readings):
+                for ask in (self.blocks, self.readings):
                     try:
                         arrival = await ask(place, judge)
                     except (VenueError, DataError, RefusedError) as error:
@@ -101,7 +103,7 @@ class MempoolSource:
                         continue
                     if arrival is not None:
                         yield arrival
-                        found |= ask == self._blocks  # there may be more of them
+                        found |= ask == self.blocks  # there may be more of them
                 if not found:
                     await self._rest()
 
@@ -113,14 +115,14 @@ class MempoolSource:
 
     # ── blocks ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _blocks(self, place: Following, judge: LargeTransfers) -> Arrival | None:
+    async def blocks(self, place: Following, judge: LargeTransfers) -> Arrival | None:
         """What happened to the chain since `place`, which moves on."""
         await self._learn_price()
         server = MempoolChain(self._asking, self._section, judge)
         seen = await step(server, place.blocks, confirmations=1, chunk=1, catch_up=self._section.catch_up)
         if seen is None:
             return None
-        now = self._tools.clock.now()
+        now = self._asking.heard_at
         said, repeats = statements(place, seen, judge, source=NAME, depth=self._section.depth, observed=now)
         dead = tuple(DeadLetter(NAME, why, data, now) for block in seen.fresh for why, data in block.faults)
         self.health.repeats += repeats
@@ -140,7 +142,7 @@ class MempoolSource:
 
     # ── mempool, fees, price ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _readings(self, place: Following, judge: LargeTransfers) -> Arrival | None:
+    async def readings(self, place: Following, judge: LargeTransfers) -> Arrival | None:
         """The mempool as it is now, if it is time for it."""
         now, before = self._tools.clock.now(), place.times.get(_STATS, 0)
         if now - before < self._section.stats_seconds * SECOND:
@@ -148,9 +150,9 @@ class MempoolSource:
         if self._latest.at <= before:  # the socket has said nothing since
             fees = await self._asking.get_or_none("/api/v1/fees/recommended", parse_fees)
             self._latest.mempool = await self._asking.get("/api/mempool", parse_mempool) | (fees or {})
-            self._latest.at = self._tools.clock.now()
+            self._latest.at = self._asking.heard_at
         at = self._latest.at
-        place.times[_STATS] = now
+        place.times[_STATS] = max(now, at)
         said = [
             sealed(
                 ChainReading(happened_at=at, known_at=at, asset=ASSET, metric=metric, value=value, source=NAME),
@@ -184,16 +186,19 @@ class MempoolSource:
         import aiohttp
 
         async for raw in lasting(self._connected, self._socket_line, catches=(aiohttp.ClientError,)):
-            now = self._tools.clock.now()
-            self._asking.record("socket", now, raw)
-            try:
-                news = parse_news(raw, now)
-            except DataError:
-                self._socket_health.dead += 1  # of no consequence: blocks are read over REST
-                continue
-            self._latest.hear(news, now)
-            if news.height >= 0:
-                self._news.set()
+            self.hear(raw, self._tools.clock.now())
+
+    def hear(self, raw: bytes, now: int) -> None:
+        """Take in one message of the socket."""
+        self._asking.record(SOCKET, now, raw)
+        try:
+            news = parse_news(raw, now)
+        except DataError:
+            self._socket_health.dead += 1  # of no consequence: blocks are read over REST
+            return
+        self._latest.hear(news, now)
+        if news.height >= 0:
+            self._news.set()
 
     async def _connected(self) -> AsyncIterator[bytes]:
         import aiohttp

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import repeat as again
 from typing import Self
 
@@ -21,12 +20,25 @@ from cryptoalpha.signals.frame import Frame
 from cryptoalpha.signals.text.lexicon import mentions
 from cryptoalpha.store.tables import Dataset, Floats, Times
 
+REMEMBERED = 1 << 16
+"""Texts whose assets are kept; the oldest leaves first."""
 
-@lru_cache(maxsize=1 << 16)
+_named: dict[tuple[str, tuple[str, ...]], tuple[float, ...]] = {}
+
+
+def remember_named(text: str, assets: tuple[str, ...], named: tuple[str, ...]) -> tuple[float, ...]:
+    """Keep which assets a text names, read elsewhere; returns 1 for each of them, else 0."""
+    row = tuple(1.0 if asset in named else 0.0 for asset in assets)
+    _named[text, assets] = row
+    if len(_named) > REMEMBERED:
+        _named.pop(next(iter(_named)), None)
+    return row
+
+
 def named_in(text: str, assets: tuple[str, ...]) -> tuple[float, ...]:
     """1 for each asset that the text names, else 0."""
-    named = mentions(text, assets)
-    return tuple(1.0 if asset in named else 0.0 for asset in assets)
+    row = _named.get((text, assets))
+    return remember_named(text, assets, mentions(text, assets)) if row is None else row
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,6 +27,7 @@ from cryptoalpha.signals.agents.intake import Intake
 from cryptoalpha.signals.agents.reading import Reader, ReadHere
 from cryptoalpha.signals.agents.sieve import Sieve
 from cryptoalpha.signals.book import SignalBook
+from cryptoalpha.signals.text.tone import Tone, lexicon_tone
 from cryptoalpha.store.tables import Dataset
 
 TOPIC = "signals"
@@ -82,6 +83,7 @@ class SignalAgent:
         config: how it reads.
         clock: what time it is.
         reader: reads texts; by default in this process.
+        tones: the tone that the book's sources use, asked as texts come, so that a bar finds it remembered (`text.tone.open_tone`).
         learned: weighs signals; none changes nothing.
     """
 
@@ -94,6 +96,7 @@ class SignalAgent:
         *,
         clock: Clock | None = None,
         reader: Reader | None = None,
+        tones: Tone = lexicon_tone,
         learned: Learned | None = None,
     ) -> None:
         self.name, self.config = name, config or AgentsConfig()
@@ -101,7 +104,7 @@ class SignalAgent:
         self.grown = GrownDataset(start)
         self.sieve = Sieve(self.config.sieve)
         assets = tuple(start.rules[one].base if one in start.rules else one.split("/")[0] for one in self.grown.instruments)
-        self._intake = Intake(self.config, self.sieve, reader or ReadHere(assets), assets)
+        self._intake = Intake(self.config, self.sieve, reader or ReadHere(assets), assets, tones=tones)
         self.counts = Counts()
         self._whole: dict[int, set[str]] = {}
         self._said = max((int(table.open_time[-1]) for table in start.bars.values() if len(table)), default=-1)
@@ -196,8 +199,8 @@ class SignalAgent:
 
     async def _join_texts(self, now: int | None) -> None:
         """Read the texts that have waited long enough (all of them where nobody says what time it is) and let those that count join."""
-        for post, weight in await self._intake.ready(now):
-            self.grown.add_post(post, weight)
+        for one in await self._intake.ready(now):
+            self.grown.add_post(one.post, one.weight)
         self.counts.verdicts = {str(verdict): count for verdict, count in self.sieve.verdicts.items()}
 
     def _forget(self, known_at: int) -> None:

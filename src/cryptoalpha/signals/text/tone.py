@@ -7,7 +7,6 @@ else that of an `hf:` classifier; else the lexicon's. The encoder is opened at t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +23,28 @@ from cryptoalpha.store.tables import Floats
 Tone = Callable[[Sequence[str]], Floats]
 """`n` texts → `[n]` in [−1, 1]."""
 
-_tone = lru_cache(maxsize=1 << 16)(tone_of)
+REMEMBERED = 1 << 16
+"""Tones kept by the lexicon; the oldest leaves first."""
+
+_tones: dict[str, float] = {}
+
+
+def remember_tone(text: str, tone: float) -> None:
+    """Keep the lexicon's tone of a text that was read elsewhere (`relevance.appraise`)."""
+    _tones[text] = tone
+    if len(_tones) > REMEMBERED:
+        _tones.pop(next(iter(_tones)), None)
 
 
 def lexicon_tone(texts: Sequence[str]) -> Floats:
     """The lexicon's tone of each text, remembered."""
-    return np.array([_tone(text) for text in texts], np.float64)
+    out = np.empty(len(texts))
+    for i, text in enumerate(texts):
+        tone = _tones.get(text)
+        if tone is None:
+            remember_tone(text, tone := tone_of(text))
+        out[i] = tone
+    return out
 
 
 def open_tone(config: TextConfig | None = None, *, home: Home | None = None) -> Tone:

@@ -154,7 +154,7 @@ class NewsSource:
         names = {_digest(enveloped(post).id): post for post in page.posts}
         oldest = started - round(self._section.first_hours * HOUR) if feed.place is None else 0
         news = tuple(post for name, post in names.items() if name not in feed.known and post.happened_at >= oldest)
-        self.health.repeats += sum(name in feed.known for name in names)
+        self.health.repeats += len(page.posts) - len(names) + sum(name in feed.known for name in names)
         faults = tuple(fault for fault in page.faults if _digest(fault.data.hex()) not in feed.known)
         fresh, dead = intake.take(TextPage(posts=news, faults=faults, published=page.published), found.received_at)
         seen = [*names, *(_digest(fault.data.hex()) for fault in page.faults)]
@@ -183,6 +183,8 @@ class NewsSource:
         Raises:
             ConfigError: if every feed refuses us and none was ever read.
         """
+        if self._line.closed:
+            return
         bad = [feed for feed in feeds if feed.trouble]
         if len(bad) == len(feeds) and all(feed.refused and feed.place is None for feed in feeds):
             raise ConfigError(f"every news feed refuses us: {bad[0].trouble}", hint="check data.streams.sources.news.feeds")

@@ -18,12 +18,6 @@ from cryptoalpha.store.state.sqlite_state import SqliteState
 
 pytest.importorskip("asyncpraw", reason="the extra `streams` is not installed")
 
-# How asyncprawcore says who we are is deprecated by aiohttp; nothing of ours is meant.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:BasicAuth is deprecated:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:The 'auth' parameter is deprecated:DeprecationWarning"),
-]
-
 START = 1_700_000_000
 NEW, COMMENTS, TOKEN = "/r/Bitcoin+ethereum/new", "/r/Bitcoin+ethereum/comments", "/api/v1/access_token"
 KEYS = {"REDDIT_CLIENT_ID": "an-id", "REDDIT_CLIENT_SECRET": "a-secret"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +58,9 @@ class Heardings:
 
     def stored(self) -> None:
         self._since = self._taken
+
+    def priced(self, closes: Mapping[str, float]) -> None:
+        assert all(close > 0.0 for close in closes.values())
 
 
 class Venue:

@@ -52,6 +52,7 @@ class Streams(Protocol):
 
     def take(self) -> Sequence[Heard]: ...
     def stored(self) -> None: ...
+    def priced(self, closes: Mapping[str, float]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -355,6 +356,7 @@ def kept(batch: LiveBatch, history: History, venue: str, dataset: Dataset, strea
         taken = taken_in(dataset, streams.take(), since=batch.known_at - dataset.bars[next(iter(dataset.bars))].interval)
         taken.store(history, origin="live stream")
         streams.stored()
+        streams.priced({name: float(table.close[-1]) for name, table in batch.bars.items()})
         dataset = taken.dataset
     for table in batch.bars.values():
         history.write_bars(venue, table, origin=f"{venue} live")

@@ -190,6 +190,7 @@ def _streams(
     from cryptoalpha.app.streams.standing import set_metrics
 
     with Listening(settings, store.root, tuple(dataset.bars), say=say, alert=alarms) as listening:
+        listening.priced({name: float(table.close[-1]) for name, table in dataset.bars.items()})
         monitor.listen_to(lambda put: set_metrics(put, listening.health(), listening.counts, now=time.time_ns()))
         yield listening
 

@@ -10,6 +10,7 @@ How each source fares is written into the state store now and then, where `crypt
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections import deque
@@ -100,6 +101,7 @@ class Listening:
         self._opened, self._over = threading.Event(), End()
         self._stored: dict[Place, Progress] = {}
         self._is_told = False
+        self._prices: dict[str, float] = {}
         self._thread = threading.Thread(target=self._run, name="streams", daemon=True)
 
     def __enter__(self) -> Self:
@@ -143,6 +145,11 @@ class Listening:
             self._handed.update(self._passed)
             self._passed = {}
             return heard
+
+    def priced(self, closes: Mapping[str, float]) -> None:
+        """The newest closes by instrument: large transfers are told by what they are worth."""
+        dollars = {name.split("/")[0]: close for name, close in closes.items() if name.split("/")[-1].startswith("USD")}
+        self._prices = {**self._prices, **dollars}
 
     def stored(self) -> None:
         """What was taken lies in the history now: the place on the bus may move."""
@@ -198,7 +205,7 @@ class Listening:
         config = self._settings.data.streams.sources
         tools = Tools(
             state=state, clock=self._clock, instruments=self._instruments, transfers=config.transfers, alert=self._alert,
-            seed=self._settings.engine.seed, budget_alert=config.budget_alert,
+            seed=self._settings.engine.seed, budget_alert=config.budget_alert, prices=lambda asset: self._prices.get(asset, math.nan),
         )  # fmt: skip
         running: list[Source] = []
         for found in open_sources(config, tools):

@@ -222,7 +222,7 @@ class Listening:
         now = self._clock.now()
         readings = [heard for record in records if (heard := await self._read(bus, record)) is not None]
         places = progress_of(records)
-        texts = [Heard(post, weight) for post, weight in await self._intake.ready(now)]
+        texts = [Heard(one.post, one.weight) for one in await self._intake.ready(now)]
         with self._lock:
             self._heard.extend(readings)
             self._heard.extend(texts)

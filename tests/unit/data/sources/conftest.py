@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -307,3 +308,14 @@ def as_publishers_do() -> SimpleNamespace:
     """`.duplicated(messages)` and `.disordered(messages)`."""
 
     return SimpleNamespace(duplicated=duplicated, disordered=disordered)
+
+
+@pytest.fixture
+def streams_extra() -> None:
+    """Skips where a package of the extra is missing, unless CRYPTOALPHA_NO_SKIP=1."""
+    for package in ("asyncpraw", "feedparser", "httpx", "web3"):
+        try:
+            __import__(package)
+        except ImportError:
+            assert not os.environ.get("CRYPTOALPHA_NO_SKIP"), f"{package} is not installed"
+            pytest.skip(f"{package} is not installed: pip install 'cryptoalpha[streams]'")

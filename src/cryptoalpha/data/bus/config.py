@@ -60,10 +60,10 @@ class BusConfig(Section):
     other: TopicConfig = TopicConfig()
     """Topics without a name here."""
 
-    commit_milliseconds: NonNegative = 5.0
+    commit_milliseconds: NonNegative = 2.0
     """Least time between two commits of the embedded log, ms; what comes meanwhile is committed together."""
 
-    commit_records: Count = 256
+    commit_records: Count = 128
     """Messages after which the embedded log commits without waiting for that time."""
 
     conflate_above: Count = 1000

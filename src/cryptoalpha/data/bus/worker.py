@@ -77,6 +77,7 @@ class Worker:
         handler: what is done with messages; its outputs go to the bus.
         random: spreads the waits; `core.seeds.stream`.
         on_regress: called with every loss found, to ask sources again.
+        on_settled: called with the ids of messages whose effect has just been kept, to measure.
     """
 
     def __init__(
@@ -89,9 +90,11 @@ class Worker:
         config: WorkerConfig,
         random: np.random.Generator,
         on_regress: Callable[[Regress], None] | None = None,
+        on_settled: Callable[[Sequence[str]], None] | None = None,
     ) -> None:
         self._bus, self._inbox, self._handler = bus, inbox, handler
-        self._topics, self._config, self._random, self._on_regress = tuple(topics), config, random, on_regress
+        self._topics, self._config, self._random = tuple(topics), config, random
+        self._on_regress, self._on_settled = on_regress, on_settled
         self.counts = WorkerCounts()
         self._is_stopping = False
         self._published = 0
@@ -179,6 +182,8 @@ class Worker:
             except OvertakenError:
                 self.counts.overtaken += 1
                 continue
+            if self._on_settled is not None:
+                self._on_settled(ids)
             self.counts.handled += len(fresh) - len(dead)
             self.counts.repeats += len(records) - len(fresh) - len(letters)
             self.counts.outputs += len(outputs)

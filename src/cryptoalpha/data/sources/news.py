@@ -54,6 +54,7 @@ class _Feed:
     place: _Place | None = None
     """None: it was never read."""
     known: set[str] = field(default_factory=set)
+    fresh_seconds: float = 0.0
     trouble: str = ""
     refused: bool = False
     gone: bool = False
@@ -160,6 +161,7 @@ class NewsSource:
         seen = [*names, *(_digest(fault.data.hex()) for fault in page.faults)]
         feed.place = _Place(etag=found.validators.etag, modified=found.validators.modified, seen=seen)
         feed.known = set(seen)
+        feed.fresh_seconds = found.fresh_seconds
         self._worked(feed)
         return arrival(fresh, dead, "")
 
@@ -167,7 +169,7 @@ class NewsSource:
         feed.backoff.reset()
         feed.trouble, feed.refused = "", False
         spread = self._section.jitter * (2.0 * float(self._random.random()) - 1.0)
-        feed.due = self._tools.clock.now() + round(self._section.poll_seconds * (1.0 + spread) * SECOND)
+        feed.due = self._tools.clock.now() + round(max(self._section.poll_seconds, feed.fresh_seconds) * (1.0 + spread) * SECOND)
 
     def _failed(self, feed: _Feed, error: DataError | VenueError | RefusedError) -> None:
         """Ask it later, and later each time."""

@@ -7,6 +7,7 @@ could be read: one that broke off is asked for again in full.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _ACCEPTED = "application/rss+xml, application/atom+xml, application/xml;q=0.9, */*;q=0.5"
 _LONGEST_VALIDATOR = 500
+_MAX_AGE = re.compile(r"(?<![\w-])max-age=\"?(\d{1,9})")
+_LONGEST_FRESH_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class Fetched:
     raw: bytes
     received_at: int
     validators: Validators
+    fresh_seconds: float = 0.0
+    """How long the publisher says that nothing will be new."""
 
 
 class NewsClient:
@@ -79,12 +84,12 @@ class NewsClient:
                 if answer.status_code == 304:
                     return None
                 body = await self._body(feed, answer)
-                kind, kept = answer.headers.get("content-type", ""), _validators(answer.headers)
+                kind, kept, fresh = answer.headers.get("content-type", ""), _validators(answer.headers), _fresh_seconds(answer.headers)
         except TimeoutError:
             raise VenueError(f"{host_of(feed)} did not answer in time") from None
         except self._errors as error:
             raise VenueError(f"{host_of(feed)} cannot be reached: {type(error).__name__}") from None
-        return Fetched(raw=packed(feed, body, kind), received_at=self._clock.now(), validators=kept)
+        return Fetched(raw=packed(feed, body, kind), received_at=self._clock.now(), validators=kept, fresh_seconds=fresh)
 
     async def _body(self, feed: str, answer: Any) -> bytes:
         parts, length = [], 0
@@ -97,6 +102,12 @@ class NewsClient:
 
     async def close(self) -> None:
         await self._client.aclose()
+
+
+def _fresh_seconds(headers: Mapping[str, str]) -> float:
+    """`max-age` of Cache-Control (RFC 9111 §5.2.2.1), up to an hour: some publishers say a year."""
+    found = _MAX_AGE.search(headers.get("cache-control", ""))
+    return min(float(found[1]), _LONGEST_FRESH_SECONDS) if found else 0.0
 
 
 def _validators(headers: Mapping[str, str]) -> Validators:

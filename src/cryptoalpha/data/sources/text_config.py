@@ -128,7 +128,7 @@ class NewsSection(TextSection):
     """Feeds that are read. One that fails is asked less and less often, and stops no other."""
 
     poll_seconds: Positive = 120.0
-    """How often each feed is asked, unless it asks for more rest itself. Nothing is sent again where nothing is new (ETag)."""
+    """How often each feed is asked, unless it says itself that nothing will be new for longer."""
 
     jitter: Fraction = 0.2
     """Share of that time by which it is spread by chance (0–1), so that feeds are not all asked at once."""

@@ -263,7 +263,7 @@ class XSource:
                 gap.skip()
                 continue
             try:
-                most = min(question.most, int(affordable))
+                most = int(min(question.most, affordable, max(self._limiter.units_left(), SEARCH_LEAST)))
                 await self._limiter.ask(requests=1.0, units=float(most))
                 asked = client.search(question.query, since=question.since, most=most, following=question.following)
                 raw, received_at = await unless_closed(asked, self._line.end)

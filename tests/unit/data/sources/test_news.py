@@ -98,6 +98,17 @@ def test_a_restart_asks_conditionally_and_repeats_nothing(run: Any) -> None:
     run(test)
 
 
+def test_a_publisher_that_says_when_there_will_be_news_is_believed(run: Any, virtual_time: Any) -> None:
+    async def test(fake: Any, tools: Tools) -> None:
+        marks = {"Cache-Control": "public, s-maxage=9, max-age=600"}
+        fake.answers("/rss", fake.Reply(feed(item(1)), headers=marks), fake.Reply(feed(item(2))))
+        found, _, _ = await collect(source_at(fake, tools, jitter=0.0), 2)
+        assert numbers_of(found) == [1, 2]
+        assert virtual_time.waits == [600.0]
+
+    run(test)
+
+
 def test_the_first_time_old_news_is_no_news(run: Any) -> None:
     async def test(fake: Any, tools: Tools) -> None:
         fake.answers(

@@ -216,6 +216,26 @@ def test_the_token_is_never_recorded_and_recordings_read_the_same(run: Any) -> N
     run(test)
 
 
+def test_closing_ends_a_wait_for_reddits_rate_too(run: Any) -> None:
+    async def test(fake: Any, tools: Tools) -> None:
+        spent = {"x-ratelimit-remaining": "0", "x-ratelimit-used": "600", "x-ratelimit-reset": "500"}
+        fake.answers(NEW, fake.Reply(listing([thing(1)]), headers=spent))
+        source = source_at(fake, tools)
+
+        async def listen() -> None:
+            async for _ in source.arrivals(""):
+                pass
+
+        async with asyncio.timeout(5):
+            listening = asyncio.create_task(listen())
+            await asyncio.sleep(0.3)
+            assert len(fake.requests(NEW)) == 1  # asyncpraw waits for 500 s
+            await source.close()
+            await listening
+
+    run(test)
+
+
 def test_closing_ends_the_iteration(run: Any) -> None:
     async def test(fake: Any, tools: Tools) -> None:
         fake.answers(NEW, fake.Reply(listing([thing(1)])))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from cryptoalpha.core.errors import ConfigError
+from cryptoalpha.core.errors import ConfigError, DataError
 from cryptoalpha.core.time import SECOND
 from cryptoalpha.data.sources.opening import Tools
 from cryptoalpha.data.sources.text_config import XSection
@@ -200,6 +202,18 @@ def test_limits_are_obeyed_to_the_second_they_name(run: Any, virtual_time: Any) 
     run(test)
 
 
+def test_one_connection_too_many_is_waited_out(run: Any, virtual_time: Any) -> None:
+    async def test(fake: Any, tools: Tools) -> None:
+        crowded = {"title": "ConnectionException", "connection_issue": "TooManyConnections", "detail": "one too many"}
+        fake.streams(STREAM, fake.Reply(crowded, status=429), fake.Script([line(1)]))
+        source = open_source(section_at(fake), tools)
+        found, _, _ = await collect(source, 1)
+        assert numbers_of(found) == [1]
+        assert max(virtual_time.waits) >= 30.0
+
+    run(test)
+
+
 @pytest.mark.parametrize(
     "said",
     [
@@ -335,6 +349,50 @@ def test_a_clock_of_ours_that_runs_behind_is_measured_not_believed(run: Any, vir
         value = found[0].value()
         assert value.happened_at == value.known_at
         assert source.health.lag_seconds == pytest.approx((virtual_time.clock.now() - START) / SECOND - 30, abs=0.01)
+
+    run(test)
+
+
+def test_what_is_recorded_reads_the_same_again(run: Any) -> None:
+    async def test(fake: Any, tools: Tools) -> None:
+        kept: list[tuple[int, bytes]] = []
+        recording = replace(tools, record=lambda name, at, raw: kept.append((at, raw)))
+        fake.streams(STREAM, fake.Script([line(1), b"what?\r\n", line(2)], then="drop"), fake.Script([fake.PING, line(9)]))
+        fake.answers(SEARCH, searching(fake, list(range(1, 9)), size=3))
+        source = open_source(section_at(fake), recording)
+        found, _, _ = await collect(source, 9)
+        again = {}
+        for at, raw in kept:
+            with contextlib.suppress(DataError):
+                again.update({envelope.id: envelope for envelope in reversed(source.read(raw, at))} | again)
+        assert {envelope.id: envelope for envelope in found} == again
+
+    run(test)
+
+
+def test_what_is_left_of_a_budget_is_used_for_a_gap(run: Any, virtual_time: Any) -> None:
+    async def test(fake: Any, tools: Tools) -> None:
+        fake.streams(STREAM, fake.Script([line(1)], then="drop"), fake.Script([fake.PING]))
+        fake.answers(SEARCH, searching(fake, list(range(1, 9))))
+        before = virtual_time.clock.now()
+        found, _, _ = await collect(open_source(section_at(fake, daily_units=20), tools), 8)
+        assert sorted(numbers_of(found)) == list(range(1, 9))
+        assert fake.requests(SEARCH)[0].query["max_results"] == "19"
+        assert virtual_time.clock.now() < before + 3600 * SECOND
+
+    run(test)
+
+
+def test_a_gap_too_large_is_read_from_its_newest_end_and_reported(run: Any) -> None:
+    async def test(fake: Any, tools: Tools) -> None:
+        told: list[str] = []
+        fake.streams(STREAM, fake.Script([line(1)], then="drop"), fake.Script([fake.PING]))
+        fake.answers(SEARCH, searching(fake, list(range(1, 101))))
+        loud = replace(tools, alert=lambda subject, text: told.append(text))
+        found, _, _ = await collect(open_source(section_at(fake, backfill_most=30), loud), 31)
+        assert sorted(numbers_of(found)) == [1, *range(71, 101)]
+        assert len(told) == 1
+        assert "lost" in told[0]
 
     run(test)
 

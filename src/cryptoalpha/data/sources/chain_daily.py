@@ -94,40 +94,64 @@ def readings_of(tables: Iterable[ReadingTable], *, received_at: int) -> list[Cha
     ]
 
 
-async def daily(asking: Asking, position: str, fetch: Fetch, *, poll_minutes: float, days_kept: int) -> AsyncIterator[Arrival]:
-    """What `fetch` brings, for ever, as far as it is news. What comes before its time waits for it.
+class Early:
+    """What was fetched and told, and what came before its time and waits for it.
 
     Args:
+        kept: moves on.
         fetch: asks once; readings, and (reason, bytes) of what cannot be read.
     """
-    kept, clock = told(position), asking.tools.clock
-    early: dict[tuple[str, str, int], ChainReading] = {}
+
+    def __init__(self, asking: Asking, kept: Told, fetch: Fetch, *, days_kept: int) -> None:
+        self._asking, self._kept, self._fetch, self._days_kept = asking, kept, fetch, days_kept
+        self._waiting: dict[tuple[str, str, int], ChainReading] = {}
+
+    @property
+    def next_at(self) -> int:
+        """When the first that waits is due, UTC ns; 0: none waits."""
+        return min((reading.known_at for reading in self._waiting.values()), default=0)
+
+    async def ask(self) -> Arrival | None:
+        """What is news of what the publisher says now."""
+        readings, faults = await self._fetch()
+        now = self._asking.heard_at
+        for reading in readings:
+            key = (reading.asset, reading.metric, reading.happened_at)
+            waiting = self._waiting.get(key)
+            if reading.known_at > now and (waiting is None or waiting.value != reading.value):
+                self._waiting[key] = reading
+        return self.due(now, [reading for reading in readings if reading.known_at <= now], faults)
+
+    def due(self, now: int, readings: Iterable[ChainReading] = (), faults: Iterable[tuple[str, bytes]] = ()) -> Arrival | None:
+        """What of these, and of those that waited, is news now."""
+        due = [*(reading for reading in self._waiting.values() if reading.known_at <= now), *readings]
+        self._waiting = {key: reading for key, reading in self._waiting.items() if reading.known_at > now}
+        said, repeats = self._kept.news(due, name=self._asking.name, days_kept=self._days_kept)
+        dead = tuple(DeadLetter(self._asking.name, why, data, now) for why, data in faults)
+        self._asking.health.repeats += repeats
+        if not said and not dead:
+            return None
+        note(self._asking.health, said, dead, now=now, event=max((one.event_time for one in said), default=now))
+        return Arrival(tuple(said), self._kept.position(), dead)
+
+
+async def daily(asking: Asking, position: str, fetch: Fetch, *, poll_minutes: float, days_kept: int) -> AsyncIterator[Arrival]:
+    """What `fetch` brings, for ever, as far as it is news. What comes before its time waits for it."""
+    early, clock = Early(asking, told(position), fetch, days_kept=days_kept), asking.tools.clock
     poll, asked_next = round(poll_minutes * MINUTE), 0
     async with closing(asking.hang_up):
         while not asking.line.closed:
-            readings: list[ChainReading] = []
-            faults: list[tuple[str, bytes]] = []
-            if clock.now() >= asked_next:
+            arrival = early.due(clock.now())
+            if arrival is None and clock.now() >= asked_next:
                 try:
-                    readings, faults = await fetch()
+                    arrival = await early.ask()
                 except (VenueError, DataError, RefusedError) as error:
                     if not asking.line.closed:
                         await asking.line.failed(error)
                     continue
                 asked_next = clock.now() + poll
-            now = clock.now()
-            for reading in readings:
-                key = (reading.asset, reading.metric, reading.happened_at)
-                waiting = early.get(key)
-                if reading.known_at > now and (waiting is None or waiting.value != reading.value):
-                    early[key] = reading
-            due = [reading for reading in (*early.values(), *readings) if reading.known_at <= now]
-            early = {key: reading for key, reading in early.items() if reading.known_at > now}
-            said, repeats = kept.news(due, name=asking.name, days_kept=days_kept)
-            dead = tuple(DeadLetter(asking.name, why, data, now) for why, data in faults)
-            asking.health.repeats += repeats
-            if said or dead:
-                note(asking.health, said, dead, now=now, event=max((one.event_time for one in said), default=now))
-                yield Arrival(tuple(said), kept.position(), dead)
-            upcoming = min(asked_next, *(reading.known_at for reading in early.values())) if early else asked_next
-            await asking.rest((upcoming - now) / SECOND)
+            if arrival is not None:
+                yield arrival
+            else:
+                upcoming = min(asked_next, early.next_at or asked_next)
+                await asking.rest(max(upcoming - clock.now(), 0) / SECOND)

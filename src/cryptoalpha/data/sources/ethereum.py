@@ -53,7 +53,7 @@ class EthereumSource:
     async def arrivals(self, position: str) -> AsyncIterator[Arrival]:
         """See `Source.arrivals`. A position that cannot be read is an error, not a new beginning."""
         place = following(position)
-        judge = LargeTransfers(self._tools.transfers, self._price, sketches=place.sketches)
+        judge = LargeTransfers(self._tools.transfers, self.price, sketches=place.sketches)
         line = self._asking.line
         async with closing(self._chain.close):
             while not line.closed:
@@ -92,7 +92,8 @@ class EthereumSource:
         reason = f"{self._skipped} blocks had come while nobody followed and were left out" if self._skipped else ""
         await self._asking.rest(self._section.poll_seconds, reason)
 
-    def _price(self, asset: str) -> float:
+    def price(self, asset: str) -> float:
+        """Dollars for one unit of an asset; NaN where nobody knows."""
         token = self._section.tokens.get(asset)
         priced_as = token.priced_as or asset if token is not None else asset
         return 1.0 if priced_as == "USD" else self._tools.prices(priced_as)

@@ -81,7 +81,7 @@ class MempoolSource:
     async def arrivals(self, position: str) -> AsyncIterator[Arrival]:
         """See `Source.arrivals`. A position that cannot be read is an error, not a new beginning."""
         place = following(position)
-        judge = LargeTransfers(self._tools.transfers, self._price, sketches=place.sketches)
+        judge = LargeTransfers(self._tools.transfers, self.price, sketches=place.sketches)
         listening = asyncio.create_task(self._listen()) if self._section.listen else None
 
         async def stop() -> None:
@@ -144,7 +144,7 @@ class MempoolSource:
 
     async def readings(self, place: Following, judge: LargeTransfers) -> Arrival | None:
         """The mempool as it is now, if it is time for it."""
-        now, before = self._tools.clock.now(), place.times.get(_STATS, 0)
+        now, before = self._asking.heard_at, place.times.get(_STATS, 0)
         if now - before < self._section.stats_seconds * SECOND:
             return None
         if self._latest.at <= before:  # the socket has said nothing since
@@ -168,16 +168,21 @@ class MempoolSource:
 
     async def _learn_price(self) -> None:
         """Ask the server for the price where nobody else knows it, at most every `stats_seconds`."""
-        now = self._tools.clock.now()
-        if math.isnan(self._tools.prices(ASSET)) and now - self._latest.priced_at > self._section.stats_seconds * SECOND:
+        unknown = math.isnan(self._tools.prices(ASSET))
+        if unknown and self._tools.clock.now() - self._latest.priced_at > self._section.stats_seconds * SECOND:
             price = await self._asking.get_or_none("/api/v1/prices", parse_prices)
-            self._latest.price_is(price if price is not None else math.nan, self._tools.clock.now())
+            self.price_is(price if price is not None else math.nan, self._asking.heard_at)
 
-    def _price(self, asset: str) -> float:
+    def price_is(self, price: float, at: int) -> None:
+        """What the server says of it; NaN says nothing."""
+        self._latest.price_is(price, at)
+
+    def price(self, asset: str) -> float:
+        """Dollars for one unit of an asset; NaN where nobody knows."""
         known = self._tools.prices(asset)
         if asset != ASSET or not math.isnan(known):
             return known
-        fresh = self._tools.clock.now() - self._latest.priced_at <= _PRICE_AGE
+        fresh = self._asking.heard_at - self._latest.priced_at <= _PRICE_AGE
         return self._latest.price if fresh else math.nan
 
     # ── the socket ────────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -88,7 +88,7 @@ class Bitstamp:
     def trades(self, raw: bytes, received_at: int, subject: str) -> Reading:
         """An answer of `transactions`, newest first there, its times cut to the second."""
         rows = decoded(_TRADES, raw, f"trades of bitstamp {subject}")
-        instrument, published, told = names.spot(subject), 0, []
+        instrument, published, told = names.spot(subject, names.DOLLARS), 0, []
         for row in reversed(rows):
             published = min(row.date, 9_000_000_000) * 1_000_000_000
             told.append(self._told(instrument, row.tid, int(row.type), row.price, row.amount, published, received_at))
@@ -109,7 +109,7 @@ class Bitstamp:
         )
 
     def _trade(self, raw: msgspec.Raw, pair: str, received_at: int) -> Reading:
-        row, instrument = decoded(_TRADE, raw, f"trade of bitstamp {pair[:40]}"), names.spot(pair)
+        row, instrument = decoded(_TRADE, raw, f"trade of bitstamp {pair[:40]}"), names.spot(pair, names.DOLLARS)
         published = row.microtimestamp * 1000
         return Reading("trade", (self._told(instrument, row.id, row.type, row.price, row.amount, published, received_at),), (), published)
 
@@ -117,5 +117,5 @@ class Bitstamp:
         row = decoded(_BOOK, raw, f"book of bitstamp {pair[:40]}")
         published = row.microtimestamp * 1000
         moment, number = min(published, received_at), row.microtimestamp
-        change = Change(names.spot(pair), whole, row.bids, row.asks, moment, number, number)
+        change = Change(names.spot(pair, names.DOLLARS), whole, row.bids, row.asks, moment, number, number)
         return Reading("snapshot" if whole else "book", changes=(change,), published=published)

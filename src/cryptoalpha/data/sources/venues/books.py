@@ -160,11 +160,12 @@ class OrderBook:
         if self._rule == "timed":
             return "applied" if change.last > at else "old"
         if self._rule == "chained":
-            if change.before == at:
+            if change.before == at and change.last != at:
                 return "applied"
-            if self._is_fresh and change.last >= at and (change.first <= at + 1 or change.before <= at):
-                return "applied"  # the first after a whole book may begin before it
-            return "old" if change.last <= at else "gap"
+            if change.last <= at:
+                return "old"
+            reaches_back = change.first <= at + 1 or 0 <= change.before <= at
+            return "applied" if self._is_fresh and reaches_back else "gap"  # the first after a whole book may begin before it
         if change.last <= at:
             return "old"
         return "applied" if change.first <= at + 1 else "gap"

@@ -1,6 +1,7 @@
 """How venues write instruments, and how the house does: `BTC/USDT`, and `BTC/USDT:USDT` for a perpetual settled in USDT.
 
-Glued names (`BTCUSDT`) are cut at the longest quote asset that venues are known to use; a name that ends in none is malformed.
+Glued names (`BTCUSDT`) are cut at the longest quote asset that the venue is known to use; a name that ends in none is malformed. Venues of
+dollars and of dollar coins are told apart: `DOTUSD` is DOT in dollars at one, and no name at the other, never DO in TUSD.
 """
 
 from __future__ import annotations
@@ -9,52 +10,39 @@ from functools import lru_cache
 
 from cryptoalpha.core.errors import ConfigError, DataError
 
-_QUOTES = tuple(
-    sorted(
-        (
-            *(
-                "USDT",
-                "USDC",
-                "FDUSD",
-                "TUSD",
-                "BUSD",
-                "USDP",
-                "PAX",
-                "USD",
-                "EUR",
-                "GBP",
-                "JPY",
-                "TRY",
-                "BRL",
-                "AUD",
-                "UAH",
-                "RUB",
-                "IDRT",
-            ),
-            *(
-                "BTC",
-                "ETH",
-                "BNB",
-                "XRP",
-                "TRX",
-                "DOGE",
-                "DOT",
-                "DAI",
-                "EURI",
-                "USD1",
-                "ARS",
-                "MXN",
-                "COP",
-                "CZK",
-                "PLN",
-                "ZAR",
-                "NGN",
-                "RON",
-            ),
-        ),
-        key=lambda quote: (-len(quote), quote),
-    )
+
+def _longest_first(*quotes: str) -> tuple[str, ...]:
+    return tuple(sorted(quotes, key=lambda quote: (-len(quote), quote)))
+
+
+COINS = _longest_first(
+    *("USDT", "USDC", "FDUSD", "TUSD", "BUSD", "USDP", "USD1", "USDE", "PAX", "DAI", "EURI", "AEUR"),
+    *("BTC", "ETH", "BNB", "XRP", "TRX", "DOGE", "DOT", "SOL", "MNT"),
+    *(
+        "EUR",
+        "GBP",
+        "JPY",
+        "TRY",
+        "BRL",
+        "AUD",
+        "UAH",
+        "RUB",
+        "IDRT",
+        "ARS",
+        "MXN",
+        "COP",
+        "CZK",
+        "PLN",
+        "ZAR",
+        "NGN",
+        "RON",
+        "BIDR",
+        "VAI",
+    ),
 )
+"""Quotes of venues that trade against coins worth a dollar, never against dollars: Binance, Bybit."""
+DOLLARS = _longest_first("USD", "EUR", "GBP", "USDT", "USDC", "BTC", "ETH", "PAX", "DAI")
+"""Quotes of venues that trade against dollars: Bitstamp, Kraken's futures."""
 _KRAKEN = {"XBT": "BTC", "XDG": "DOGE"}
 _KRAKEN_BACK = {house: venue for venue, house in _KRAKEN.items()}
 
@@ -73,22 +61,22 @@ def split(instrument: str) -> tuple[str, str, str]:
 
 
 @lru_cache(maxsize=8192)
-def glued(name: str) -> tuple[str, str]:
+def glued(name: str, quotes: tuple[str, ...] = COINS) -> tuple[str, str]:
     """Base and quote of `BTCUSDT` or `btcusdt`.
 
     Raises:
-        DataError: if no known quote asset ends it.
+        DataError: if none of the quotes ends it.
     """
     upper = name.upper()
-    for quote in _QUOTES:
-        if upper.endswith(quote) and len(upper) > len(quote) and upper[: -len(quote)] != "USD":  # USDTUSD is no USD/TUSD
+    for quote in quotes:
+        if upper.endswith(quote) and len(upper) > len(quote):
             return upper[: -len(quote)], quote
     raise DataError(f"{name[:40]!r} ends in no quote asset we know")
 
 
-def spot(name: str) -> str:
+def spot(name: str, quotes: tuple[str, ...] = COINS) -> str:
     """`BTCUSDT` → `BTC/USDT`."""
-    base, quote = glued(name)
+    base, quote = glued(name, quotes)
     return f"{base}/{quote}"
 
 
@@ -133,7 +121,7 @@ def kraken_future(name: str) -> str:
     pair, _, day = rest.partition("_")
     if family not in ("PF", "PI", "FF", "FI") or not pair:
         raise DataError(f"{name[:40]!r} is no future such as PF_XBTUSD")
-    base, quote = glued(pair)
+    base, quote = glued(pair, DOLLARS)
     base = _KRAKEN.get(base, base)
     settle = quote if family in ("PF", "FF") else base
     return f"{base}/{quote}:{settle}-{day}" if day else f"{base}/{quote}:{settle}"

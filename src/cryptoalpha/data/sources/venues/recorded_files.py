@@ -24,7 +24,7 @@ _STAMPED = re.compile(rb"(?P<moment>\d{19}) (?P<text>.*)", re.DOTALL)
 _WAYS: dict[bytes, Way] = {b"<->": "opened", b"<-": "sent", b"->": "answered"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Recorded:
     """One line of a recording."""
 

@@ -148,6 +148,25 @@ def test_whoever_goes_on_from_any_position_loses_nothing(case, stage):
     assert all(wanted <= ids for wanted, ids in found)
 
 
+def test_the_same_source_goes_on_after_its_reader_was_dropped(case, stage):
+    """As the pump does after a failure: a new iterator from the last position, without closing the source."""
+
+    async def play(fake, tools):
+        case.serve(fake, range(8))
+        source, heard = case.open(fake, tools), Heard()
+        async with asyncio.timeout(REAL_SECONDS), aclosing(source.arrivals("")) as arrivals:
+            async for arrival in arrivals:
+                heard.take(arrival)
+                if heard.envelopes:
+                    break
+        case.serve(fake, range(12))
+        wanted = case.ids(range(12)) - heard.ids
+        return wanted, (await hear(source, wanted, position=heard.places[-1][0])).ids
+
+    wanted, ids = stage(play)
+    assert wanted <= ids
+
+
 def test_after_a_failure_everything_comes(case, stage, virtual_time, fault):
     numbers = range(8)
 

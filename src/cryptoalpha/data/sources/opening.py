@@ -75,7 +75,13 @@ class Tools:
     def line(self, name: str, section: SourceSection, health: Health) -> Line:
         """A connect loop's waits as the section has them."""
         return Line(
-            name, health, first_seconds=section.retry_seconds, limit_seconds=section.retry_limit_seconds, wait=self.wait, seed=self.seed
+            name,
+            health,
+            first_seconds=section.retry_seconds,
+            limit_seconds=section.retry_limit_seconds,
+            clock=self.clock,
+            wait=self.wait,
+            seed=self.seed,
         )
 
 

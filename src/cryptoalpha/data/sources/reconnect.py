@@ -1,8 +1,10 @@
 """Going on after a failure: one `Line` per connect loop says when to try again, and keeps the source's health in step.
 
-Waits grow, are spread by chance and never shorter than what was asked for (`core.backoff`). A publisher that refuses the key ends the line
-with a `ConfigError`: asking again with a wrong key gets addresses banned. Where the key has worked before, some refusals in a row are
-waited out first, because publishers in trouble answer 401 too, and tokens are renewed meanwhile.
+Waits grow, are spread by chance and never shorter than what was asked for (`core.backoff`). They start small again only when no failure
+has come for a while: a publisher that accepts every connection and drops it at once would be asked once a second for ever.
+
+A publisher that refuses the key ends the line with a `ConfigError`: asking again with a wrong key gets addresses banned. Where the key has
+worked before, some refusals in a row are waited out first, because publishers in trouble answer 401 too, and tokens are renewed meanwhile.
 
 `lasting` is the loop itself, `check_answer` what a status of HTTP means for it. Sources: RFC 9110 §10.2.3 (Retry-After), §15 (statuses).
 """
@@ -18,6 +20,7 @@ from email.utils import parsedate_to_datetime
 from typing import Final, TypeVar
 
 from cryptoalpha.core.backoff import Backoff
+from cryptoalpha.core.clock import Clock, SystemClock
 from cryptoalpha.core.errors import ConfigError, CryptoAlphaError, VenueError
 from cryptoalpha.core.seeds import stream
 from cryptoalpha.core.time import SECOND, from_datetime
@@ -28,6 +31,8 @@ Wait = Callable[[float], Awaitable[None]]
 """Lets so many seconds pass; `asyncio.sleep`, or virtual in tests."""
 
 _REFUSALS: Final = 3
+_STEADY: Final = 20 * SECOND
+"""Without a failure for so long, the next one is the first."""
 _LONGEST_ASKED: Final = 6 * 3600.0
 """A Retry-After beyond this is a publisher's mistake: nothing is learned by sleeping longer."""
 _EPOCH_FROM: Final = 1e9
@@ -53,6 +58,7 @@ class Line:
         name: of the source, for the jitter's own random stream.
         health: kept in step.
         first_seconds, limit_seconds: waits, see `Backoff`.
+        clock: how long it has worked.
         wait: lets time pass.
         refusals: how many refusals in a row are waited out once the key has worked.
     """
@@ -64,13 +70,16 @@ class Line:
         *,
         first_seconds: float = 1.0,
         limit_seconds: float = 60.0,
+        clock: Clock | None = None,
         wait: Wait = asyncio.sleep,
         seed: int = 0,
         refusals: int = _REFUSALS,
     ) -> None:
         self._name, self._health, self._wait = name, health, wait
         self._backoff = Backoff(first_seconds, max(first_seconds, limit_seconds), random=stream(seed, "source", name))
-        self._refusals, self._refused, self._has_worked = refusals, 0, False
+        self._clock: Clock = clock if clock is not None else SystemClock()
+        self._failed_last = self._clock.now()
+        self._refusals, self._refused, self._has_worked, self._worked_since = refusals, 0, False, False
         self.end = asyncio.Event()
 
     @property
@@ -79,13 +88,12 @@ class Line:
 
     @property
     def failures(self) -> int:
-        """In a row."""
+        """So far, since it last worked for a while."""
         return self._backoff.failures
 
     def worked(self) -> None:
         """Something came: the connection stands."""
-        self._backoff.reset()
-        self._refused, self._has_worked = 0, True
+        self._refused, self._has_worked, self._worked_since = 0, True, True
         if not self.closed:
             self._health.state, self._health.reason = "connected", ""
 
@@ -100,10 +108,13 @@ class Line:
             if not (isinstance(error, RefusedError) and self._has_worked and self._refused <= self._refusals):
                 self._health.state, self._health.reason = "closed", str(error)
                 raise error
+        if self._worked_since and self._clock.now() - self._failed_last >= _STEADY:
+            self._backoff.reset()
         asked = max(asked_seconds, error.wait_seconds if isinstance(error, LaterError) else 0.0)
         seconds = self._backoff.wait(min(asked, _LONGEST_ASKED))
         self._health.reconnects += 1
         await self.pause(seconds, _words(error))
+        self._failed_last, self._worked_since = self._clock.now(), False
 
     async def pause(self, seconds: float, reason: str) -> None:
         """Wait for another reason than a failure, at most until the line is closed."""

@@ -16,9 +16,9 @@ from cryptoalpha.data.sources.reconnect import LaterError, Line, RefusedError, c
 NOW = 1_700_000_000 * SECOND  # 2023-11-14T22:13:20Z
 
 
-def test_waits_double_up_to_the_limit_and_start_anew_after_success(virtual_time):
+def test_waits_double_up_to_the_limit_and_start_anew_after_a_while_that_worked(virtual_time):
     health = Health()
-    line = Line("one", health, first_seconds=1.0, limit_seconds=20.0, wait=virtual_time.wait)
+    line = Line("one", health, first_seconds=1.0, limit_seconds=20.0, clock=virtual_time.clock, wait=virtual_time.wait)
 
     async def run():
         for _ in range(7):
@@ -26,11 +26,43 @@ def test_waits_double_up_to_the_limit_and_start_anew_after_success(virtual_time)
         assert (health.state, health.reason, health.reconnects) == ("waiting", "broken", 7)
         line.worked()
         assert (health.state, health.reason) == ("connected", "")
+        virtual_time.clock.advance_to(virtual_time.clock.now() + 20 * SECOND)
         await line.failed("broken again")
 
     asyncio.run(run())
     for wait, whole in zip(virtual_time.waits, [1, 2, 4, 8, 16, 20, 20, 1], strict=True):
         assert whole / 2 <= wait <= whole
+
+
+def test_a_publisher_that_accepts_and_drops_is_asked_ever_more_rarely(virtual_time):
+    """Each connection brings a greeting and ends: that is no success to start anew from."""
+    line = Line("one", Health(), first_seconds=1.0, limit_seconds=60.0, clock=virtual_time.clock, wait=virtual_time.wait)
+
+    async def connect():
+        yield "welcome"
+
+    async def run():
+        count = 0
+        async for _ in lasting(connect, line):
+            count += 1
+            if count == 12:
+                line.close()
+
+    asyncio.run(run())
+    for wait, whole in zip(virtual_time.waits, [1, 2, 4, 8, 16, 32, 60, 60, 60, 60, 60], strict=True):
+        assert whole / 2 <= wait <= whole
+
+
+def test_time_alone_does_not_make_the_waits_small_again(virtual_time):
+    line = Line("one", Health(), first_seconds=1.0, limit_seconds=60.0, clock=virtual_time.clock, wait=virtual_time.wait)
+
+    async def run():
+        for _ in range(5):
+            virtual_time.clock.advance_to(virtual_time.clock.now() + 100 * SECOND)  # each attempt takes long, and fails
+            await line.failed("timeout")
+
+    asyncio.run(run())
+    assert virtual_time.waits[-1] >= 8.0
 
 
 def test_two_sources_do_not_return_together_and_a_repeated_run_waits_the_same(virtual_time):

@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.02, 0.5
 _SCAN: Final = 1_000
+_CONNECTIONS: Final = 8
+"""At most, per store; whoever asks while all are in use waits."""
 _GLOB: Final = str.maketrans({character: f"\\{character}" for character in "*?[]^\\-"})
 
 # In all: KEYS[1] is the mark of this write, ARGV[1] how long it stays, ms. The mark holds the answer.
@@ -102,13 +104,16 @@ class RedisState:
         except ImportError:
             raise ConfigError("the package redis is not installed", hint='pip install "cryptoalpha[streams]"') from None
         # its own retries are off: it would repeat writes that may have happened
-        self._client = client.Redis(
+        pool = client.BlockingConnectionPool(
             **self._arguments,
+            max_connections=_CONNECTIONS,
+            timeout=self._patience,
             retry=Retry(NoBackoff(), 0),
             socket_timeout=self._patience,
             socket_connect_timeout=self._patience,
             decode_responses=False,
         )
+        self._client = client.Redis.from_pool(pool)
         self._put, self._swap, self._add = (self._client.register_script(text) for text in (_PUT, _SWAP, _ADD))
         try:
             await self._ask(lambda: self._client.ping())

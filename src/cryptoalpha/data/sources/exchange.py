@@ -88,6 +88,7 @@ class ExchangeSource:
         self.streams: dict[str, Health] = {}
         """Health of every family of streams."""
         self.reader = MarketReader(venue, levels=section.book_levels, health=self.health)
+        self._mending = Health()
         self._lines: dict[str, Line] = {}
         self._queue: asyncio.Queue[Heard] = asyncio.Queue(_MOST_WAITING)
         self._stirred = asyncio.Event()
@@ -102,8 +103,8 @@ class ExchangeSource:
         for plan in self.plans:
             self.streams[plan.family] = _PartHealth(self)
             self._lines[plan.family] = tools.line(f"{self.name}.{plan.family}", section, self.streams[plan.family])
-        mending = Health()
-        line = self._lines["mending"] = tools.line(f"{self.name}.mending", section, mending)
+        self._mending = _PartHealth(self)
+        line = self._lines["mending"] = tools.line(f"{self.name}.mending", section, self._mending)
         limiter = tools.limiter(self.name, section, self.health, line=line)
         tasks: list[asyncio.Task[None]] = []
         async with aiohttp.ClientSession() as session:
@@ -158,7 +159,7 @@ class ExchangeSource:
         else:
             self.health.state = "waiting"
         self.health.reason = "; ".join(told) if connected or self.health.state == "waiting" else ""
-        self.health.reconnects = sum(part.reconnects for part in parts.values())
+        self.health.reconnects = sum(part.reconnects for part in (*parts.values(), self._mending))
 
     async def _watch(self, plan: Plan, sockets: Sockets) -> None:
         """One family of streams, for ever."""
@@ -211,13 +212,15 @@ class ExchangeSource:
                     mender.want_recent()
                 continue
             stream = self.streams.get(heard.family)
+            found: list[Envelope] = []
             try:
-                envelopes += reader.read(heard.raw, heard.received_at, connection=heard.family)
+                found = reader.read(heard.raw, heard.received_at, connection=heard.family)
+                envelopes += found
             except DataError as error:
                 health.dead += 1
                 dead.append(DeadLetter(self.name, str(error), heard.raw, heard.received_at))
             if stream is not None:
-                stream.messages += 1
+                stream.messages += len(found)
                 stream.last_message, stream.last_event, stream.lag_seconds = heard.received_at, health.last_event, health.lag_seconds
             if heard.done is not None:
                 heard.done.set()

@@ -108,10 +108,11 @@ class Mender:
 
     async def run_regularly(self, families: Sequence[str]) -> None:
         """Ask now and then, for ever: for settled funding, and for whole books where a lost change would not show."""
-        while not self._line.closed:
-            if "funding" in families:
-                self._settled |= {name for name in self._instruments if self._wiring.settled(name) is not None}
-            if self._reader.venue.rule == "timed":
+        funded = {name for name in self._instruments if "funding" in families and self._wiring.settled(name) is not None}
+        looks_at_books = "books" in families and self._reader.venue.rule == "timed"
+        while (funded or looks_at_books) and not self._line.closed:
+            self._settled |= funded
+            if looks_at_books:
                 self._books_due |= set(self._reader.books)
             self._wake.set()
             await until_either(self._wait(self._section.funding_seconds), self._line.end)

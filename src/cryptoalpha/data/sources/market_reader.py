@@ -142,7 +142,6 @@ class MarketReader:
         """What a reading says. An answer about the past says nothing of lag."""
         self.counts[reading.kind] += 1
         health = self.health
-        health.messages += 1
         health.last_message = max(health.last_message, received_at)
         if reading.published and is_live:
             health.last_event = max(health.last_event, reading.published)
@@ -161,6 +160,7 @@ class MarketReader:
             if book is not None:
                 native = book.sequence if book.sequence >= 0 else f"{change.happened_at}:{digest(change.bids, change.asks)}"
                 told.append(self._sealed(f"book:{book.instrument}:{native}", book))
+        health.messages += len(told)
         return told
 
     def tape(self, instrument: str) -> Tape:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 MOST_REMEMBERED = 20_000
 _MOST_HOLES = 1_000
+_OVERTAKEN = 100
 
 
 class Hole(NamedTuple):
@@ -35,6 +36,8 @@ class Tape:
     def __init__(self, *, is_counted: bool, last: int = -1, last_time: int = 0, holes: tuple[Hole, ...] = ()) -> None:
         self.is_counted, self.last, self.last_time = is_counted, last, last_time
         self.holes = list(holes)
+        self._first = -1
+        """The oldest number since we began to listen; −1: began before a restart."""
         self.lost = 0
         """Numbers that nobody can give back."""
         self._recent: set[str] = set()
@@ -51,7 +54,14 @@ class Tape:
                 self.holes.append(Hole(self.last + 1, count - 1, self.last_time))
                 if len(self.holes) > _MOST_HOLES:
                     self.give_up(self.holes[0])
+            if self.last < 0:
+                self._first = count
             self.last, self.last_time = count, max(self.last_time, moment)
+            return True
+        if 0 < self._first - count <= _OVERTAKEN:  # the very first to come had overtaken others
+            if count + 1 < self._first:
+                self.holes.append(Hole(count + 1, self._first - 1, moment))
+            self._first = count
             return True
         for place, hole in enumerate(self.holes):
             if hole.first <= count <= hole.last:

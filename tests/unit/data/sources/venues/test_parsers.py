@@ -158,7 +158,7 @@ def _broken(raw: bytes, draw: random.Random) -> bytes:
 
 
 @pytest.mark.parametrize("venue", VENUES)
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32))
 def test_whatever_comes_only_a_data_error_escapes(samples, venue, seed):
     draw = random.Random(seed)
@@ -175,7 +175,7 @@ def test_whatever_comes_only_a_data_error_escapes(samples, venue, seed):
 
 
 @pytest.mark.parametrize("venue", VENUES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(raw=st.binary(max_size=80) | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(lambda v: json.dumps(v).encode()))
 def test_bytes_of_no_kind_are_malformed(venue, raw):
     try:

@@ -68,4 +68,6 @@ def _opener(module: str) -> Open:
     try:
         return importlib.import_module(f"cryptoalpha.data.sources.{module}").open_source  # type: ignore[no-any-return]
     except ImportError as error:
+        if (error.name or "").partition(".")[0] in ("", "cryptoalpha"):
+            raise  # a mistake of ours, not a package that is missing
         raise ConfigError(f"the package {error.name} is not installed", hint='pip install "cryptoalpha[streams]"') from None

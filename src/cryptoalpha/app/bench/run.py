@@ -25,6 +25,7 @@ BENCHES = {
     "drift": ("cryptoalpha.app.bench.drift", "bench_drift"),
     "execution": ("cryptoalpha.app.bench.execution", "bench_execution"),
     "decisions": ("cryptoalpha.app.bench.decisions", "bench_decisions"),
+    "streams": ("cryptoalpha.app.bench.streams", "bench_streams"),
 }
 """Where each benchmark is; imported only when it runs. Each takes `repeats` and `advance`, and returns figures and notes."""
 

@@ -186,7 +186,7 @@ def explain(
 def bench(
     frame: Frame,
     name: Annotated[
-        str, typer.Argument(help="Which: engine, planner, evolution, networks, risk, skill, drift, execution or decisions.")
+        str, typer.Argument(help="Which: engine, planner, evolution, networks, risk, skill, drift, execution, decisions or streams.")
     ] = "engine",
     repeats: Annotated[int, typer.Option("--repeats", min=1, max=50, help="Timed repeats (the median counts); skill, drift: seeds.")] = 5,
     keep: Annotated[Path | None, typer.Option("--keep", help="Folder in which to keep the result and write RESULTS.md.")] = None,

@@ -116,10 +116,8 @@ class _Cluster:
     def _settings(self) -> dict[str, Any]:
         """What `ray.init` is given."""
         config = self.config
-        if config.token_auth:
-            os.environ.pop(MODE, None)  # Ray then turns tokens on by itself, also in the settings it read when it was imported
-        else:
-            os.environ[MODE] = "disabled"
+        os.environ[MODE] = "token" if config.token_auth else "disabled"
+        load_ray("ray._raylet").Config.initialize("")  # it was read when ray was imported; Ray itself reads it anew in this way
         if config.address:
             if config.token_auth:
                 check_token()

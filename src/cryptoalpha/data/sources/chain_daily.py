@@ -116,10 +116,8 @@ class Early:
         readings, faults = await self._fetch()
         now = self._asking.heard_at
         for reading in readings:
-            key = (reading.asset, reading.metric, reading.happened_at)
-            waiting = self._waiting.get(key)
-            if reading.known_at > now and (waiting is None or waiting.value != reading.value):
-                self._waiting[key] = reading
+            if reading.known_at > now:
+                self._waiting[reading.asset, reading.metric, reading.happened_at] = reading
         return self.due(now, [reading for reading in readings if reading.known_at <= now], faults)
 
     def due(self, now: int, readings: Iterable[ChainReading] = (), faults: Iterable[tuple[str, bytes]] = ()) -> Arrival | None:

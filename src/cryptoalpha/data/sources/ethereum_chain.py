@@ -29,7 +29,7 @@ from cryptoalpha.data.sources.ethereum_messages import (
     parse_number,
     token_moves,
 )
-from cryptoalpha.data.sources.reconnect import LaterError, check_answer
+from cryptoalpha.data.sources.reconnect import check_answer
 
 if TYPE_CHECKING:
     from web3.providers.rpc import AsyncHTTPProvider
@@ -119,12 +119,7 @@ class EthereumChain:
                 raise DataError(f"{self._asking.who} does not answer in JSON: {type(error).__name__}") from None
 
         def read(raw: bytes, received_at: int) -> tuple[T]:
-            try:
-                return (parse(raw, received_at),)
-            except RpcError as error:
-                if error.too_often:
-                    raise LaterError(str(error)) from None
-                raise
+            return (parse(raw, received_at),)
 
         found = await self._asking.told(once, read, asked=f"{method} {json.dumps(parameters)}")
         assert found is not None  # `once` never brings None

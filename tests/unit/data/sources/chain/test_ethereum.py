@@ -187,6 +187,46 @@ def test_a_chain_that_changes_while_its_logs_are_read_is_read_again(follow, ethe
     assert changed
 
 
+def test_a_block_that_is_replaced_while_it_is_read_is_never_told(follow, ethereum):
+    """Also where the one in its place holds no token, so that no log gives it away."""
+    ethereum.mine()
+    position = follow(once)[-1].position
+    ethereum.mine(ethereum.send(700.0))
+    kept = ethereum.send(800.0)
+    changed = []
+
+    def meanwhile(method: str) -> None:
+        if method == "eth_getLogs" and not changed:
+            changed.extend(ethereum.undo(1))
+            ethereum.mine()
+            ethereum.mine(kept)
+
+    ethereum.meanwhile = meanwhile
+    assert ids(follow(told(1), position=position)) == [f"ethereum/{kept['hash']}:ETH"]
+    assert changed
+
+
+def test_logs_of_another_branch_do_not_count(follow, ethereum):
+    """The chain changes, and changes back, while the logs are read."""
+    ethereum.mine()
+    position = follow(once)[-1].position
+    kept = ethereum.token(USDT, 10**13)
+    ethereum.mine(kept)
+    mine, others = ethereum.line, [ethereum.line[0]]
+    ethereum.line = others
+    ethereum.mine(ethereum.token(USDT, 5 * 10**13))
+    ethereum.line = mine
+    asked = []
+
+    def meanwhile(method: str) -> None:
+        asked.append(method)
+        ethereum.line = others if method == "eth_getLogs" and asked.count(method) == 1 else mine
+
+    ethereum.meanwhile = meanwhile
+    assert ids(follow(told(1), position=position)) == [f"ethereum/{kept['hash']}:USDT:0"]
+    assert asked.count("eth_getLogs") == 2
+
+
 def test_a_node_behind_the_others_is_waited_for(follow, ethereum):
     for _ in range(3):
         ethereum.mine(ethereum.send(600.0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import random
 from collections.abc import Sequence
 
@@ -194,10 +195,54 @@ def test_a_chain_that_changes_while_it_is_read_is_read_again():
     assert standing(said) == large(chain.line[first:])
 
 
+def test_a_new_branch_is_told_whole_or_not_at_all():
+    """Half of it would take back what its other half holds."""
+
+    class Slow(Chain):
+        most = 9
+
+        async def blocks(self, first: int, last: int) -> Sequence[Block]:
+            return self.line[first : min(last + 1, first + self.most)]
+
+    chain = Slow(4)
+    follower = Follower(chain, Following(), chunk=9)
+    follower.go()
+    chain.grow(3)
+    assert follower.go()
+    kept = [move for block in chain.line[-2:] for move in block.moves]
+    chain.replace(2)
+    chain.line[-2] = dataclasses.replace(chain.line[-2], moves=(*chain.line[-2].moves, *kept))
+    chain.most = 1
+    assert follower.go() == []
+    chain.most = 9
+    assert not any(":gone:" in envelope.id for envelope in follower.go())
+
+
+def test_what_is_usual_survives_a_restart():
+    """The thousandth of a busy day is judged alike by who counted all day and by who has just begun from the same place."""
+    usual = CONFIG.model_copy(update={"multiple": 2.0, "quantile": 0.9, "window": 20})
+
+    def told(stops: set[int]) -> list[str]:
+        chain, said, place = Chain(8), [], Following()
+        judge = LargeTransfers(usual, lambda asset: 1.0)
+        for n in range(60):
+            moves = tuple(Move(f"t{n}:{m}", "BTC", chain.random.lognormvariate(4.0, 1.5), "", "") for m in range(4))
+            block = Block(n, f"h{n}", f"h{n - 1}", n * SECOND, moves, (), tuple((move.asset, move.amount) for move in moves))
+            said += statements(place, Step(n, 0, (block,)), judge, source="btc", depth=6, observed=10_000 * SECOND)[0]
+            if n in stops:
+                place = following(place.position())
+                judge = LargeTransfers(usual, lambda asset: 1.0, sketches=place.sketches)
+        return [envelope.id for envelope in said]
+
+    assert told(set()) == told({3, 9, 10, 30}) == told(set(range(60)))
+    assert 2 <= len(told(set())) < 60
+
+
 def test_what_came_while_nobody_followed_is_left_out_beyond_a_limit_and_said():
     chain = Chain(3)
+    chain.line[-1] = dataclasses.replace(chain.line[-1], moves=(Move("a:0", "BTC", 500.0, "", ""),))
     follower = Follower(chain, Following())
-    follower.go()
+    assert len(follower.go()) == 2  # the block and its transfer
     chain.grow(100)
     found = asyncio.run(step(chain, follower.place.blocks, confirmations=1, chunk=5, catch_up=10))
     assert found is not None

@@ -30,10 +30,11 @@ def test_the_quantile_is_within_five_percent_of_the_exact_one(seed, size, share)
 def test_only_the_newest_transfers_count_and_memory_is_bounded():
     sketch = Sketch()
     for _ in range(500):
-        sketch.add(1e9, window=100)
-    for _ in range(200):
         sketch.add(10.0, window=100)
-    assert sketch.quantile(1.0) == pytest.approx(10.0, rel=0.05)  # two generations of 100: nothing older is left
+    for _ in range(200):
+        sketch.add(1e9, window=100)
+    assert sketch.quantile(0.01) == pytest.approx(1e9, rel=0.05)  # two generations of 100: nothing older is left
+    assert (sum(sketch.newer.values()), sum(sketch.older.values())) == (sketch.seen, 100)
     generator = np.random.default_rng(0)
     for worth in 10.0 ** generator.uniform(-300, 300, 20_000):
         sketch.add(float(worth), window=10_000)

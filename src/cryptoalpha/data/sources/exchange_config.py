@@ -32,7 +32,7 @@ class ExchangeSection(SourceSection):
     """`BTC/USDT`, or `BTC/USDT:USDT` for a perpetual; empty: what is traded. A venue of perpetuals lists the perpetual of a pair."""
 
     bar_interval: str = "1m"
-    """Length of the candles that are listened to. Coinbase has five minutes only."""
+    """Length of the candles that are listened to; a venue that does not say when one has closed (Coinbase, Bitstamp) brings none."""
 
     book_levels: Annotated[int, Field(ge=1, le=100)] = 10
     """Levels of each side that a book shows (1–100); the whole of it is kept."""

@@ -110,6 +110,7 @@ class MarketReader:
         self._settled = dict(kept.settled)
         self._quotes: dict[str, int] = {}
         self._rates: dict[str, float] = {}
+        self._forming: dict[str, tuple[str, Bar]] = {}
         self._crossed: Counter[str] = Counter()
         self._numbers: dict[str, int] = {}
 
@@ -154,7 +155,14 @@ class MarketReader:
             self.refusals[connection] = reading.text
         elif reading.kind == "reconnect":
             self.asks_reconnect.add(connection)
-        told = [self._sealed(native, value) for native, value in reading.values if self._is_new(native, value)]
+        moments = reading.moments or [value.happened_at for _, value in reading.values]
+        told = [
+            self._sealed(native, value)
+            for (native, value), moment in zip(reading.values, moments, strict=True)
+            if self._is_new(native, value, moment)
+        ]
+        for name, bar in reading.forming:
+            told += self._closed(name, bar, received_at)
         for change in reading.changes:
             book = self._apply(change, received_at)
             if book is not None:
@@ -186,10 +194,10 @@ class MarketReader:
         instrument = getattr(value, "instrument", "")
         return sealed(value, topic=MARKET, key=f"{self.venue.name}:{instrument}", source=self.venue.name, native_id=native)
 
-    def _is_new(self, native: str, value: Streamed) -> bool:
+    def _is_new(self, native: str, value: Streamed, moment: int) -> bool:
         is_new = True
         if isinstance(value, Trade):
-            is_new = self.tape(value.instrument).take(native, value.trade_id, value.happened_at)
+            is_new = self.tape(value.instrument).take(native, value.trade_id, moment)
         elif isinstance(value, Book):
             if value.sequence >= 0:
                 is_new = value.sequence > self._quotes.get(value.instrument, -1)
@@ -207,6 +215,19 @@ class MarketReader:
         if not is_new:
             self.health.repeats += 1
         return is_new
+
+    def _closed(self, native: str, bar: Bar, received_at: int) -> list[Envelope]:
+        """The candle before, if this one is the next: nothing is added to it any more."""
+        key = f"{bar.instrument}|{bar.interval}"
+        _, before = self._forming.get(key, (native, bar))
+        if bar.happened_at < before.happened_at:
+            return []
+        (name, closed), self._forming[key] = self._forming.get(key, (native, bar)), (native, bar)
+        if closed.happened_at == bar.happened_at:
+            return []
+        closed = msgspec.structs.replace(closed, known_at=max(closed.happened_at + closed.interval, received_at))
+        is_history = key not in self.bars and closed.happened_at + 2 * closed.interval < received_at  # sent along with the first message
+        return [] if is_history or not self._is_new(name, closed, closed.happened_at) else [self._sealed(name, closed)]
 
     def _apply(self, change: Change, received_at: int) -> Book | None:
         name = change.instrument

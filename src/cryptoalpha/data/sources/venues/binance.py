@@ -259,15 +259,14 @@ class Binance:
         return Reading("trade", told, published=rows[-1].time * MILLISECOND if rows else 0)
 
     def candles(self, raw: bytes, received_at: int, subject: str, interval: str) -> Reading:
-        """An answer of `klines`; one that has not closed by our clock is left out."""
+        """An answer of `klines`, which is only asked for candles that have closed."""
         what = f"candles of {self.venue} {subject}"
         instrument, length = self._name(subject), parse_interval(interval)
         told = []
         for row in decoded(_KLINE_ROWS, raw, what):
             moment, opened, high, low, close, volume = decoded(_ROW, b"[" + b",".join(map(bytes, row[:6])) + b"]", what)
             bar = told_bar(instrument, length, moment * MILLISECOND, (opened, high, low, close, volume), received_at)
-            if bar.happened_at + length <= received_at:
-                told.append((f"bar:{instrument}:{interval}:{bar.happened_at}", bar))
+            told.append((f"bar:{instrument}:{interval}:{bar.happened_at}", bar))
         return Reading("bar", tuple(told))
 
     def _told(

@@ -111,7 +111,9 @@ class Bitstamp:
     def _trade(self, raw: msgspec.Raw, pair: str, received_at: int) -> Reading:
         row, instrument = decoded(_TRADE, raw, f"trade of bitstamp {pair[:40]}"), names.spot(pair, names.DOLLARS)
         published = row.microtimestamp * 1000
-        return Reading("trade", (self._told(instrument, row.id, row.type, row.price, row.amount, published, received_at),), (), published)
+        return Reading(
+            "trade", (self._told(instrument, row.id, row.type, row.price, row.amount, published, received_at),), published=published
+        )
 
     def _book(self, raw: bytes | msgspec.Raw, pair: str, whole: bool, received_at: int) -> Reading:
         row = decoded(_BOOK, raw, f"book of bitstamp {pair[:40]}")

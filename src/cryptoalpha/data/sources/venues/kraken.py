@@ -164,11 +164,12 @@ class Kraken:
         rows = [decoded(_REST_TRADES, rows, what) for pair, rows in answer.result.items() if pair != "last"]
         if len(rows) != 1:
             raise DataError(f"{what}: {len(rows)} pairs answered, expected one")
-        instrument, told, published = names.slashed(subject), [], 0
+        instrument, told, moments, published = names.slashed(subject), [], [], 0
         for price, amount, moment, side, _, _, number in rows[0]:
             published = seconds(bytes(moment).decode(errors="replace").strip('"'), what)
             told.append(_told(instrument, str(number), _side(side, what), price, amount, published, received_at))
-        return Reading("trade", tuple(told), published=published)
+            moments.append(published)
+        return Reading("trade", tuple(told), published=published, moments=tuple(moments))
 
     def _channel(self, outer: _Outer, received_at: int) -> Reading:
         if outer.channel == "heartbeat":
@@ -181,12 +182,13 @@ class Kraken:
         return read(outer.data, outer.type == "snapshot", received_at)
 
     def _trades(self, raw: msgspec.Raw, whole: bool, received_at: int) -> Reading:
-        told, published = [], 0
+        told, moments, published = [], [], 0
         for row in decoded(_TRADES, raw, "trades of kraken"):
             published = iso_time(row.timestamp, "trade of kraken")
             instrument = names.slashed(row.symbol)
             told.append(_told(instrument, str(row.trade_id), row.side, row.price, row.qty, published, received_at))
-        return Reading("trade", tuple(told), published=published)
+            moments.append(published)
+        return Reading("trade", tuple(told), published=published, moments=tuple(moments))
 
     def _quotes(self, raw: msgspec.Raw, whole: bool, received_at: int) -> Reading:
         told, published = [], 0
@@ -211,10 +213,8 @@ class Kraken:
             opened, length = iso_time(row.interval_begin, "candle of kraken"), row.interval * MINUTE
             prices = (row.open, row.high, row.low, row.close, row.volume)
             instrument = names.slashed(row.symbol)
-            if opened + length > received_at:  # Kraken does not say which candle has closed; each goes on until the next begins
-                continue
             told.append((f"bar:{instrument}:{row.interval}m:{opened}", told_bar(instrument, length, opened, prices, received_at)))
-        return Reading("bar" if told else "forming", tuple(told))
+        return Reading("forming", forming=tuple(told))
 
     def _older(self, raw: bytes, received_at: int) -> Reading:
         """v1: `[channel, content (once or twice), channel's name, pair]`."""

@@ -212,7 +212,7 @@ class Okx:
                 told.append((f"quote:{instrument}:{row.following if row.following >= 0 else row.ts}", book))
             else:
                 changes.append(Change(instrument, outer.action == "snapshot", bids, asks, moment, row.following, row.following, row.before))
-        return Reading("quote" if told else "book", tuple(told), tuple(changes), published)
+        return Reading("quote" if told else "book", tuple(told), tuple(changes), published=published)
 
     def _candles(self, outer: _Outer, received_at: int) -> Reading:
         what, interval = "candle of okx", outer.arg.channel.removeprefix("candle").removesuffix("utc")

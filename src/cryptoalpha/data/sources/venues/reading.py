@@ -65,8 +65,12 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
     values: tuple[tuple[str, Streamed], ...] = ()
     """(the publisher's own id, value), in the order they happened."""
     changes: tuple[Change, ...] = ()
+    forming: tuple[tuple[str, Bar], ...] = ()
+    """Candles as they stand, where the venue does not say when one has closed: the next one says it."""
     published: int = 0
     """When the newest of it happened by the venue's clock, not corrected by ours, UTC ns; 0 where it does not say."""
+    moments: tuple[int, ...] = ()
+    """When each value happened by the venue's clock, not corrected, where the venue is asked for what is missing by its own times."""
     number: int = -1
     """Of the message within its connection, where the venue counts them; −1 where it does not."""
     text: str = ""

@@ -159,8 +159,8 @@ class _Binance(_Plain):
 
     def bars(self, instrument: str, interval: str, hole: Hole) -> Question | None:
         symbol, length = _glued(instrument), parse_interval(interval)
-        first, most = hole.first * length // MILLISECOND, min(hole.last - hole.first + 1, 1000)
-        address = f"{self._rest}/klines?symbol={symbol}&interval={interval}&startTime={first}&limit={most}"
+        first, end, most = hole.first * length // MILLISECOND, hole.last * length // MILLISECOND, min(hole.last - hole.first + 1, 1000)
+        address = f"{self._rest}/klines?symbol={symbol}&interval={interval}&startTime={first}&endTime={end}&limit={most}"
         return Question(f"bars.{interval}", symbol, address, 5.0)
 
     def settled(self, instrument: str) -> Question | None:
@@ -274,10 +274,10 @@ class _Kraken(_Plain):
 
 
 class _Coinbase(_Plain):
-    families: tuple[Family, ...] = ("trades", "quotes", "books", "bars")
+    families: tuple[Family, ...] = ("trades", "quotes", "books")  # its candles do not say when they are complete
 
     def plans(self, families: Sequence[Family], instruments: Sequence[str], interval: str) -> list[Plan]:
-        channels: dict[Family, str] = {"trades": "market_trades", "quotes": "ticker", "books": "level2", "bars": "candles"}
+        channels: dict[Family, str] = {"trades": "market_trades", "quotes": "ticker", "books": "level2"}
         products, plans = [_dashed(name) for name in instruments], []
         for family in families:
             says = tuple(

@@ -77,7 +77,11 @@ def _kraken() -> list[Any]:
         },
         {"channel": "book", "type": "snapshot", "data": [book]},
         {"channel": "book", "type": "update", "data": [{**book, "bids": [{"price": 99.4, "qty": 0.0}]}]},
-        {"channel": "ohlc", "type": "update", "data": [{**ohlc, "interval_begin": "2023-11-14T22:13:00.000000000Z"}]},
+        {
+            "channel": "ohlc",
+            "type": "snapshot",
+            "data": [{**ohlc, "interval_begin": f"2023-11-14T22:1{minute}:00.000000000Z"} for minute in (3, 4)],
+        },
         {"channel": "heartbeat"},
         {"method": "subscribe", "success": True, "result": {"channel": "trade"}},
         {"method": "subscribe", "success": False, "error": "Currency pair not supported"},

@@ -240,6 +240,28 @@ def test_an_answer_that_is_cut_is_none():
             answered("book", "BTCUSDT", data)
 
 
+def test_a_candle_that_nobody_calls_closed_is_closed_by_the_next():
+    reader, begin = MarketReader("kraken"), 1_700_000_040
+
+    def message(*candles: tuple[int, float]) -> bytes:
+        row = {"symbol": "BTC/USD", "open": 100, "low": 1, "high": 200, "volume": 1, "interval": 1}
+        opens = [{**row, "close": close, "interval_begin": f"2023-11-14T22:{14 + minute:02d}:00.000000000Z"} for minute, close in candles]
+        return json.dumps({"channel": "ohlc", "type": "update", "data": opens}).encode()
+
+    def heard(at: int, *candles: tuple[int, float]) -> list[tuple[int, float, int]]:
+        bars = [e.value() for e in reader.read(message(*candles), (begin + at) * 10**9)]
+        return [(bar.happened_at // 10**9 - begin, bar.close, bar.known_at // 10**9 - begin) for bar in bars if isinstance(bar, Bar)]
+
+    assert heard(1845, *((minute, 90.0) for minute in range(30)), (30, 101.0)) == [(1740, 90.0, 1845)]  # history is no news
+    assert heard(1850, (30, 102.0)) == []
+    assert heard(1859, (30, 103.0)) == []
+    assert heard(1861, (31, 104.0)) == [(1800, 103.0, 1861)]
+    assert heard(1862, (30, 99.0)) == []  # late, and never again
+    assert heard(1863, (31, 105.0)) == []
+    reader = MarketReader("kraken", position=reader.position)
+    assert heard(2050, *((minute, 106.0) for minute in range(28, 35))) == [(60 * k, 106.0, 2050) for k in (31, 32, 33)]
+
+
 def test_a_position_of_another_kind_is_refused():
     with pytest.raises(ConfigError, match="position"):
         MarketReader("binance", position="12345")

@@ -192,7 +192,7 @@ SOCKETS = {
     "binance": {"trade": 2, "quote": 1, "book": 1, "bar": 1, "forming": 1, "funding": 1, "liquidation": 1},
     "bybit": {"trade": 1, "book": 2, "forming": 1, "funding": 1, "acknowledged": 3, "refused": 2},
     "okx": {"trade": 1, "quote": 1, "book": 2, "bar": 1, "funding": 1},
-    "kraken": {"trade": 3, "quote": 2, "book": 5, "bar": 1, "heartbeat": 1, "acknowledged": 7, "refused": 1},
+    "kraken": {"trade": 3, "quote": 2, "book": 5, "forming": 1, "heartbeat": 1, "acknowledged": 7, "refused": 1},
     "coinbase": {"trade": 1, "quote": 1, "book": 2, "bar": 1, "heartbeat": 1, "acknowledged": 1},
 }
 

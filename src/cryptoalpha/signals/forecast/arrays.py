@@ -184,7 +184,7 @@ def forecast_arrays(
             known_at=texts.known_at,
             relevance=texts.relevance,
             market=texts.market,
-            vectors=_encoded(texts, encoder),
+            vectors=encoded(texts, encoder),
             window=window,
             half_life=config.text_half_life_hours * HOUR,
         ),
@@ -202,7 +202,7 @@ def as_float32(values: Floats) -> Floats32:
     return rounded
 
 
-def _encoded(texts: RecentTexts, encoder: Encoder) -> Floats32:
+def encoded(texts: RecentTexts, encoder: Encoder) -> Floats32:
     """A vector per text; the encoder reads each wording once. `[n, D]`."""
     place = {text: number for number, text in enumerate(dict.fromkeys(texts.texts))}
     if not place:

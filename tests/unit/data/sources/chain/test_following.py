@@ -251,6 +251,20 @@ def test_what_came_while_nobody_followed_is_left_out_beyond_a_limit_and_said():
     assert not any(":gone:" in envelope.id for envelope in said)  # blocks left out may well hold them
 
 
+def test_what_is_remembered_is_bounded():
+    place, judge = Following(), LargeTransfers(CONFIG.model_copy(update={"window": 50}), lambda asset: 1.0)
+    for n in range(0, 200, 2):  # every other block gives way, with everything in it
+        moves = tuple(Move(f"t{n}:{m}", "BTC", 100.0 * 1.07**m, "", "") for m in range(40))
+        lost = Block(n, f"h{n}", f"i{n - 1}", n * SECOND, moves, (), tuple((move.asset, move.amount) for move in moves))
+        statements(place, Step(n, 0, (lost,)), judge, source="btc", depth=6, observed=10_000 * SECOND)
+        instead = (Block(n, f"i{n}", f"i{n - 1}", n * SECOND), Block(n + 1, f"i{n + 1}", f"i{n}", n * SECOND))
+        said, _ = statements(place, Step(n + 1, 1, instead), judge, source="btc", depth=6, observed=10_000 * SECOND)
+        assert sum(":gone:" in envelope.id for envelope in said) == 40
+    assert (len(place.blocks), len(place.gone)) == (6, 1_000)  # of 4,000
+    assert len(place.sketches["BTC"].newer) + len(place.sketches["BTC"].older) <= 100
+    assert len(place.position()) < 100_000
+
+
 def test_readings_carry_the_block_and_never_a_time_after_ours():
     late = Block(7, "h7", "h6", 99_999 * SECOND, (), (("BTC", "block_bytes", 5.0),))
     place = Following()

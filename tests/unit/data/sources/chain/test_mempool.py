@@ -15,8 +15,10 @@ from cryptoalpha.core.errors import ConfigError, DataError
 from cryptoalpha.core.streamed import Transfer
 from cryptoalpha.core.time import SECOND
 from cryptoalpha.core.values import ChainReading
+from cryptoalpha.data.bus.envelope import to_bytes
 from cryptoalpha.data.sources.chain_asking import ATTEMPTS
 from cryptoalpha.data.sources.chain_config import MempoolSection, TransfersSection
+from cryptoalpha.data.sources.chain_replay import mempool_reader
 from cryptoalpha.data.sources.contract import Arrival
 from cryptoalpha.data.sources.mempool import open_source
 
@@ -244,8 +246,12 @@ def test_a_position_of_something_else_is_refused(publisher, bitcoin, tools, gath
 def test_the_socket_brings_blocks_at_once_through_drops_repeats_and_disorder(publisher, bitcoin, tools, as_publishers_do):
     """Polling alone would take 30 s a block here: time is real, and the whole takes less than one poll."""
 
+    recorded: list[tuple[int, bytes]] = []
+    said_then: list[bytes] = []
+
     async def scenario() -> tuple[list[str], int, str]:
-        async with publisher() as fake, tools(transfers=TRANSFERS) as made:
+        keep = lambda name, at, raw: recorded.append((at, raw))  # noqa: E731
+        async with publisher() as fake, tools(transfers=TRANSFERS, record=keep) as made:
             bitcoin.mine(bitcoin.pay(30.0))
             bitcoin.serve(fake)
             news = [{"block": {"id": "ab" * 32, "height": height}} for height in range(5)]
@@ -258,7 +264,7 @@ def test_the_socket_brings_blocks_at_once_through_drops_repeats_and_disorder(pub
 
             fake.talks("/socket", connection)
             made = dataclasses.replace(made, wait=lambda seconds: asyncio.sleep(min(seconds, 0.02) if seconds < 20.0 else seconds))
-            source = open_source(section(fake, listen=True), made)
+            source = open_source(section(fake, listen=True, retry_limit_seconds=10.0), made)
             seen: list[str] = []
 
             async def mine() -> None:
@@ -272,6 +278,7 @@ def test_the_socket_brings_blocks_at_once_through_drops_repeats_and_disorder(pub
             arrivals = source.arrivals("")
             async for arrival in arrivals:
                 seen += ids([arrival])
+                said_then.extend(to_bytes(envelope) for envelope in arrival.envelopes)
                 if ids([arrival]):
                     mined.set()
                 if len(seen) == 4:
@@ -285,6 +292,9 @@ def test_the_socket_brings_blocks_at_once_through_drops_repeats_and_disorder(pub
     assert seen == [f"mempool/{block.txs[0]['txid']}:0" for block in bitcoin.line]
     assert connections >= 2
     assert '"want"' in said
+    reader = mempool_reader(MempoolSection(), transfers=TRANSFERS)
+    replayed = [to_bytes(envelope) for at, raw in recorded for envelope in reader(raw, at)]
+    assert replayed[: len(said_then)] == said_then  # what the socket said is in the recording too
 
 
 def test_a_socket_that_is_down_is_said_and_blocks_come_all_the_same(publisher, bitcoin, tools, gather, virtual_time):

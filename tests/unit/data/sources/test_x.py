@@ -169,6 +169,7 @@ def test_a_break_is_closed_by_search_from_what_was_known_and_nothing_comes_twice
         assert not dead
         assert source.health.reconnects == 1
         assert source.health.repeats >= 5
+        assert source.health.spent["units"] == len(found) + source.health.repeats  # what search sends is paid for too
         assert json.loads(position)["complete"] == tweet_id(40)
 
     run(test)

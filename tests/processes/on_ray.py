@@ -87,17 +87,17 @@ async def executor_keeps_its_promises(folder: Path) -> dict[str, Any]:
 
 async def a_slow_actor_is_killed() -> dict[str, Any]:
     found = {}
-    async with open_executor(ON_RAY.model_copy(update={"call_seconds": 3.0, "restarts": 0})) as executor:
+    async with open_executor(ON_RAY.model_copy(update={"call_seconds": 3.0, "start_seconds": 15.0, "restarts": 0})) as executor:
         await executor.spawn("a", actors.tally)
         try:
             await executor.call("a", actors.slow, (60.0, "late"))
         except WorkerDiedError as error:
             found["slow"] = str(error)
-        found["after"] = await executor.call("a", actors.add, 1)
         try:
             await executor.spawn("b", actors.tally, resources=actors.too_much())
         except ConfigError as error:
             found["no room"] = str(error)
+        found["names"] = [health.name for health in await executor.health()]
     return found
 
 

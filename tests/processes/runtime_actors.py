@@ -101,3 +101,9 @@ def too_much():
     from cryptoalpha.learn.runtime import Resources
 
     return Resources(cpus=100.0)
+
+
+def node(state, _):
+    import ray
+
+    return ray.get_runtime_context().get_node_id()

@@ -204,6 +204,9 @@ class RuntimeConfig(Section):
     call_seconds: Positive = 120.0
     """Time (seconds) a call may take before its agent counts as dead and is killed. A thread cannot be killed: its call just fails."""
 
+    start_seconds: Positive = 120.0
+    """Time (seconds) Ray may take to find room for an agent or worker and to build it: models have to be read, machines may be busy."""
+
     remembered_calls: Count = 256
     """Newest answers an agent keeps by the id of their call, so that a call that is repeated is answered and not done again."""
 

@@ -94,7 +94,12 @@ class _Cluster:
             raise ConfigError("this process has called ray.init itself", hint="leave that to learn.runtime, or call ray.shutdown first")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
-            ray.init(**self._settings(), logging_level="WARNING", log_to_driver=False, runtime_env={"env_vars": ONE_THREAD})
+            settings = self._settings()
+        except BaseException:
+            self.end()
+            raise
+        try:
+            ray.init(**settings, logging_level="WARNING", log_to_driver=False, runtime_env={"env_vars": ONE_THREAD})
         except (ConnectionError, RuntimeError, TimeoutError, OSError, ValueError, ray.exceptions.RayError) as error:
             self.end()
             raise VenueError(
@@ -138,6 +143,12 @@ class _Cluster:
             parent = Path("/tmp")
         self._made = Path(tempfile.mkdtemp(prefix="ray-", dir=parent))
         return self._made
+
+
+def deaths(ray: Any) -> tuple[type[BaseException], ...]:
+    """What Ray raises where a call has no answer because an actor, its process or its machine is gone."""
+    names = ("RayActorError", "ObjectLostError", "WorkerCrashedError", "NodeDiedError", "OutOfMemoryError", "ActorUnschedulableError")
+    return tuple(getattr(ray.exceptions, name) for name in names)
 
 
 def kept_token(folder: Path) -> Path:

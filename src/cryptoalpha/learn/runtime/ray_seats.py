@@ -16,7 +16,7 @@ from cryptoalpha.core.errors import ConfigError, WorkerDiedError
 from cryptoalpha.learn.config import RuntimeConfig
 from cryptoalpha.learn.runtime.contract import Resources
 from cryptoalpha.learn.runtime.host import Host, Reply
-from cryptoalpha.learn.runtime.ray_cluster import join_cluster, load_ray
+from cryptoalpha.learn.runtime.ray_cluster import deaths, join_cluster, load_ray
 from cryptoalpha.learn.runtime.seated import SeatedExecutor
 from cryptoalpha.learn.travel import Answer, opened, pickled
 
@@ -27,7 +27,7 @@ def open_ray_executor(config: RuntimeConfig) -> SeatedExecutor:
     ray = load_ray()
 
     def seat(name: str, start: Callable[[], Host], resources: Resources) -> RaySeat:
-        return RaySeat(ray, name, start, resources, config.call_seconds)
+        return RaySeat(ray, name, start, resources, config.start_seconds)
 
     return SeatedExecutor(config, seat, finish=leave)
 
@@ -76,9 +76,9 @@ class RaySeat:
         except TimeoutError:
             await self.empty()
             raise ConfigError(
-                f"Ray found no room within {self._patience:g} s for actor {self._name!r}, which needs {self._resources}; "
+                f"Ray has not placed and built actor {self._name!r} within {self._patience:g} s; it needs {self._resources}, "
                 f"free are {self._ray.available_resources()}",
-                hint="lower learn.runtime.cpus_per_actor or gpus_per_actor, or add machines",
+                hint="lower learn.runtime.cpus_per_actor or gpus_per_actor, add machines, or raise learn.runtime.start_seconds",
             ) from None
         fine, value = opened(answer)
         if not fine:
@@ -110,7 +110,7 @@ class RaySeat:
     async def _done(self, reference: Awaitable[Any]) -> Any:
         try:
             return await reference
-        except self._ray.exceptions.RayActorError as error:
+        except deaths(self._ray) as error:
             raise WorkerDiedError(
                 f"the Ray actor {self._name!r} died: {first_words(error)}", hint="SIGKILL is often the kernel short of memory"
             ) from error

@@ -90,22 +90,23 @@ def _train_here(settings: dict[str, Any]) -> None:
 
     ray, ray_torch = load_ray(), load_ray("ray.train.torch")
     mail = settings["mail"]
+    if any(not opened(told)[0] for told in ray.get(mail.all.remote()).values()):
+        return  # Ray Train begins again after any failure; an error of the training would only repeat itself
     torch.set_num_threads(1)
-    world = World.connected(ray_torch.get_device())
+    world, lost = World.connected(ray_torch.get_device()), None
     with Answer() as answer:
         try:
             value = pickle.loads(settings["train"])(world)
-        except WorldLostError:
-            if any(not opened(told)[0] for told in ray.get(mail.all.remote()).values()):
-                return  # the other has failed, not died: to begin again would only repeat it
-            raise SystemExit(1) from None  # all begin again
-        answer.give(value if world.leads else None)
-    fine, _ = opened(answer.payload)
+            answer.give(value if world.leads else None)
+        except WorldLostError as error:
+            lost = error
+    if lost is not None:
+        raise lost  # another one has died or failed
+    fine, value = opened(answer.payload)
     ray.get(mail.put.remote(world.rank, answer.payload))
-    if fine:
-        dist.barrier()
-    else:
-        dist.destroy_process_group()  # those who wait for this one learn it from their connections
+    if not fine:
+        raise value  # Ray Train then ends those who wait for this one
+    dist.barrier()
 
 
 def _share(config: RuntimeConfig, distributed: DistributedConfig) -> dict[str, float]:

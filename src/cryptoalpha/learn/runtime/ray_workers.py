@@ -14,7 +14,7 @@ from typing import Any, Generic, Self, TypeVar
 from cryptoalpha.core.errors import ConfigError, WorkerDiedError
 from cryptoalpha.learn.config import RuntimeConfig
 from cryptoalpha.learn.runtime.host import hosting
-from cryptoalpha.learn.runtime.ray_cluster import join_cluster, load_ray
+from cryptoalpha.learn.runtime.ray_cluster import deaths, join_cluster, load_ray
 from cryptoalpha.learn.runtime.ray_seats import RayHost, first_words
 from cryptoalpha.learn.travel import opened, pickled, short
 
@@ -99,12 +99,12 @@ class RayWorkers(Generic[S]):
         kind = self._ray.remote(RayHost).options(max_restarts=0, max_task_retries=0, **options)
         self._actors = [kind.remote() for _ in range(self._count)]
         beginning = [actor.begin.remote(self._start) for actor in self._actors]
-        ready, missing = self._ray.wait(beginning, num_returns=self._count, timeout=self._config.call_seconds)
+        ready, missing = self._ray.wait(beginning, num_returns=self._count, timeout=self._config.start_seconds)
         if missing:
             self._kill()
             raise ConfigError(
-                f"Ray found room within {self._config.call_seconds:g} s for {len(ready)} of {self._count} workers with {options} each; "
-                f"free are {self._ray.available_resources()}",
+                f"Ray has placed and built {len(ready)} of {self._count} workers within {self._config.start_seconds:g} s; "
+                f"each needs {options}, free are {self._ray.available_resources()}",
                 hint="lower learn.runtime.cpus_per_actor or gpus_per_actor, ask for fewer workers, or add machines",
             )
         for number, reference in enumerate(beginning):
@@ -156,7 +156,7 @@ class RayWorkers(Generic[S]):
     def _get(self, reference: Any, worker: int, doing: str) -> Any:
         try:
             return self._ray.get(reference)
-        except self._ray.exceptions.RayActorError as error:
+        except deaths(self._ray) as error:
             raise WorkerDiedError(f"Ray worker {worker} died {doing}: {first_words(error)}; the other workers were stopped too") from error
 
     def _check_open(self) -> None:

@@ -17,7 +17,11 @@ from cryptoalpha.core.time import SECOND
 from cryptoalpha.learn.config import RuntimeConfig
 from cryptoalpha.learn.runtime import open_executor
 from cryptoalpha.signals.agents import hosted
+from cryptoalpha.signals.agents.agent import SignalAgent
+from cryptoalpha.signals.agents.anywhere import open_agents
 from cryptoalpha.signals.agents.hosted import HostedAgent
+from cryptoalpha.signals.agents.opening import sources_by_agent
+from cryptoalpha.signals.config import SignalsConfig
 
 PROCESSES = Path(__file__).resolve().parents[3] / "processes"
 IN_PROCESSES = RuntimeConfig(processes=True, restart_seconds=0.01)
@@ -165,3 +169,26 @@ def test_what_agents_pass_over_does_not_travel(agents, monkeypatch):
     agent = HostedAgent(Executor(), "a", functools.partial(agents.mortal, "all", ""), clock=clock)
     asyncio.run(agent([foreign, messages[0]]))
     assert seen == ["a", [messages[0].id]]
+
+
+@pytest.mark.slow
+def test_settings_choose_where_agents_live_and_nothing_else_changes(agents):
+    start = agents.market().known_until(agents.since())
+    config = SignalsConfig(sources=("news_tone", "volatility", "funding"), keep_features=False, news=agents.NEWS)
+
+    async def told_by_all(runtime):
+        clock = VirtualClock(agents.since())
+        async with open_agents(sources_by_agent(config), config, start, runtime, clock=clock) as opened:
+            said = {name: [] for name in opened}
+            for moment, messages in calls(agents):
+                clock.advance_to(moment)
+                for name, agent in opened.items():
+                    said[name] += await agent(messages) if messages else await agent.due()
+        return {name: type(agent) for name, agent in opened.items()}, said
+
+    here, expected = asyncio.run(told_by_all(RuntimeConfig()))
+    there, said = asyncio.run(told_by_all(IN_PROCESSES))
+    assert set(here) == {"text", "price", "chain"}
+    assert (set(here.values()), set(there.values())) == ({SignalAgent}, {HostedAgent})
+    assert said == expected
+    assert min(len(outputs) for outputs in said.values()) >= 24

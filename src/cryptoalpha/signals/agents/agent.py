@@ -133,14 +133,26 @@ class SignalAgent:
             self._forget(said[-1].known_at)
         return said
 
-    async def remember(self, values: Iterable[Streamed]) -> None:
-        """Take what happened before a restart, in any order; nothing is said about it."""
-        for value in values:
-            self._take(value)
+    async def remember(self, messages: Iterable[Streamed | Envelope], *, said_until: int | None = None) -> None:
+        """Take what happened before a restart, in any order; nothing is said about it here.
+
+        Args:
+            said_until: bars known up to this moment need no more signals; later ones become due again, and what is said of them has the
+                ids it had. None: all that is taken was said.
+
+        Raises:
+            DataError: if a message holds no value, or a bar off the grid.
+        """
+        for message in messages:
+            if isinstance(message, Envelope):
+                self.read([message])
+            else:
+                self._take(message)
         await self._join_texts(None)
-        if self._whole:
-            self._said = max(self._said, *self._whole)
-        self._whole.clear()
+        for open_time in sorted(self._whole):
+            if said_until is None or open_time + self.grown.interval <= said_until:
+                self._said = max(self._said, open_time)
+                del self._whole[open_time]
 
     async def recall(self, calls: Iterable[tuple[int, Sequence[Envelope]]]) -> None:
         """Become what another one was after it was called with these messages at these moments; what it said then is not said again."""

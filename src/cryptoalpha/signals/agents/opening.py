@@ -10,7 +10,7 @@ from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.signals.agents.agent import SignalAgent
 from cryptoalpha.signals.agents.reading import ReadHere, ReadInProcesses
 from cryptoalpha.signals.book import SignalBook
-from cryptoalpha.signals.config import SignalsConfig, SourceName
+from cryptoalpha.signals.config import RegimeConfig, SignalsConfig, SourceName
 from cryptoalpha.signals.text.tone import open_tone
 from cryptoalpha.store.tables import Dataset
 
@@ -67,6 +67,6 @@ def open_agent(
             reader.close()
 
 
-def _without_model(config: SignalsConfig) -> object:
+def _without_model(config: SignalsConfig) -> RegimeConfig:
     """Regimes are the engine's business: no signal reads them."""
     return config.regime.model_copy(update={"model": ""})

@@ -35,6 +35,9 @@ class TransfersSection(Section):
     window: Count = 20_000
     """Transfers of an asset the quantile is taken over: between this many and twice as many, the newest."""
 
+    most_per_block: Count = 200
+    """Transfers of an asset told of one block, at most; of more, the largest: borrowed coins can go in circles within a block."""
+
     exchanges: Mapping[str, tuple[str, ...]] = {
         "binance": (
             "34xp4vRoCGJym3xR7yCVPFHoCNxv4Twseo",

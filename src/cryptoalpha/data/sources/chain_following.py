@@ -206,17 +206,16 @@ def statements(
     for block in found.fresh:
         kept = KeptBlock(block.number, block.hash, [])
         said += [_reading(reading, block, source=source, observed=observed) for reading in block.readings]
-        least = {asset: judge.least(asset) for asset in {move.asset for move in block.moves}}
+        large = _large(block, judge)
         for move in block.moves:
-            worth = judge.worth(move.asset, move.amount)
             if move.id in standing:
                 kept.stated.append(standing.pop(move.id)[1])
                 told_again += 1
             elif (back := place.gone.pop(move.id, None)) is not None:
                 kept.stated.append(back)
                 said.append(_transfer(back, f"{move.id}:back:{block.hash}", source, observed, found.head - block.number + 1))
-            elif judge.is_large(move.asset, move.amount, worth, least[move.asset]):
-                told = _told(move, worth, judge, min(block.time, observed))
+            elif move.id in large:
+                told = _told(move, large[move.id], judge, min(block.time, observed))
                 kept.stated.append(told)
                 said.append(_transfer(told, move.id, source, observed, found.head - block.number + 1))
         for asset, amount in block.counts:
@@ -229,6 +228,22 @@ def statements(
     place.blocks = (place.blocks[:left] + blocks)[-depth:]
     place.sketches = judge.sketches
     return gone + said, told_again
+
+
+def _large(block: Block, judge: LargeTransfers) -> dict[str, float]:
+    """Worth of the large transfers of a block, by their id; of each asset no more than are told."""
+    large: dict[str, list[tuple[Move, float]]] = {}
+    least: dict[str, float] = {}
+    for move in block.moves:
+        asset, worth = move.asset, judge.worth(move.asset, move.amount)
+        if asset not in least:
+            least[asset] = judge.least(asset)
+        if judge.is_large(asset, move.amount, worth, least[asset]):
+            large.setdefault(asset, []).append((move, worth))
+    for asset, moves in large.items():
+        if len(moves) > judge.most_per_block:
+            large[asset] = sorted(moves, key=lambda pair: -pair[0].amount)[: judge.most_per_block]
+    return {move.id: worth for moves in large.values() for move, worth in moves}
 
 
 def _told(move: Move, worth: float, judge: LargeTransfers, happened_at: int) -> Stated:

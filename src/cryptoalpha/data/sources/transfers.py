@@ -107,6 +107,7 @@ class LargeTransfers:
 
     def __init__(self, config: TransfersSection, prices: Prices, *, sketches: Mapping[str, Sketch] | None = None) -> None:
         self._config, self._prices = config, prices
+        self.most_per_block = config.most_per_block
         self.labels = Labels(config.exchanges)
         self.sketches: dict[str, Sketch] = dict(sketches or {})
 

@@ -265,6 +265,15 @@ def test_what_is_remembered_is_bounded():
     assert len(place.position()) < 100_000
 
 
+def test_of_too_many_transfers_in_a_block_the_largest_of_each_asset_are_told():
+    judge = LargeTransfers(CONFIG.model_copy(update={"most_per_block": 3}), lambda asset: 1.0)
+    moves = tuple(Move(f"t:{n}", "BTC" if n % 2 else "ETH", 100.0 + n % 11, "", "") for n in range(40))
+    said, _ = statements(Following(), Step(0, 0, (Block(0, "h", "", 0, moves),)), judge, source="btc", depth=6, observed=SECOND)
+    amounts = {asset: [e.value().amount for e in said if e.key == asset] for asset in ("BTC", "ETH")}
+    wanted = {asset: sorted((m.amount for m in moves if m.asset == asset), reverse=True)[:3] for asset in amounts}
+    assert {asset: sorted(found, reverse=True) for asset, found in amounts.items()} == wanted
+
+
 def test_readings_carry_the_block_and_never_a_time_after_ours():
     late = Block(7, "h7", "h6", 99_999 * SECOND, (), (("BTC", "block_bytes", 5.0),))
     place = Following()

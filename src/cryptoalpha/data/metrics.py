@@ -72,7 +72,8 @@ LIVE_METRICS: dict[str, Metric] = {
         Metric("fee_next_block", "sat/vB or gwei", "fee rate that should enter the next block; Ethereum: the base fee", whole_day=False),
         Metric("fee_half_hour", "sat/vB", "fee rate for half an hour", whole_day=False),
         Metric("fee_hour", "sat/vB", "fee rate for an hour", whole_day=False),
+        Metric("funding_rate_expected", "fraction per settlement", "funding as it would be settled now", whole_day=False),
         Metric("fee_least", "sat/vB", "lowest fee rate that is relayed", whole_day=False),
     )
 }
-"""What chains say block by block. Streams carry it; history has none, so no feature reads it."""
+"""What chains say block by block, and perpetuals between settlements. Streams carry it; history has none, so no feature reads it."""

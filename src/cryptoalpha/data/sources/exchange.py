@@ -30,6 +30,8 @@ from cryptoalpha.data.sources.venues.wiring import Plan, wiring_of
 _MOST_WAITING: Final = 5_000
 """Raw messages that wait to be read; beyond that connections are not read, and TCP tells the venue."""
 _MOST_TOGETHER: Final = 256
+_CLOCK_SECONDS: Final = 0.25
+"""How far our clock may be behind a venue's before people are told."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -88,7 +90,7 @@ class ExchangeSource:
         self.streams: dict[str, Health] = {}
         """Health of every family of streams."""
         self.reader = MarketReader(venue, levels=section.book_levels, health=self.health)
-        self._mending = Health()
+        self._mending, self._is_behind = Health(), False
         self._lines: dict[str, Line] = {}
         self._queue: asyncio.Queue[Heard] = asyncio.Queue(_MOST_WAITING)
         self._stirred = asyncio.Event()
@@ -98,7 +100,9 @@ class ExchangeSource:
     async def arrivals(self, position: str) -> AsyncIterator[Arrival]:
         """Everything from `position` on: what was missed meanwhile is asked for, as far back as the venue goes."""
         section, tools = self._section, self._tools
-        self.reader = MarketReader(self.name, levels=section.book_levels, position=position, health=self.health)
+        self.reader = MarketReader(
+            self.name, levels=section.book_levels, position=position, most_missed=section.most_missed, health=self.health
+        )
         self._queue, self._dead = asyncio.Queue(_MOST_WAITING), {}
         for plan in self.plans:
             self.streams[plan.family] = _PartHealth(self)
@@ -122,7 +126,7 @@ class ExchangeSource:
                 put=self._put,
             )
             try:
-                await mender.prepare()
+                await mender.prepare(tuple(self.streams))
                 tasks += [asyncio.create_task(self._watch(plan, sockets)) for plan in self.plans]
                 tasks.append(asyncio.create_task(mender.run()))
                 tasks.append(asyncio.create_task(mender.run_regularly(tuple(self.streams))))
@@ -154,6 +158,8 @@ class ExchangeSource:
         told = [f"{name}: {part.reason or part.state}" for name, part in sorted(parts.items()) if part.state != "connected"]
         connected = any(part.state == "connected" for part in parts.values())
         told += [f"{name}: refused {text}" for name, text in sorted(self.reader.refusals.items())]
+        if self._is_behind:
+            told.append(f"our clock is at least {-(self.reader.least_lag or 0.0):.2f} s behind the venue's")
         if connected or all(part.state == "starting" for part in parts.values()):
             self.health.state = "connected" if connected else "starting"
         else:
@@ -224,4 +230,7 @@ class ExchangeSource:
                 stream.last_message, stream.last_event, stream.lag_seconds = heard.received_at, health.last_event, health.lag_seconds
             if heard.done is not None:
                 heard.done.set()
+        if ((reader.least_lag or 0.0) < -_CLOCK_SECONDS) != self._is_behind:
+            self._is_behind = not self._is_behind
+            self.sum_up()
         return envelopes, dead

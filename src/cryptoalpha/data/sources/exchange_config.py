@@ -37,6 +37,9 @@ class ExchangeSection(SourceSection):
     book_levels: Annotated[int, Field(ge=1, le=100)] = 10
     """Levels of each side that a book shows (1–100); the whole of it is kept."""
 
+    most_missed: Count = 200_000
+    """Trades per instrument that are asked for after an interruption; of more, the newest. A busy market has about a million a day."""
+
     quiet_seconds: Positive = 300.0
     """A connection over which nothing came for so long is opened anew, whatever its pings say."""
 

@@ -67,10 +67,13 @@ class Mender:
 
     def look(self) -> None:
         """Something may be missing."""
-        reader = self._reader
-        holes = any(tape.holes for tape in (*reader.tapes.values(), *reader.bars.values()))
-        if reader.gaps or reader.asks_reconnect or holes or self._recent:
+        if self._recent or self._reader.asks_reconnect or self._missing():
             self._wake.set()
+
+    def _missing(self) -> set[object]:
+        """Books and holes."""
+        tapes = {**self._reader.tapes, **self._reader.bars}
+        return {*self._reader.gaps, *((name, hole) for name, tape in tapes.items() for hole in tape.holes)}
 
     def want_recent(self) -> None:
         """The connection that brings trades was opened anew: what came meanwhile is asked for, where holes do not tell."""
@@ -78,24 +81,28 @@ class Mender:
             self._recent |= {name for name, tape in self._reader.tapes.items() if tape.last_time}
             self._wake.set()
 
-    async def prepare(self) -> None:
-        """Ask what must be known before the first message can be read, until it is."""
+    async def prepare(self, families: Sequence[str]) -> None:
+        """Ask what must be known before the first message can be read, until it is. Each family's recording begins with it."""
         for question in self._wiring.preparations(self._instruments):
             while not self._line.closed:
                 try:
                     received_at, body = await self._sockets.ask(question, self._limiter)
-                    self._reader.read(answered(question.kind, question.subject, body), received_at)
-                    break
+                    raw = answered(question.kind, question.subject, body)
                 except DataError as error:
                     await self._line.failed(error)
                 except BROKEN as error:
                     await self._line.failed(error)
+                else:
+                    for family in families:
+                        await self._put(Heard(received_at, raw, family))
+                    break
 
     async def run(self) -> None:
         """Mend for ever."""
         while not self._line.closed:
             await self._wake.wait()
             self._wake.clear()
+            missing = self._missing()
             failed = await self._round()
             if failed is not None:
                 await self._line.failed(failed)
@@ -103,7 +110,7 @@ class Mender:
             else:
                 self._line.worked()
                 self.look()
-                if self._wake.is_set():  # it is still missing: the venue may be a moment behind its own socket
+                if missing & self._missing():  # still: the venue may be a moment behind its own socket
                     await until_either(self._wait(_PAUSE_SECONDS), self._line.end)
 
     async def run_regularly(self, families: Sequence[str]) -> None:
@@ -187,10 +194,11 @@ class Mender:
             return False
         try:
             received_at, body = await self._sockets.ask(question, self._limiter)
-            raw = answered(question.kind, question.subject, body)
         except RefusedError as error:
             self.refused[name] = (self._clock.now() + _REFUSED_REST, str(error))
             return False
+        try:
+            raw = answered(question.kind, question.subject, body)
         except DataError as error:
             raise VenueError(f"the answer is cut or none: {error}") from None
         self.refused.pop(name, None)

@@ -13,19 +13,21 @@ import msgspec
 
 from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.core.streamed import Book, Streamed, Trade
-from cryptoalpha.core.time import SECOND
+from cryptoalpha.core.time import MINUTE, SECOND
 from cryptoalpha.core.values import Bar, ChainReading
 from cryptoalpha.data.bus.envelope import Envelope, sealed
 from cryptoalpha.data.sources.contract import Health
 from cryptoalpha.data.sources.venues.books import OrderBook
 from cryptoalpha.data.sources.venues.catalogue import venue_named
 from cryptoalpha.data.sources.venues.reading import Change, Reading, decoded, digest
-from cryptoalpha.data.sources.venues.tape import Hole, Tape
+from cryptoalpha.data.sources.venues.tape import LONGEST_HOLE, Hole, Tape
 
 MARKET: Final = "market"
 READINGS: Final = "readings"
 _CROSSED_PATIENCE: Final = 100
 """Changes a book may stay crossed before it is not believed any more: venues write the two sides of one trade in two messages."""
+
+_STRETCH: Final = 5 * MINUTE
 
 
 class _Kept(msgspec.Struct):
@@ -75,6 +77,7 @@ class MarketReader:
         subject: the symbol of messages that name none (a recorded REST snapshot).
         depth: levels of each side that were subscribed, where the venue keeps no more up to date; 0: all.
         position: of the source before a restart; empty: none.
+        most_missed: trades of an instrument that are worth asking for after an interruption; of more, the newest.
         health: told of messages, repeats and lag.
 
     Raises:
@@ -82,7 +85,15 @@ class MarketReader:
     """
 
     def __init__(
-        self, venue: str, *, levels: int = 10, subject: str = "", depth: int = 0, position: str = "", health: Health | None = None
+        self,
+        venue: str,
+        *,
+        levels: int = 10,
+        subject: str = "",
+        depth: int = 0,
+        position: str = "",
+        most_missed: int = LONGEST_HOLE,
+        health: Health | None = None,
     ) -> None:
         self.venue = venue_named(venue)
         self.reader = self.venue.reader()
@@ -99,16 +110,15 @@ class MarketReader:
         """Connections that the venue is about to close, and asked us to open anew."""
         self.lost_messages = 0
         """That the connection numbered and did not bring."""
-        self.least_lag: float | None = None
-        """Smallest lag seen, seconds: what the venue's clock runs ahead of ours, less the way the message took."""
-        self._levels, self._subject, self._depth = levels, subject, depth
+        self._lags: list[tuple[int, float]] = []
+        self._levels, self._subject, self._depth, self._most_missed = levels, subject, depth, most_missed
         kept = _position(position)
         counted = self.venue.counts_trades
-        self.tapes = {name: _tape(one, is_counted=counted) for name, one in kept.tapes.items()}
-        self.bars = {name: _tape(one, is_counted=True) for name, one in kept.bars.items()}
+        self.tapes = {name: _tape(one, is_counted=counted, longest=most_missed) for name, one in kept.tapes.items()}
+        self.bars = {name: _tape(one, is_counted=True, longest=most_missed) for name, one in kept.bars.items()}
         """Candles by `instrument|interval`, numbered by their opens in intervals since 1970."""
         self._settled = dict(kept.settled)
-        self._quotes: dict[str, int] = {}
+        self._quotes: dict[str, tuple[int, int]] = {}
         self._rates: dict[str, float] = {}
         self._forming: dict[str, tuple[str, Bar]] = {}
         self._crossed: Counter[str] = Counter()
@@ -122,6 +132,11 @@ class MarketReader:
             for kept in (self.tapes, self.bars)
         )
         return msgspec.json.encode(_Position(tapes, bars, self._settled)).decode()
+
+    @property
+    def least_lag(self) -> float | None:
+        """Smallest lag of the last minutes, seconds: the way of the fastest message, less what the venue's clock runs ahead of ours."""
+        return min((lag for _, lag in self._lags), default=None)
 
     def read(self, raw: bytes, received_at: int, subject: str = "", connection: str = "") -> list[Envelope]:
         """What a raw message says, in envelopes; empty where that is nothing new.
@@ -148,7 +163,7 @@ class MarketReader:
             health.last_event = max(health.last_event, reading.published)
             lag = (received_at - reading.published) / SECOND
             health.lag_seconds = lag
-            self.least_lag = lag if self.least_lag is None else min(lag, self.least_lag)
+            self._note_lag(received_at, lag)
         if reading.number >= 0:
             self._numbered(reading.number, connection)
         if reading.kind == "refused":
@@ -174,7 +189,7 @@ class MarketReader:
     def tape(self, instrument: str) -> Tape:
         """The trades of an instrument."""
         if instrument not in self.tapes:
-            self.tapes[instrument] = Tape(is_counted=self.venue.counts_trades)
+            self.tapes[instrument] = Tape(is_counted=self.venue.counts_trades, longest=self._most_missed)
         return self.tapes[instrument]
 
     def opened(self, connection: str, books: tuple[str, ...] = ()) -> None:
@@ -199,9 +214,10 @@ class MarketReader:
         if isinstance(value, Trade):
             is_new = self.tape(value.instrument).take(native, value.trade_id, moment)
         elif isinstance(value, Book):
-            if value.sequence >= 0:
-                is_new = value.sequence > self._quotes.get(value.instrument, -1)
-                self._quotes[value.instrument] = max(value.sequence, self._quotes.get(value.instrument, -1))
+            number, since = self._quotes.get(value.instrument, (-1, 0))
+            # venues begin to count anew after maintenance: a quote that is younger by a second is believed whatever its number
+            if value.sequence >= 0 and (is_new := value.sequence > number or moment > since + SECOND):
+                self._quotes[value.instrument] = value.sequence, moment
         elif isinstance(value, Bar):
             tape = self.bars.setdefault(f"{value.instrument}|{value.interval}", Tape(is_counted=True))
             is_new = tape.take(native, str(value.happened_at // value.interval), value.happened_at)
@@ -215,6 +231,14 @@ class MarketReader:
         if not is_new:
             self.health.repeats += 1
         return is_new
+
+    def _note_lag(self, received_at: int, lag: float) -> None:
+        """Keep the least lag of this stretch of time and of the one before: clocks are set now and then."""
+        stretch = received_at // _STRETCH
+        if not self._lags or self._lags[-1][0] != stretch:
+            self._lags = [*self._lags[-1:], (stretch, lag)]
+        elif lag < self._lags[-1][1]:
+            self._lags[-1] = (stretch, lag)
 
     def _closed(self, native: str, bar: Bar, received_at: int) -> list[Envelope]:
         """The candle before, if this one is the next: nothing is added to it any more."""
@@ -277,8 +301,9 @@ class MarketReader:
         self._numbers[connection] = number
 
 
-def _tape(kept: _Kept, *, is_counted: bool) -> Tape:
-    return Tape(is_counted=is_counted, last=kept.last, last_time=kept.last_time, holes=tuple(Hole(*hole) for hole in kept.holes))
+def _tape(kept: _Kept, *, is_counted: bool, longest: int) -> Tape:
+    holes = tuple(Hole(*hole) for hole in kept.holes)
+    return Tape(is_counted=is_counted, last=kept.last, last_time=kept.last_time, holes=holes, longest=longest)
 
 
 def _position(text: str) -> _Position:

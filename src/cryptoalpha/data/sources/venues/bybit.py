@@ -30,6 +30,7 @@ from cryptoalpha.data.sources.venues.reading import (
     decoded,
     decoder,
     digest,
+    interval_length,
     told_bar,
     told_settlement,
 )
@@ -113,6 +114,10 @@ class _SettledRows(msgspec.Struct):
     rows: list[_SettledRow] = msgspec.field(name="list")
 
 
+class _CandleRows(msgspec.Struct):
+    rows: list[tuple[Milliseconds, Price, Price, Price, Price, Amount, msgspec.Raw]] = msgspec.field(name="list")
+
+
 class _Answer(msgspec.Struct):
     code: int = msgspec.field(name="retCode")
     words: str = msgspec.field(name="retMsg")
@@ -120,7 +125,7 @@ class _Answer(msgspec.Struct):
 
 
 _OUTER, _BOOK, _TICKER, _ANSWER, _REST = decoder(_Outer), decoder(_Book), decoder(_Ticker), decoder(_Answer), decoder(_RestTrades)
-_SETTLED = decoder(_SettledRows)
+_SETTLED, _CANDLE_ROWS = decoder(_SettledRows), decoder(_CandleRows)
 _TRADES: msgspec.json.Decoder[list[_Trade]] = msgspec.json.Decoder(list[_Trade], strict=False)
 _CANDLES: msgspec.json.Decoder[list[_Candle]] = msgspec.json.Decoder(list[_Candle], strict=False)
 _LIQUIDATED: msgspec.json.Decoder[list[_Liquidated]] = msgspec.json.Decoder(list[_Liquidated], strict=False)
@@ -155,7 +160,22 @@ class Bybit:
             return self.trades(raw, received_at, subject)
         if kind == "settled":
             return self.settled(raw, received_at, subject)
+        if kind.startswith("bars."):
+            return self.candles(raw, received_at, subject, kind.removeprefix("bars."))
         return self.parse(raw, received_at, subject)
+
+    def candles(self, raw: bytes, received_at: int, subject: str, interval: str) -> Reading:
+        """An answer of `kline`, newest first there, which is only asked for candles that have closed."""
+        what = f"candles of bybit {subject}"
+        answer = decoded(_ANSWER, raw, what)
+        if answer.code:
+            return Reading("refused", text=f"{answer.code} {answer.words}"[:200])
+        instrument, length, told = self._name(subject), interval_length(interval, what), []
+        for opened, first, high, low, last, volume, _ in reversed(decoded(_CANDLE_ROWS, answer.result, what).rows):
+            moment = opened * MILLISECOND
+            bar = told_bar(instrument, length, moment, (first, high, low, last, volume), received_at)
+            told.append((f"bar:{instrument}:{interval}:{moment}", bar))
+        return Reading("bar", tuple(told))
 
     def settled(self, raw: bytes, received_at: int, subject: str) -> Reading:
         """An answer of `funding/history`, newest first there."""

@@ -139,7 +139,8 @@ class Okx:
         if channel in ("books", "books5", "bbo-tbt", "books-l2-tbt", "books50-l2-tbt"):
             return self._books(outer, received_at)
         if channel.startswith("candle"):
-            return self._candles(outer, received_at)
+            interval = channel.removeprefix("candle").removesuffix("utc")
+            return self._candles(outer.data, outer.arg.instrument, interval, received_at)
         if channel == "funding-rate":
             return self._funding(outer.data, received_at)
         if channel == "liquidation-orders":
@@ -152,6 +153,11 @@ class Okx:
             return self.trades(raw, received_at, subject)
         if kind == "settled":
             return self.settled(raw, received_at, subject)
+        if kind.startswith("bars."):
+            answer = decoded(_ANSWER, raw, f"candles of okx {subject}")
+            if str(answer.code) != "0":
+                return Reading("refused", text=f"{answer.code} {answer.msg}"[:200])
+            return self._candles(answer.data, subject, kind.removeprefix("bars."), received_at, backwards=True)
         if kind == "contracts":
             return self.contracts(raw)
         return self.parse(raw, received_at, subject)
@@ -214,18 +220,19 @@ class Okx:
                 changes.append(Change(instrument, outer.action == "snapshot", bids, asks, moment, row.following, row.following, row.before))
         return Reading("quote" if told else "book", tuple(told), tuple(changes), published=published)
 
-    def _candles(self, outer: _Outer, received_at: int) -> Reading:
-        what, interval = "candle of okx", outer.arg.channel.removeprefix("candle").removesuffix("utc")
+    def _candles(self, raw: msgspec.Raw, native: str, interval: str, received_at: int, *, backwards: bool = False) -> Reading:
+        what = "candle of okx"
         if interval.endswith("M"):  # months are of no one length
-            return Reading("unused:" + outer.arg.channel[:40])
-        length, instrument, told = interval_length(interval.lower(), what), _instrument(outer.arg.instrument), []
-        for row in decoded(_CANDLES, outer.data, what):
+            return Reading(f"unused:candle{interval[:20]}")
+        length, instrument, told = interval_length(interval.lower(), what), _instrument(native), []
+        rows = decoded(_CANDLES, raw, what)
+        for row in reversed(rows) if backwards else rows:
             if len(row) != 9:
                 raise DataError(f"{what} has {len(row)} columns, expected 9")
             opened, first, high, low, last, volume, base = decoded(_ROW, b"[" + b",".join(map(bytes, row[:7])) + b"]", what)
             if bytes(row[8]) != b'"1"':
                 continue
-            amount = base if outer.arg.instrument.endswith("-SWAP") else volume  # a perpetual's first volume counts contracts
+            amount = base if native.endswith("-SWAP") else volume  # a perpetual's first volume counts contracts
             moment = opened * MILLISECOND
             bar = told_bar(instrument, length, moment, (first, high, low, last, amount), received_at)
             told.append((f"bar:{instrument}:{interval_name(length)}:{moment}", bar))

@@ -10,6 +10,7 @@ from collections import deque
 from typing import NamedTuple
 
 MOST_REMEMBERED = 20_000
+LONGEST_HOLE = 200_000
 _MOST_HOLES = 1_000
 _OVERTAKEN = 100
 
@@ -31,10 +32,13 @@ class Tape:
         last: the newest number that came before a restart; −1: none.
         last_time: when that happened, UTC ns.
         holes: what was missing then.
+        longest: numbers of a hole that are worth asking for; of a longer one the newest.
     """
 
-    def __init__(self, *, is_counted: bool, last: int = -1, last_time: int = 0, holes: tuple[Hole, ...] = ()) -> None:
-        self.is_counted, self.last, self.last_time = is_counted, last, last_time
+    def __init__(
+        self, *, is_counted: bool, last: int = -1, last_time: int = 0, holes: tuple[Hole, ...] = (), longest: int = LONGEST_HOLE
+    ) -> None:
+        self.is_counted, self.last, self.last_time, self._longest = is_counted, last, last_time, longest
         self.holes = list(holes)
         self._first = -1
         """The oldest number since we began to listen; −1: began before a restart."""
@@ -51,7 +55,9 @@ class Tape:
         count = int(number)
         if count > self.last:
             if self.last >= 0 and count > self.last + 1:
-                self.holes.append(Hole(self.last + 1, count - 1, self.last_time))
+                begin = max(self.last + 1, count - self._longest)
+                self.lost += begin - self.last - 1
+                self.holes.append(Hole(begin, count - 1, self.last_time))
                 if len(self.holes) > _MOST_HOLES:
                     self.give_up(self.holes[0])
             if self.last < 0:

@@ -180,11 +180,10 @@ class _Bybit(_Plain):
         return _perpetual(traded) if self._perpetuals else super().instrument(traded)
 
     def plans(self, families: Sequence[Family], instruments: Sequence[str], interval: str) -> list[Plan]:
-        minutes = parse_interval(interval) // MINUTE
         topics: dict[Family, str] = {
             "trades": "publicTrade",
             "books": "orderbook.50",
-            "bars": f"kline.{minutes}",
+            "bars": f"kline.{_bybit_interval(interval)}",
             "funding": "tickers",
             "liquidations": "allLiquidation",
         }
@@ -194,6 +193,12 @@ class _Bybit(_Plain):
             says = tuple(_text({"op": "subscribe", "args": wanted[k : k + 10]}) for k in range(0, len(wanted), 10))
             plans.append(Plan(family, address, says, '{"op":"ping"}'))
         return plans
+
+    def bars(self, instrument: str, interval: str, hole: Hole) -> Question | None:
+        symbol, length = _glued(instrument), parse_interval(interval)
+        first, end = hole.first * length // MILLISECOND, min(hole.last, hole.first + 999) * length // MILLISECOND
+        asked = f"category={self._market}&symbol={symbol}&interval={_bybit_interval(interval)}&start={first}&end={end}&limit=1000"
+        return Question(f"bars.{interval}", symbol, f"https://api.bybit.com/v5/market/kline?{asked}")
 
     def recent(self, instrument: str) -> Question | None:
         symbol, most = _glued(instrument), 1000 if self._perpetuals else 60
@@ -214,8 +219,7 @@ class _Okx(_Plain):
         return traded
 
     def plans(self, families: Sequence[Family], instruments: Sequence[str], interval: str) -> list[Plan]:
-        hours = {"h": "H", "d": "D", "w": "W"}
-        candle = interval[:-1] + hours.get(interval[-1], interval[-1])
+        candle = _okx_interval(interval)
         channels: dict[Family, str] = {
             "trades": "trades-all",
             "quotes": "bbo-tbt",
@@ -227,7 +231,7 @@ class _Okx(_Plain):
         for family in families:
             room = "business" if family in ("trades", "bars") else "public"
             if family == "liquidations":
-                wanted = [{"channel": "liquidation-orders", "instType": "SWAP"}]
+                wanted = [{"channel": "liquidation-orders", "instType": "SWAP"}] if any(":" in name for name in instruments) else []
             else:
                 wanted = [{"channel": channels[family], "instId": _okx(name)} for name in instruments if family != "funding" or ":" in name]
             if wanted:
@@ -239,6 +243,12 @@ class _Okx(_Plain):
         symbol = _okx(instrument)
         address = f"https://www.okx.com/api/v5/market/history-trades?instId={symbol}&type=1&after={hole.last + 1}&limit=100"
         return Question("trades", symbol, address)
+
+    def bars(self, instrument: str, interval: str, hole: Hole) -> Question | None:
+        symbol, length = _okx(instrument), parse_interval(interval)
+        after, before = (hole.last + 1) * length // MILLISECOND, (hole.first - 1) * length // MILLISECOND
+        asked = f"instId={symbol}&bar={_okx_interval(interval)}&after={after}&before={before}&limit=100"
+        return Question(f"bars.{interval}", symbol, f"https://www.okx.com/api/v5/market/history-candles?{asked}")
 
     def settled(self, instrument: str) -> Question | None:
         symbol = _okx(instrument)
@@ -324,6 +334,17 @@ def _dashed(instrument: str) -> str:
 
 def _okx(instrument: str) -> str:
     return _dashed(instrument) + ("-SWAP" if ":" in instrument else "")
+
+
+def _bybit_interval(interval: str) -> str:
+    minutes = parse_interval(interval) // MINUTE
+    return {1440: "D", 10080: "W"}.get(minutes, str(minutes))
+
+
+def _okx_interval(interval: str) -> str:
+    """Days and weeks by UTC: plain ones begin in Hong Kong."""
+    unit = {"h": "H", "d": "Dutc", "w": "Wutc"}.get(interval[-1], interval[-1])
+    return interval[:-1] + unit
 
 
 _WIRINGS: dict[str, Wiring] = {

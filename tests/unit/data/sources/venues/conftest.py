@@ -171,6 +171,11 @@ def _bybit(*, perpetual: bool) -> list[Any]:
         {"success": False, "ret_msg": "Invalid topic", "op": "subscribe"},
         {"success": True, "ret_msg": "pong", "op": "ping"},
         {"answer": "trades", "subject": "BTCUSDT", "data": {"retCode": 0, "retMsg": "OK", "result": {"list": [rest]}}},
+        {
+            "answer": "bars.1m",
+            "subject": "BTCUSDT",
+            "data": {"retCode": 0, "retMsg": "OK", "result": {"list": [[str(T), "100", "102", "99", "101", "7", "0"]]}},
+        },
     ]
     if perpetual:
         settled = {"symbol": "BTCUSDT", "fundingRate": "0.0002", "fundingRateTimestamp": str(T)}
@@ -204,6 +209,11 @@ def _okx() -> list[Any]:
         {"event": "subscribe", "arg": {"channel": "trades-all"}, "connId": "a"},
         {"event": "error", "code": "60012", "msg": "Invalid request", "connId": "a"},
         {"answer": "trades", "subject": "BTC-USDT", "data": {"code": "0", "msg": "", "data": [{**trade, "tradeId": "8"}]}},
+        {
+            "answer": "bars.1m",
+            "subject": "BTC-USDT",
+            "data": {"code": "0", "msg": "", "data": [[str(T), "100", "102", "99", "101", "7", "7", "0", "1"]]},
+        },
         {"answer": "settled", "subject": "BTC-USDT-SWAP", "data": {"code": "0", "msg": "", "data": [funding]}},
         {
             "answer": "contracts",

@@ -390,3 +390,74 @@ def test_a_venue_that_has_nothing_of_what_is_wanted_says_so():
                 open_source(ExchangeSection(venues=("kraken",)), Tools(state=state, instruments=("BTCUSD",)))
 
     asyncio.run(story())
+
+
+def test_contracts_are_known_before_the_first_message_is_read(publisher):
+    """OKX counts perpetuals in contracts: their size is asked for first, again if that fails, and every recording begins with it."""
+    lines: list[tuple[str, bytes]] = []
+    closed = {"instId": "BTC-USDT-SWAP", "details": [{"side": "sell", "bkPx": "98.5", "sz": "3", "ts": "1700000000000"}]}
+    trade = {"instId": "BTC-USDT-SWAP", "tradeId": "7", "px": "100.5", "sz": "200", "side": "sell", "ts": "1700000000000"}
+    sizes = {"code": "0", "msg": "", "data": [{"instId": "BTC-USDT-SWAP", "ctVal": "0.01", "ctMult": "1"}]}
+
+    async def story() -> Listener:
+        async with publisher() as fake, SqliteState(None) as state:
+            fake.answers("/www.okx.com/api/v5/public/instruments", fake.Reply(status=500), fake.Reply(sizes, cut=30), fake.Reply(sizes))
+            fake.talks(
+                "/ws.okx.com/ws/v5/public",
+                fake.Script([fake.Heard("liquidation-orders"), {"arg": {"channel": "liquidation-orders"}, "data": [closed]}]),
+            )
+            fake.talks(
+                "/ws.okx.com/ws/v5/business", fake.Script([fake.Heard("trades-all"), {"arg": {"channel": "trades-all"}, "data": [trade]}])
+            )
+            section = ExchangeSection(
+                venues=("okx",), streams=("trades", "liquidations"), instruments=("BTC/USDT:USDT",), endpoint=fake.url, retry_seconds=0.01
+            )
+            tools = Tools(state=state, record=lambda channel, moment, raw: lines.append((channel, raw)))
+            (source,) = open_source(section, tools)
+            async with _listening(source) as heard:
+                await _until(lambda: len(heard.values(Trade)) == 1 and len(heard.values(Liquidation)) == 1, "both")
+            assert json.loads(fake.said[0])["op"] == "subscribe"
+            return heard
+
+    heard = asyncio.run(story())
+    assert [trade.amount for trade in heard.values(Trade)] == [2.0]
+    assert [closed.amount for closed in heard.values(Liquidation)] == [0.03]
+    for family in ("trades", "liquidations"):
+        reader = MarketReader("okx")
+        again = [e.value() for channel, raw in lines if channel == f"okx.{family}" for e in reader.read(raw, 1_700_000_100_000_000_000)]
+        assert [value.amount for value in again if isinstance(value, Trade | Liquidation)] in ([2.0], [0.03])
+
+
+def test_bars_that_were_missed_are_asked_for_where_the_venue_has_them(publisher):
+    opens = [1_700_000_040_000 + 60_000 * k for k in range(5)]
+
+    def candle(opened: int) -> dict[str, Any]:
+        row = {"start": opened, "end": opened + 59_999, "interval": "1", "open": "100", "close": "101", "high": "102", "low": "99"}
+        message = {**row, "volume": "7", "turnover": "1", "confirm": True, "timestamp": opened + 60_000}
+        return {"topic": "kline.1.BTCUSDT", "type": "snapshot", "ts": opened + 60_000, "data": [message]}
+
+    async def story() -> Listener:
+        async with publisher() as fake, SqliteState(None) as state:
+            fake.talks("/stream.bybit.com/v5/public/spot", fake.Script([fake.Heard("kline.1.BTCUSDT"), candle(opens[0]), candle(opens[4])]))
+
+            def rows(asked: Any) -> Any:
+                found = [o for o in opens if int(asked.query["start"]) <= o <= int(asked.query["end"])]
+                return fake.Reply(
+                    {
+                        "retCode": 0,
+                        "retMsg": "OK",
+                        "result": {"list": [[str(o), "100", "102", "99", "101", "7", "0"] for o in reversed(found)]},
+                    }
+                )
+
+            fake.answers("/api.bybit.com/v5/market/kline", rows)
+            section = ExchangeSection(venues=("bybit",), streams=("bars",), instruments=("BTC/USDT",), endpoint=fake.url)
+            (source,) = open_source(section, Tools(state=state))
+            async with _listening(source) as heard:
+                await _until(lambda: len(heard.values(Bar)) == 5, "five candles")
+            assert len(fake.requests("/api.bybit.com/v5/market/kline")) == 1
+            return heard
+
+    heard = asyncio.run(story())
+    assert sorted(bar.happened_at // MILLISECOND for bar in heard.values(Bar)) == opens
+    assert len(set(heard.ids())) == 5

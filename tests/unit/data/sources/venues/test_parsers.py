@@ -19,6 +19,7 @@ from cryptoalpha.data.sources.market_reader import MarketReader, answered
 from cryptoalpha.data.sources.venues import names
 from cryptoalpha.data.sources.venues.catalogue import VENUES
 from cryptoalpha.data.sources.venues.reading import iso_time, seconds
+from cryptoalpha.data.sources.venues.tape import Tape
 
 NOW = 1_700_000_100_000_000_000
 PERPETUAL = {"binanceusdm": "BTC/USDT:USDT", "bybitlinear": "BTC/USDT:USDT", "krakenfutures": "BTC/USD:USD"}
@@ -267,3 +268,31 @@ def test_a_position_of_another_kind_is_refused():
         MarketReader("binance", position="12345")
     with pytest.raises(ConfigError, match="no venue"):
         MarketReader("nowhere")
+
+
+def test_a_tape_knows_what_is_missing():
+    tape = Tape(is_counted=True)
+    assert all(tape.take("", str(number), number) for number in (10, 11, 15))
+    assert tape.holes == [(12, 14, 11)]
+    assert not tape.take("", "11", 16)
+    assert tape.take("", "13", 13)
+    assert tape.holes == [(12, 12, 11), (14, 14, 13)]
+    assert tape.take("", "9", 9)  # the first to come had overtaken it
+    assert tape.take("", "7", 7)
+    assert tape.holes[-1] == (8, 8, 7)
+    tape.give_up(tape.holes[0])
+    assert (tape.lost, tape.last) == (1, 15)
+    assert not Tape(is_counted=True, last=15).take("", "9", 9)  # before a restart everything older had come
+    short = Tape(is_counted=True, last=100, longest=10)
+    assert short.take("", "200", 1)
+    assert short.holes == [(190, 199, 0)]
+    assert short.lost == 89
+
+
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=80))
+def test_a_tape_takes_every_number_once_and_its_holes_are_the_rest(numbers):
+    tape = Tape(is_counted=True)
+    taken = [number for number in numbers if tape.take("", str(1000 + number), number)]
+    assert sorted(taken) == sorted(set(numbers))
+    missing = {number for hole in tape.holes for number in range(hole.first, hole.last + 1)}
+    assert missing == {1000 + number for number in range(min(numbers), max(numbers))} - {1000 + number for number in taken}

@@ -233,6 +233,7 @@ ANSWERS = {
     ("bybitlinear", "http_get_funding_history.json"): ("settled", "BTCUSDT", 2),
     ("okx", "http_get_trades.json"): ("trades", "BTC-USDT", 2),
     ("okx", "http_get_funding_rate_history.json"): ("settled", "BTC-USDT-SWAP", 2),
+    ("bybitlinear", "http_get_klines_linear.json"): ("bars.1m", "BTCUSDT", 1),
     ("kraken", "http_trades.json"): ("trades", "BTC/USDT", 40),
 }
 

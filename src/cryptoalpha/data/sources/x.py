@@ -146,8 +146,8 @@ class XSource:
             state.gap_is_open = state.gap_of == come.generation
         elif come.kind == "gap" and come.generation == state.generation:
             state.gap_is_open = False
-        if not state.gap_is_open:
-            place.complete = max(place.complete, state.newest)
+        if not state.gap_is_open and state.newest:  # X's own number, at last, where we began with a guess by our clock
+            place.complete = state.newest
         if come.kind == "reread":
             place.rereads = [(due, post) for due, post in place.rereads if post not in come.reread or due > come.received_at]
             state.taken.set()

@@ -354,6 +354,17 @@ def test_a_clock_of_ours_that_runs_behind_is_measured_not_believed(run: Any, vir
     run(test)
 
 
+def test_a_clock_of_ours_that_runs_ahead_hides_no_gap(run: Any, virtual_time: Any) -> None:
+    async def test(fake: Any, tools: Tools) -> None:
+        virtual_time.clock.advance_to(START + 600 * SECOND)
+        fake.streams(STREAM, fake.Script([line(1)], then="drop"), fake.Script([fake.PING, line(9)]))
+        fake.answers(SEARCH, searching(fake, list(range(1, 9))))
+        found, _, _ = await collect(open_source(section_at(fake), tools), 9)
+        assert sorted(numbers_of(found)) == list(range(1, 10))
+
+    run(test)
+
+
 def test_what_is_recorded_reads_the_same_again(run: Any) -> None:
     async def test(fake: Any, tools: Tools) -> None:
         kept: list[tuple[int, bytes]] = []

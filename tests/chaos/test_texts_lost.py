@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import sys
 from contextlib import aclosing
@@ -25,8 +26,9 @@ from cryptoalpha.data.sources.opening import Tools
 from cryptoalpha.data.sources.text_config import RedditSection, XSection
 from cryptoalpha.store.state.sqlite_state import SqliteState
 
-pytest.importorskip("httpx", reason="the extra `streams` is not installed")
-pytest.importorskip("asyncpraw", reason="the extra `streams` is not installed")
+if not os.environ.get("CRYPTOALPHA_NO_SKIP"):
+    pytest.importorskip("httpx", reason="the extra `streams` is not installed")
+    pytest.importorskip("asyncpraw", reason="the extra `streams` is not installed")
 
 _PLACE = Path(__file__).resolve().parent.parent / "unit" / "data" / "sources" / "conftest.py"
 _SPEC = spec_from_file_location("chaos_publisher", _PLACE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from contextlib import aclosing
 from typing import Any
 
@@ -16,7 +17,8 @@ from cryptoalpha.data.sources.reddit import RedditSource, open_source
 from cryptoalpha.data.sources.text_config import RedditSection
 from cryptoalpha.store.state.sqlite_state import SqliteState
 
-pytest.importorskip("asyncpraw", reason="the extra `streams` is not installed")
+if not os.environ.get("CRYPTOALPHA_NO_SKIP"):
+    pytest.importorskip("asyncpraw", reason="the extra `streams` is not installed")
 
 START = 1_700_000_000
 NEW, COMMENTS, TOKEN = "/r/Bitcoin+ethereum/new", "/r/Bitcoin+ethereum/comments", "/api/v1/access_token"

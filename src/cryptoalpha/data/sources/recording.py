@@ -31,6 +31,7 @@ from cryptoalpha.core.clock import VirtualClock
 from cryptoalpha.core.errors import ConfigError, DataError
 from cryptoalpha.core.time import SECOND
 from cryptoalpha.data.bus.envelope import Envelope
+from cryptoalpha.data.sources.config import RecordingSection
 from cryptoalpha.data.sources.contract import Arrival, DeadLetter, Health
 from cryptoalpha.data.sources.reconnect import Wait, until_either
 
@@ -178,6 +179,14 @@ class Recorder:
             total += path.stat().st_size
             if total > self._keep_bytes and path.suffix == ".gz":
                 path.unlink()
+
+
+def open_recorder(section: RecordingSection, folder: Path) -> Recorder | None:
+    """The recorder of the settings, whose `record` goes into `Tools.record`; None where nothing is to be recorded. Close it at the end."""
+    if not section.enabled:
+        return None
+    keep = None if section.keep_megabytes is None else round(section.keep_megabytes * 1e6)
+    return Recorder(folder, most_bytes=max(1, round(section.file_megabytes * 1e6)), keep_bytes=keep)
 
 
 def recordings(folder: Path, channel: str) -> list[Path]:

@@ -17,6 +17,7 @@ from cryptoalpha.core.errors import ConfigError, DataError
 from cryptoalpha.core.streamed import Trade
 from cryptoalpha.core.time import MILLISECOND, SECOND
 from cryptoalpha.data.bus.envelope import sealed
+from cryptoalpha.data.sources.config import RecordingSection
 from cryptoalpha.data.sources.market_reader import MarketReader
 from cryptoalpha.data.sources.recording import (
     Recorded,
@@ -24,6 +25,7 @@ from cryptoalpha.data.sources.recording import (
     ReplaySource,
     as_line,
     from_line,
+    open_recorder,
     read_recording,
     read_recordings,
     recordings,
@@ -90,6 +92,18 @@ def test_files_are_completed_by_size_and_the_oldest_make_room(tmp_path):
 
     filled(tmp_path / "some", messages, most_bytes=10_000, keep_bytes=4 * paths[0].stat().st_size + 100)
     assert [path.name for path in recordings(tmp_path / "some", "x")] == [path.name for path in paths[-4:]]
+
+
+def test_settings_say_whether_and_how_much_is_recorded(tmp_path):
+    assert open_recorder(RecordingSection(), tmp_path) is None
+    recorder = open_recorder(RecordingSection(enabled=True, file_megabytes=0.01, keep_megabytes=0.000_2), tmp_path)
+    for number in range(100):
+        recorder.record("x", START + number, f"{number:>1000}".encode())
+    recorder.close()
+    # a file of ten lines packs to about 100 bytes: of ten files, 200 bytes of the newest are kept
+    kept = recordings(tmp_path, "x")
+    assert 1 <= len(kept) <= 3
+    assert [one.raw for one in read_recording(kept[-1])][-1] == f"{99:>1000}".encode()
 
 
 def test_channels_whose_names_begin_alike_are_not_mixed_up(tmp_path):

@@ -9,7 +9,8 @@ again with 0 confirmations and the id `…:gone:<block>`; if a later block holds
 names it in all of these, so the newest statement counts.
 
 What is remembered (the newest `depth` blocks with the transfers stated of them, what is gone, what has been counted) is the position of a
-source: from the same position the same blocks give the same statements.
+source: from the same position the same blocks give the same statements. What was stated after the position that was kept is stated again
+with the same ids; only if the chain is replaced between a crash and the restart, in just those blocks, is it not taken back.
 
 Pure but for `step`, which asks a `Chain`.
 """

@@ -125,7 +125,7 @@ class XWorld(World):
         return answer
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_no_post_of_x_is_lost_or_renamed(seed: int) -> None:
     world, seen, total = XWorld(seed, 30), {}, 30
@@ -178,7 +178,7 @@ class RedditWorld(World):
         return answer
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_no_post_of_reddit_is_lost_or_renamed(seed: int) -> None:
     seen: dict[str, Any] = {}

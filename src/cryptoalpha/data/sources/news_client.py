@@ -18,6 +18,7 @@ from cryptoalpha.data.sources.news_parsing import host_of, packed
 from cryptoalpha.data.sources.opening import needs
 from cryptoalpha.data.sources.reconnect import check_answer
 from cryptoalpha.data.sources.text_config import NewsSection
+from cryptoalpha.data.sources.text_intake import certificates
 
 if TYPE_CHECKING:
     import httpx
@@ -67,6 +68,7 @@ class NewsClient:
             follow_redirects=True,
             max_redirects=section.most_redirects,
             timeout=section.timeout_seconds,
+            verify=certificates(),
         )
 
     async def fetch(self, feed: str, validators: Validators) -> Fetched | None:

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import ssl
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from functools import cache
 from typing import Any, TypeVar
 
 from cryptoalpha.core.errors import DataError, VenueError
 from cryptoalpha.core.time import SECOND
 from cryptoalpha.data.bus.envelope import Envelope
 from cryptoalpha.data.sources.contract import Arrival, DeadLetter, Health
+from cryptoalpha.data.sources.opening import needs
 from cryptoalpha.data.sources.posts import Fault, Seen, TextPage, enveloped
 from cryptoalpha.data.sources.reconnect import until_either
 
@@ -111,6 +114,17 @@ async def until_set(event: asyncio.Event, end: asyncio.Event) -> None:
         await event.wait()
 
     await until_either(happened(), end)
+
+
+@cache
+def certificates() -> ssl.SSLContext:
+    """Whom to trust, read once: it takes a tenth of a second.
+
+    Raises:
+        ConfigError: if httpx is not installed.
+    """
+    context: ssl.SSLContext = needs("httpx").create_ssl_context()
+    return context
 
 
 Waiting = Callable[[float], Awaitable[None]]

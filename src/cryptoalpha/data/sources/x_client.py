@@ -19,6 +19,7 @@ from cryptoalpha.core.errors import DataError, VenueError
 from cryptoalpha.data.sources.opening import needs
 from cryptoalpha.data.sources.reconnect import LaterError, RefusedError, check_answer
 from cryptoalpha.data.sources.text_config import XSection
+from cryptoalpha.data.sources.text_intake import certificates
 from cryptoalpha.data.sources.x_parsing import Problem, XRule, parse_x_problem, parse_x_rules
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class XClient:
         self._errors: tuple[type[Exception], ...] = (library.HTTPError, library.StreamError)
         self._timeout = library.Timeout
         self._client: httpx.AsyncClient = library.AsyncClient(
-            base_url=section.base_url, headers={"Authorization": f"Bearer {token}"}, timeout=_ANSWER_SECONDS
+            base_url=section.base_url, headers={"Authorization": f"Bearer {token}"}, timeout=_ANSWER_SECONDS, verify=certificates()
         )
 
     async def keep_rules(self, wanted: Sequence[str]) -> frozenset[str]:

@@ -423,7 +423,7 @@ def test_whatever_reddit_says_nothing_escapes(raw: bytes) -> None:
         assert all(number_of(name) is not None for name in names_of(raw))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     body=st.binary(max_size=80) | MARKUP.map(lambda text: text.encode()) | FEEDS,
     kind=st.sampled_from(["text/xml; charset=utf-7", "", "x;y=\xff"]),

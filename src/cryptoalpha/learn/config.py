@@ -191,8 +191,8 @@ class RuntimeConfig(Section):
     """`local` is this machine and needs no server; `ray` a Ray cluster (`pip install "cryptoalpha[ray]"`). Nothing else changes."""
 
     processes: bool = False
-    """Local agents in a process each instead of a thread each: a crash in native code then ends one agent, not the run, at about 60 MB of
-    memory and half a millisecond per call."""
+    """Local agents in a process each instead of a thread each: a crash in native code then ends one agent, not the run, at 35 MB of memory
+    and more, and a third of a millisecond per call."""
 
     restarts: Annotated[int, Field(ge=0)] = 3
     """Times in a row that an agent or worker may die over the same work before that is given up; fewer would lose work to a flaky node,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ast
+import re
 import sys
 from pathlib import Path
 
@@ -88,12 +88,7 @@ def test_of_a_death_ray_reports_the_reason_is_kept_and_the_advice_left():
 
 
 def test_one_module_alone_imports_ray():
-    def roots(path: Path) -> set[str]:
-        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
-        names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
-        names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
-        return {name.partition(".")[0] for name in names}
-
-    assert [path.name for path in SOURCE.rglob("*.py") if "ray" in roots(path)] == []  # not even that one, as a statement
-    loading = [path.name for path in SOURCE.rglob("*.py") if 'part: str = "ray"' in path.read_text(encoding="utf-8")]
-    assert loading == ["ray_cluster.py"]
+    texts = {path.name: path.read_text(encoding="utf-8") for path in SOURCE.rglob("*.py")}
+    assert [name for name, text in texts.items() if re.search(r"^\s*(import|from) ray\b", text, re.MULTILINE)] == []  # only by name …
+    assert [name for name, text in texts.items() if "importlib.import_module(part)" in text] == ["ray_cluster.py"]  # … and only there
+    assert 'part: str = "ray"' in texts["ray_cluster.py"]

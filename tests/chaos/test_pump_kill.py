@@ -13,7 +13,7 @@ from cryptoalpha.data.bus.config import BusConfig
 from cryptoalpha.data.bus.memory import MemoryBus
 from cryptoalpha.store.state.sqlite_state import SqliteState
 
-MESSAGES, KILLS = 3_000, 6
+MESSAGES, KILLS = 2_000, 4
 
 PUMP = """
 import asyncio, sys

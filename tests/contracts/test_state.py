@@ -397,3 +397,21 @@ def test_a_cancelled_question_harms_nobody(place):
             return await state.get(["a/x"])
 
     assert asyncio.run(run()) == [b"1"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_whatever_ends_the_thread_nobody_waits_for_ever(tmp_path):
+    async def run():
+        async with SqliteState(tmp_path / "state.sqlite") as state:
+
+            def broken(connection, now):
+                time.sleep(0.05)  # until the others wait
+                raise KeyError("a mistake")
+
+            asked = [state._ask(broken, writes=True), state.get(["a/x"]), state.add("a/x", 1.0)]
+            answers = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 5.0)
+            with pytest.raises(StoreError):
+                await asyncio.wait_for(state.get(["a/x"]), 5.0)
+            return answers
+
+    assert [type(answer) for answer in asyncio.run(run())] == [StoreError] * 3

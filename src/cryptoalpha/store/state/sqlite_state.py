@@ -174,7 +174,7 @@ class SqliteState:
         answer: asyncio.Future[T] = loop.create_future()
         with self._lock:
             if self._thread is None:
-                raise StoreError(f"the state {self._path or 'in memory'} is not open", hint="use it within `async with`")
+                raise self._not_open()
             self._questions.put(_Question(work, writes, answer, loop))
         return await answer
 
@@ -193,6 +193,18 @@ class SqliteState:
                 self._answer(connection, questions)
         finally:
             connection.close()
+            self._refuse_rest()
+
+    def _refuse_rest(self) -> None:
+        """Whatever ended the thread, nobody waits for ever."""
+        with self._lock:
+            self._thread = None
+            while not self._questions.empty():
+                if question := self._questions.get():
+                    _tell(question.loop, [(question.answer, None, self._not_open())])
+
+    def _not_open(self) -> StoreError:
+        return StoreError(f"the state {self._path or 'in memory'} is not open", hint="use it within `async with`")
 
     def _waiting(self) -> tuple[list[_Question], bool]:
         """What waits, at least one; and whether more may come."""
@@ -230,6 +242,10 @@ class SqliteState:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             answers = [(question.answer, None, error) for question in questions]
+        except BaseException as error:  # a mistake of ours: it ends the thread, but is heard of
+            for question in questions:
+                _tell(question.loop, [(question.answer, None, StoreError(f"the state failed: {error!r}", hint="report this error"))])
+            raise
         by_loop: dict[asyncio.AbstractEventLoop, list[Any]] = {}
         for question, told in zip(questions, answers, strict=True):
             by_loop.setdefault(question.loop, []).append(told)

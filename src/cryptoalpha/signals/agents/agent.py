@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from cryptoalpha.core.clock import Clock, SystemClock
-from cryptoalpha.core.errors import DataError
 from cryptoalpha.core.streamed import Streamed
 from cryptoalpha.core.time import DAY, SECOND
 from cryptoalpha.core.values import Bar, ChainReading, MarketState, Post, Signal
@@ -24,6 +23,7 @@ from cryptoalpha.data.bus.envelope import Envelope, sealed
 from cryptoalpha.signals.agents.config import AgentsConfig
 from cryptoalpha.signals.agents.grown import GrownDataset
 from cryptoalpha.signals.agents.intake import Intake
+from cryptoalpha.signals.agents.pulse import Pulse
 from cryptoalpha.signals.agents.reading import Reader, ReadHere
 from cryptoalpha.signals.agents.sieve import Sieve
 from cryptoalpha.signals.book import SignalBook
@@ -85,6 +85,7 @@ class SignalAgent:
         reader: reads texts; by default in this process.
         tones: the tone that the book's sources use, asked as texts come, so that a bar finds it remembered (`text.tone.open_tone`).
         learned: weighs signals; none changes nothing.
+        pulse: says between bars how texts sound; none says nothing.
     """
 
     def __init__(
@@ -98,13 +99,22 @@ class SignalAgent:
         reader: Reader | None = None,
         tones: Tone = lexicon_tone,
         learned: Learned | None = None,
+        pulse: Pulse | None = None,
     ) -> None:
         self.name, self.config = name, config or AgentsConfig()
-        self._book, self._clock, self._learned = book, clock or SystemClock(), learned
+        self._book, self._clock, self._learned, self._pulse = book, clock or SystemClock(), learned, pulse
+        self._between: list[Signal] = []
         self.grown = GrownDataset(start)
         self.sieve = Sieve(self.config.sieve)
         assets = tuple(start.rules[one].base if one in start.rules else one.split("/")[0] for one in self.grown.instruments)
-        self._intake = Intake(self.config, self.sieve, reader or ReadHere(assets), assets, tones=tones)
+        self._intake = Intake(
+            self.config,
+            self.sieve,
+            reader or ReadHere(assets, enough=self.config.sieve.relevance_threshold),
+            assets,
+            tones=tones,
+            always_read=pulse is not None,
+        )
         self.counts = Counts()
         self._whole: dict[int, set[str]] = {}
         self._said = max((int(table.open_time[-1]) for table in start.bars.values() if len(table)), default=-1)
@@ -122,7 +132,9 @@ class SignalAgent:
     async def due(self) -> list[Envelope]:
         """The signals that are due now. Call it when time has passed, too."""
         said = await self.bars_due()
-        return [self._sealed(signal) for bar in said for signal in bar.signals]
+        between, self._between = self._between, []
+        found = [self._sealed(signal, self._text_name(signal)) for signal in between]
+        return found + [self._sealed(signal, f"{signal.known_at}") for bar in said for signal in bar.signals]
 
     async def bars_due(self) -> list[BarSignals]:
         """What is due now, bar by bar: signals and the states of the market."""
@@ -153,6 +165,7 @@ class SignalAgent:
             if said_until is None or open_time + self.grown.interval <= said_until:
                 self._said = max(self._said, open_time)
                 del self._whole[open_time]
+        self._between.clear()
 
     async def recall(self, calls: Iterable[tuple[int, Sequence[Envelope]]]) -> None:
         """Become what another one was after it was called with these messages at these moments; what it said then is not said again."""
@@ -161,6 +174,7 @@ class SignalAgent:
             await self._join_texts(now)
             for open_time in self._now_due(now):
                 self._said = open_time
+        self._between.clear()
 
     def _now_due(self, now: int) -> list[int]:
         """Open times of the bars that are due, oldest first; they are taken as said."""
@@ -211,14 +225,22 @@ class SignalAgent:
 
     async def _join_texts(self, now: int | None) -> None:
         """Read the texts that have waited long enough (all of them where nobody says what time it is) and let those that count join."""
-        for one in await self._intake.ready(now):
+        counted = await self._intake.ready(now)
+        for one in counted:
             self.grown.add_post(one.post, one.weight)
+        if self._pulse is not None:
+            self._between += self._pulse.add(counted)
         self.counts.verdicts = {str(verdict): count for verdict, count in self.sieve.verdicts.items()}
 
     def _forget(self, known_at: int) -> None:
         """Let go of texts that no source can see any more, once they are a third of all."""
         seen = self._book.reach(self.grown.interval) * self.grown.interval + round(self.config.text_days * DAY)
         self.grown.forget(known_at - seen, at_least=1.0 / 3.0)
+
+    @staticmethod
+    def _text_name(signal: Signal) -> str:
+        """What a signal between bars is about: the text that made it."""
+        return f"{signal.known_at}/{signal.reference}"
 
     def _say(self, open_time: int) -> BarSignals:
         """Ask the book about one bar."""
@@ -231,13 +253,11 @@ class SignalAgent:
         self.counts.signals += len(signals)
         return BarSignals(open_time, int(tape.panel.known_at[0]), tuple(signals), tuple(tape.states_at(0)))
 
-    def _sealed(self, signal: Signal) -> Envelope:
-        if not signal.source:
-            raise DataError(f"agent {self.name}: a signal without a source")
+    def _sealed(self, signal: Signal, about: str) -> Envelope:
         return sealed(
             signal,
             topic=TOPIC,
             key=signal.instrument,
             source=f"agent/{self.name}",
-            native_id=f"{signal.known_at}/{signal.source}/{signal.instrument}",
+            native_id=f"{about}/{signal.source}/{signal.instrument}",
         )

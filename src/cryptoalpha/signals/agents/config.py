@@ -57,6 +57,9 @@ class AgentsConfig(Section):
     sieve: SieveConfig = SieveConfig()
     """Which texts count."""
 
+    between_bars: bool = False
+    """Whether the text agent also says between bars how texts sound (source `text_pulse`): at once, and compared with nothing."""
+
     batch: Count = 256
     """Texts read at once at most; a full batch is read at once."""
 

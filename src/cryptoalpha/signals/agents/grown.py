@@ -71,15 +71,15 @@ class GrownDataset:
             return False
         if (bar.happened_at - grid_anchor(self.interval)) % self.interval:
             raise DataError(f"bar of {bar.instrument} opens off the grid at {iso(bar.happened_at)}", hint="run it through the bar gate")
-        waiting, held = self._bars[bar.instrument], self._dataset.bars[bar.instrument].open_time
-        taken = bar.happened_at in waiting
+        held = self._dataset.bars[bar.instrument].open_time
+        taken = bar.instrument in self._bars and bar.happened_at in self._bars[bar.instrument]
         if not taken and bar.happened_at <= self._newest[bar.instrument]:
             place = int(np.searchsorted(held, bar.happened_at))
             taken = place < len(held) and int(held[place]) == bar.happened_at
         if taken:
             self.repeats += 1
             return False
-        waiting[bar.happened_at] = bar
+        self._bars[bar.instrument][bar.happened_at] = bar
         self._newest[bar.instrument] = max(self._newest[bar.instrument], bar.happened_at)
         return True
 

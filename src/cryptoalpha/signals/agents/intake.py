@@ -48,15 +48,26 @@ class Intake:
 
     Args:
         tones: reads what counts as it comes, so that the bar need not; the lexicon's need no more reading.
+        always_read: read texts even where the sieve asks nothing of them.
     """
 
-    def __init__(self, config: AgentsConfig, sieve: Sieve, reader: Reader, assets: tuple[str, ...], *, tones: Tone = lexicon_tone) -> None:
+    def __init__(
+        self,
+        config: AgentsConfig,
+        sieve: Sieve,
+        reader: Reader,
+        assets: tuple[str, ...],
+        *,
+        tones: Tone = lexicon_tone,
+        always_read: bool = False,
+    ) -> None:
         self._config, self._sieve, self._reader, self._assets, self._tones = config, sieve, reader, assets, tones
         self._ids: OrderedDict[str, None] = OrderedDict()
         self._waiting: list[tuple[int, str, int, int, str, int, Post, _Batch, int]] = []
         self._came = 0
         self._reorder = round(config.reorder_seconds * SECOND)
         self._batch = _Batch([])
+        self._reads = always_read or not sieve.is_off
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -91,7 +102,7 @@ class Intake:
         counted: list[Counted] = []
         while self._waiting and (until is None or self._waiting[0][0] <= until):
             *_, post, batch, place = heapq.heappop(self._waiting)
-            if self._sieve.is_off:
+            if not self._reads:
                 counted.append(Counted(post, 1.0))
                 continue
             readings = batch.readings or await self._read(batch)
@@ -109,7 +120,7 @@ class Intake:
     def _close_batch(self) -> None:
         """Begin a new batch; where others read, they begin with this one."""
         batch, self._batch = self._batch, _Batch([])
-        if self._reader.reads_elsewhere and not self._sieve.is_off:
+        if self._reader.reads_elsewhere and self._reads:
             batch.task = asyncio.ensure_future(self._reader.read(batch.texts))
 
     async def _read(self, batch: _Batch) -> Readings:

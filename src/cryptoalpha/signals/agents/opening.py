@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from cryptoalpha.core.clock import Clock
 from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.signals.agents.agent import SignalAgent
+from cryptoalpha.signals.agents.pulse import Pulse
 from cryptoalpha.signals.agents.reading import ReadHere, ReadInProcesses
 from cryptoalpha.signals.book import SignalBook
 from cryptoalpha.signals.config import RegimeConfig, SignalsConfig, SourceName
@@ -57,10 +58,14 @@ def open_agent(
 
         learned = LearnedTexts(config.agents.model, config)
     assets = tuple(start.rules[one].base if one in start.rules else one.split("/")[0] for one in start.bars)
-    reader = ReadInProcesses(assets, config.agents.workers) if config.agents.workers else ReadHere(assets)
+    enough = config.agents.sieve.relevance_threshold
+    workers = config.agents.workers
+    reader = ReadInProcesses(assets, workers, enough=enough) if workers else ReadHere(assets, enough=enough)
+    pulse = Pulse(tuple(start.bars), assets, config) if config.agents.between_bars and "news_tone" in asked else None
+    tones = open_tone(config.text)
     try:
         yield SignalAgent(
-            name, SignalBook(settings), start, config.agents, clock=clock, reader=reader, tones=open_tone(config.text), learned=learned
+            name, SignalBook(settings), start, config.agents, clock=clock, reader=reader, tones=tones, learned=learned, pulse=pulse
         )
     finally:
         if isinstance(reader, ReadInProcesses):

@@ -24,7 +24,8 @@ from cryptoalpha.store.tables import Floats
 
 @dataclass(frozen=True, eq=False)
 class Readings:
-    """What was read of `n` texts. Shapes: `relevance`, `tone` `[n]`; `named` `n` tuples of assets."""
+    """What was read of `n` texts. Shapes: `relevance`, `tone` `[n]`; `named` `n` tuples of assets. From what is enough on `relevance` may
+    be a lower bound (`relevance.appraise`)."""
 
     relevance: Floats
     tone: Floats
@@ -46,9 +47,9 @@ class Reader(Protocol):
         ...
 
 
-def read_texts(assets: tuple[str, ...], texts: Sequence[str]) -> Readings:
-    """Relevance, tone and assets of each text."""
-    found = [appraise(text, assets) for text in texts]
+def read_texts(assets: tuple[str, ...], enough: float, texts: Sequence[str]) -> Readings:
+    """Relevance, tone and assets of each text; relevance exactly as far as it is below `enough`."""
+    found = [appraise(text, assets, enough=enough) for text in texts]
     return Readings(
         relevance=np.array([one.relevance for one in found], np.float64),
         tone=np.array([one.tone for one in found], np.float64),
@@ -61,11 +62,11 @@ class ReadHere:
 
     reads_elsewhere = False
 
-    def __init__(self, assets: tuple[str, ...]) -> None:
-        self._assets = assets
+    def __init__(self, assets: tuple[str, ...], *, enough: float = 2.0) -> None:
+        self._assets, self._enough = assets, enough
 
     async def read(self, texts: Sequence[str]) -> Readings:
-        return read_texts(self._assets, texts)
+        return read_texts(self._assets, self._enough, texts)
 
 
 class ReadInProcesses:
@@ -74,12 +75,13 @@ class ReadInProcesses:
     Args:
         assets: of the book.
         count: of processes.
+        enough: relevance beyond which nobody asks how much more it is.
     """
 
     reads_elsewhere = True
 
-    def __init__(self, assets: tuple[str, ...], count: int) -> None:
-        self._assets, self._count = assets, count
+    def __init__(self, assets: tuple[str, ...], count: int, *, enough: float = 2.0) -> None:
+        self._assets, self._count, self._enough = assets, count, enough
         self._pool = self._opened()
 
     def __enter__(self) -> Self:
@@ -92,7 +94,7 @@ class ReadInProcesses:
         for attempt in range(2):
             pool = self._pool
             try:
-                return await asyncio.get_running_loop().run_in_executor(pool, read_texts, self._assets, texts)
+                return await asyncio.get_running_loop().run_in_executor(pool, read_texts, self._assets, self._enough, texts)
             except BrokenProcessPool as error:
                 if pool is self._pool:
                     self._pool = self._opened()

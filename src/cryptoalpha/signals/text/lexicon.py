@@ -127,18 +127,19 @@ def _lexicon() -> dict[str, tuple[_Term, ...]]:
     return read_words(files("cryptoalpha.signals.text").joinpath("lexicon_words.txt").read_text(encoding="utf-8"))
 
 
-def _find(tokens: list[str]) -> list[_Hit]:
-    """Terms in a list of tokens as (first place, last place, kind, weight); at each place the longest counts."""
-    lexicon = _lexicon()
+def _find(tokens: list[str], *, percents: bool) -> list[_Hit]:
+    """Terms in a list of tokens as (first place, last place, kind, weight); at each place the longest counts.
+
+    `percents`: whether a change in percent may be among them.
+    """
     found: list[_Hit] = []
     covered = -1
-    for place, token in enumerate(tokens):
-        if place <= covered:
-            continue
-        terms = lexicon.get(token)
+    for place, terms in enumerate(map(_lexicon().get, tokens)):
         if terms is None:
-            if token[0] in "+-−":
-                found.append((place, place, "move", _PERCENT_TONE if token[0] == "+" else -_PERCENT_TONE))
+            if percents and place > covered and tokens[place][0] in "+-−":
+                found.append((place, place, "move", _PERCENT_TONE if tokens[place][0] == "+" else -_PERCENT_TONE))
+            continue
+        if place <= covered:
             continue
         for term in terms:
             length = len(term.words)
@@ -147,6 +148,15 @@ def _find(tokens: list[str]) -> list[_Hit]:
                 found.append((place, covered, term.kind, term.weight))
                 break
     return found
+
+
+def _clauses(tokens: list[str]) -> list[int]:
+    """The number of the clause that each token stands in."""
+    clause, here = [], 0
+    for token in tokens:
+        clause.append(here)
+        here += token in _CLAUSE_END
+    return clause
 
 
 def _moved_nouns(found: list[_Hit], clause: list[int]) -> dict[int, int]:
@@ -168,11 +178,10 @@ def _moved_nouns(found: list[_Hit], clause: list[int]) -> dict[int, int]:
 
 def _score(tokens: list[str], found: list[_Hit]) -> float:
     """Weighted sum over the terms with the rules of the module header applied."""
-    clause, here = [], 0
-    for token in tokens:
-        clause.append(here)
-        here += token in _CLAUSE_END
-    moved = _moved_nouns(found, clause)
+    kinds = {kind for _, _, kind, _ in found}
+    has_moved = "move" in kinds and not kinds.isdisjoint(("growing", "inverse"))
+    clause = _clauses(tokens) if has_moved or "concede" in kinds else []
+    moved = _moved_nouns(found, clause) if has_moved else {}
     silent = set(moved.values())
     contrast = max((start for start, _, kind, _ in found if kind == "contrast" and start > 0), default=-1)
     total = last_score = 0.0
@@ -195,7 +204,7 @@ def _score(tokens: list[str], found: list[_Hit]) -> float:
                 score = -score
             if start <= negated_until:
                 score *= NEGATED
-            if clause[start] == conceded:
+            if conceded >= 0 and clause[start] == conceded:
                 score *= CONCEDED
             if contrast >= 0:
                 score *= AFTER_CONTRAST if start > contrast else BEFORE_CONTRAST
@@ -221,8 +230,13 @@ class Reading:
 
 def read(text: str) -> Reading:
     """Terms and weighted sum of one text."""
-    tokens = _TOKEN.findall(text[:LONGEST_TEXT].lower().replace("’", "'"))
-    found = _find(tokens)
+    return read_small(text[:LONGEST_TEXT].lower().replace("’", "'"))
+
+
+def read_small(lower: str) -> Reading:
+    """`read` of a text in small letters with plain apostrophes, no longer than is read."""
+    tokens = _TOKEN.findall(lower)
+    found = _find(tokens, percents="%" in lower)
     if not found:
         return Reading(tokens, [], 0.0)
     total = _score(tokens, found)

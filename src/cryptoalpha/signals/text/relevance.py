@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from cryptoalpha.signals.text.lexicon import LONGEST_TEXT, mentions, read
+from cryptoalpha.signals.text.lexicon import LONGEST_TEXT, mentions, read_small
 
 ASSET, CRYPTO, MARKET, EVENT, FIGURE = 0.7, 0.35, 0.2, 0.1, 0.1
 ASKING, CROWDED, SHORT = 0.35, 0.5, 0.6
@@ -94,24 +94,33 @@ class Appraisal(NamedTuple):
     """Assets of the book that it names."""
 
 
-def appraise(text: str, assets: tuple[str, ...]) -> Appraisal:
-    """`relevance`, `lexicon.tone_of` and `lexicon.mentions` of a text in one reading: a third of the time."""
+def appraise(text: str, assets: tuple[str, ...], *, enough: float = 2.0) -> Appraisal:
+    """`relevance`, `lexicon.tone_of` and `lexicon.mentions` of a text in one reading.
+
+    Args:
+        enough: relevance at which no more evidence is looked for. What is found is then a lower bound that reaches it; below it, and with
+            the default, it is the relevance to the last bit. (A product with one more factor of at most 1 never rounds to more.)
+    """
     text = text[:LONGEST_TEXT]
     lower = text.lower().replace("’", "'")
+    reading, named = read_small(lower), mentions(text, assets)
     if not _WORD.search(lower):
-        return Appraisal(0.0, read(text).tone, mentions(text, assets))
-    reading, named = read(text), mentions(text, assets)
-    happened = sum(kind in _HAPPENS for kind, _ in reading.terms)
-    unlikely = (
-        _left(ASSET, len(named))
-        * _left(CRYPTO, len(set(_CRYPTO.findall(lower))))
-        * _left(MARKET, len(set(_MARKET.findall(lower))))
-        * _left(EVENT, happened)
-        * (1.0 - FIGURE * bool(_FIGURE.search(lower)))
-    )
+        return Appraisal(0.0, reading.tone, named)
     noise = ASKING ** min(len(set(_ASKING.findall(lower))), AT_MOST)
     noise *= CROWDED ** ((text.count("#") > MANY_TAGS and len(_TAG.findall(text)) > MANY_TAGS) + _is_full_of_symbols(text))
-    return Appraisal((1.0 - unlikely) * noise * (1.0 if _FEW.search(lower) else SHORT), reading.tone, named)
+    short = 1.0 if _FEW.search(lower) else SHORT
+    unlikely = _left(ASSET, len(named))
+    found = (1.0 - unlikely) * noise * short
+    for evidence, words in ((CRYPTO, _CRYPTO), (MARKET, _MARKET)):
+        if found >= enough:
+            return Appraisal(found, reading.tone, named)
+        unlikely *= _left(evidence, len(set(words.findall(lower))))
+        found = (1.0 - unlikely) * noise * short
+    if found < enough:
+        happened = sum(kind in _HAPPENS for kind, _ in reading.terms)
+        unlikely = unlikely * _left(EVENT, happened) * (1.0 - FIGURE * bool(_FIGURE.search(lower)))
+        found = (1.0 - unlikely) * noise * short
+    return Appraisal(found, reading.tone, named)
 
 
 @lru_cache(maxsize=1 << 14)

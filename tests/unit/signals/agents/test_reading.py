@@ -65,6 +65,16 @@ def test_one_reading_finds_what_three_find(parts, glue):
     assert (found.tone, found.named) == (tone_of(text), mentions(text, ASSETS))
 
 
+@settings(max_examples=200, deadline=None)
+@given(parts=st.lists(st.sampled_from(PIECES), max_size=14), enough=st.sampled_from((0.0, 0.1, 0.3, 0.35, 0.6, 0.7, 1.0)))
+def test_what_is_enough_ends_the_search_and_changes_no_verdict(parts, enough):
+    text = " ".join(parts)
+    exact, found = relevance_by_the_table(text, ASSETS), appraise(text, ASSETS, enough=enough).relevance
+    assert (found >= enough) == (exact >= enough)
+    assert found <= exact
+    assert found == exact or found >= enough
+
+
 def test_one_reading_of_real_texts(market_data):
     import duckdb
 
@@ -113,7 +123,7 @@ def test_processes_that_die_again_are_an_error():
 
 
 def test_what_is_read_is_read_for_each_text():
-    found = read_texts(ASSETS, ["BTC crashes", "", "LINK"])
+    found = read_texts(ASSETS, 2.0, ["BTC crashes", "", "LINK"])
     assert found.named == (("BTC",), (), ("LINK",))
     assert found.relevance[1] == 0.0
     assert found.tone[0] < 0.0

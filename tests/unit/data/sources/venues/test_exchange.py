@@ -461,3 +461,57 @@ def test_bars_that_were_missed_are_asked_for_where_the_venue_has_them(publisher)
     heard = asyncio.run(story())
     assert sorted(bar.happened_at // MILLISECOND for bar in heard.values(Bar)) == opens
     assert len(set(heard.ids())) == 5
+
+
+def test_trades_that_the_venue_does_not_give_back_are_counted_and_nothing_else_waits_for_them(publisher):
+    def trade(symbol: str, number: int) -> dict[str, Any]:
+        row = {"a": number, "p": "1", "q": "2", "f": 1, "l": 1, "T": 1_700_000_000_000, "m": True}
+        return {"stream": f"{symbol.lower()}@aggTrade", "data": {"e": "aggTrade", "E": 1_700_000_000_000, "s": symbol, **row}}
+
+    async def story() -> ExchangeSource:
+        async with publisher() as fake, SqliteState(None) as state:
+
+            def answer(asked: Any) -> Any:
+                if asked.query["symbol"] == "BTCUSDT":
+                    return fake.Reply({"code": -1121, "msg": "Invalid symbol."}, status=400)
+                return fake.Reply([trade("ETHUSDT", n)["data"] for n in range(int(asked.query["fromId"]), 20)])
+
+            fake.answers("/api.binance.com/api/v3/aggTrades", answer)
+            numbers = [("BTCUSDT", 10), ("ETHUSDT", 10), ("BTCUSDT", 15), ("ETHUSDT", 20)]
+            fake.talks("/stream.binance.com/stream", fake.Script([trade(*one) for one in numbers]))
+            section = ExchangeSection(venues=("binance",), streams=("trades",), instruments=("BTC/USDT", "ETH/USDT"), endpoint=fake.url)
+            (source,) = open_source(section, Tools(state=state))
+            async with _listening(source) as heard:
+                await _until(lambda: len(heard.values(Trade)) == 2 + 11, "what can be had")
+                await _until(lambda: source.reader.tape("BTC/USDT").lost == 4, "the rest given up")
+            assert len([asked for asked in fake.asked if asked.query.get("symbol") == "BTCUSDT"]) == 1
+            return source
+
+    source = asyncio.run(story())
+    assert not source.reader.tape("BTC/USDT").holes
+    assert source.reader.tape("ETH/USDT").lost == 0
+
+
+def test_a_book_without_numbers_is_not_shown_between_a_lost_connection_and_its_next_whole(publisher):
+    def book(kind: str, number: int, *bids: tuple[str, str]) -> dict[str, Any]:
+        when = "2023-11-14T22:13:20Z"
+        updates = [{"side": "bid", "event_time": when, "price_level": price, "new_quantity": amount} for price, amount in bids]
+        return {"channel": "l2_data", "sequence_num": number, "events": [{"type": kind, "product_id": "BTC-USD", "updates": updates}]}
+
+    async def story() -> Listener:
+        async with publisher() as fake, SqliteState(None) as state:
+            fake.talks(
+                "/advanced-trade-ws.coinbase.com",
+                fake.Script([book("snapshot", 0, ("99", "1")), book("update", 1, ("98", "1")), fake.Pause(20)], then="drop"),
+                fake.Script([book("update", 0, ("97", "1")), book("snapshot", 1, ("96", "1")), book("update", 2, ("95", "1"))]),
+            )
+            section = ExchangeSection(
+                venues=("coinbase",), streams=("books",), instruments=("BTC/USD",), endpoint=fake.url, retry_seconds=0.01
+            )
+            (source,) = open_source(section, Tools(state=state))
+            async with _listening(source) as heard:
+                await _until(lambda: len(heard.values(Book)) >= 4, "four states")
+            return heard
+
+    heard = asyncio.run(story())
+    assert [tuple(price for price, _ in book.bids) for book in heard.values(Book)] == [(99.0,), (99.0, 98.0), (96.0,), (96.0, 95.0)]

@@ -55,6 +55,7 @@ def test_a_stream_says_what_the_batch_says(history, since, hours, signals):
     assert sum(len(bar.signals) for bar in said) > hours  # there was something to say
 
 
+@pytest.mark.slow
 def test_with_the_sieve_a_stream_says_what_the_batch_says_of_the_sifted_texts(history):
     """Two days of a bank run: the sieve leaves a part of the tweets, the same ones either way."""
     begin, sieve = parse_time("2023-03-09T12:00"), SieveConfig()

@@ -71,7 +71,7 @@ def shuffled(envelope, number):
     return msgspec.structs.replace(envelope, key=f"{envelope.key}/{number}")
 
 
-@pytest.mark.parametrize("sieve", [OFF, SieveConfig()], ids=["off", "on"])
+@pytest.mark.parametrize("sieve", [pytest.param(OFF, marks=pytest.mark.slow, id="off"), pytest.param(SieveConfig(), id="on")])
 def test_over_the_bus_and_over_a_crash_the_signals_are_those_of_the_batch(history, tmp_path, sieve):
     end = SINCE + HOURS * HOUR
     batch = SignalBook(SIGNALS).prepare(sifted(history, ASSETS, sieve), since=SINCE, until=end)

@@ -149,14 +149,13 @@ class GrownDataset:
             "row": np.array([text.row for text in texts], np.int64),
             "weight": np.array([text.weight for text in texts], np.float64),
         }
-        if table is not None and len(table):
-            end = int(table.known_at[-1])
-            self.late += int((columns["known_at"] < end).sum())
-            columns = {name: np.concatenate([getattr(table, name), column]) for name, column in columns.items()}
-        if not bool(np.all(columns["known_at"][1:] > columns["known_at"][:-1])):
-            order = _as_stored(columns)
-            columns = {name: column[order] for name, column in columns.items()}
-        return PostTable(source=source, **columns)
+        if table is None or not len(table):
+            return PostTable(source=source, **_as_stored(columns))
+        self.late += int((columns["known_at"] < table.known_at[-1]).sum())
+        stays = int(np.searchsorted(table.known_at, columns["known_at"].min()))  # what was known before all that is new
+        held = {name: getattr(table, name) for name in columns}
+        tail = _as_stored({name: np.concatenate([held[name][stays:], column]) for name, column in columns.items()})
+        return PostTable(source=source, **{name: np.concatenate([held[name][:stays], column]) for name, column in tail.items()})
 
 
 def _with_bars(table: BarTable, bars: list[Bar]) -> BarTable:
@@ -176,13 +175,17 @@ def _with_bars(table: BarTable, bars: list[Bar]) -> BarTable:
     return replace(table, **joined)
 
 
-def _as_stored(columns: dict[str, Any]) -> npt.NDArray[np.int64]:
-    """The order in which a store holds these texts: by moment, then by row; where they have none, by when they happened and their names."""
+def _as_stored(columns: dict[str, Any]) -> dict[str, Any]:
+    """Texts in the order in which a store holds them: by moment, then row; those without, by when they happened and their names."""
+    known_at = columns["known_at"]
+    if bool(np.all(known_at[1:] > known_at[:-1])):
+        return columns
     keys = []
     for i, (known, partition, row) in enumerate(zip(*(columns[name].tolist() for name in ("known_at", "partition", "row")), strict=True)):
         happened, name = (-1, "") if partition else (int(columns["happened_at"][i]), columns["post_id"][i])
         keys.append((known, row, happened, name, i))
-    return np.array([key[-1] for key in sorted(keys)], np.int64)
+    order = np.array([key[-1] for key in sorted(keys)], np.int64)
+    return {name: column[order] for name, column in columns.items()}
 
 
 def _by_known(**columns: npt.NDArray[Any]) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def edited(draw):
     return texts
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(texts=edited(), hours=st.integers(1, 50), remembered=st.integers(4, 40))
 def test_sketches_never_invent_a_repeat_and_find_what_comparing_finds(texts, hours, remembered):
     fast = NearDuplicates(likeness=0.7, remembered=remembered, window=24 * HOUR)
@@ -64,14 +64,14 @@ def test_sketches_never_invent_a_repeat_and_find_what_comparing_finds(texts, hou
 
 
 def test_how_many_are_found():
-    """Over 4,000 pairs at the edge of the limit: one in a hundred is missed at most (by the formula one in a thousand at likeness 0.7)."""
+    """Over 1,500 pairs at the edge of the limit: one in a hundred is missed at most (by the formula one in a thousand at likeness 0.7)."""
     import numpy as np
 
     draw = np.random.default_rng(0)
     vocabulary = [f"{chr(97 + i % 26)}{chr(97 + i // 26 % 26)}x" for i in range(600)]
     true = found = 0
     index = NearDuplicates(likeness=0.7, remembered=1 << 13, window=HOUR)
-    for _ in range(4_000):
+    for _ in range(1_500):
         words = draw.choice(vocabulary, 24).tolist()
         copy = list(words)
         copy[int(draw.integers(0, 24))] = "changed"
@@ -81,7 +81,7 @@ def test_how_many_are_found():
         if likeness(one, other) >= 0.7:
             true += 1
             found += index.is_repeat(other, 0)
-    assert true > 3_000
+    assert true > 1_200
     assert found >= 0.99 * true
 
 

@@ -84,22 +84,30 @@ class AssetBars:
         return self.volatility(HALF_LIFE)
 
     @cached_property
-    def _wick(self) -> Floats:
-        """Largest believable wick relative to the body's edge, from what the bar before knew."""
-        before = last_before(self.sigma, 1, LONGEST_GAP)[0]
-        return np.where(np.isfinite(before), WICK_BOUND * before, UNKNOWN_WICK)
-
-    @cached_property
     def high(self) -> Floats:
         """High, bounded."""
-        top = np.maximum(self.open, self.close)
-        return np.asarray(np.clip(self.raw_high, top, top * (1.0 + self._wick)), np.float64)
+        return self._bounded[0]
 
     @cached_property
     def low(self) -> Floats:
         """Low, bounded."""
-        bottom = np.minimum(self.open, self.close)
-        return np.asarray(np.clip(self.raw_low, bottom / (1.0 + self._wick), bottom), np.float64)
+        return self._bounded[1]
+
+    @cached_property
+    def _bounded(self) -> tuple[Floats, Floats]:
+        return self.bounded(0)
+
+    def bounded(self, first: int) -> tuple[Floats, Floats]:
+        """High and low of the rows from `first` on, NaN before: within the largest believable wick relative to the body's edge, from what
+        the bar before knew."""
+        sigma = self.sigma if first == 0 else self.volatility(HALF_LIFE, max(0, first - 1 - LONGEST_GAP))
+        before = last_before(sigma, 1, LONGEST_GAP)[0][first:]
+        wick = np.where(np.isfinite(before), WICK_BOUND * before, UNKNOWN_WICK)
+        top, bottom = (edge(self.open[first:], self.close[first:]) for edge in (np.maximum, np.minimum))
+        high, low = np.full(self.close.size, np.nan), np.full(self.close.size, np.nan)
+        high[first:] = np.clip(self.raw_high[first:], top, top * (1.0 + wick))
+        low[first:] = np.clip(self.raw_low[first:], bottom / (1.0 + wick), bottom)
+        return high, low
 
     @cached_property
     def typical(self) -> Floats:

@@ -62,6 +62,9 @@ USUAL_GAP_DAYS = 3
 UNREST_DAYS = 5
 """Days over which `unrest_5d` looks at feature 11, which therefore is needed that much earlier."""
 
+RANGE_DAYS = (1, 5)
+"""Days over which highs and lows are looked at, the longest last."""
+
 _SIGMAS, _OHLC = "standard deviations", ("ohlc",)
 
 TREND_FEATURES: tuple[FeatureSpec, ...] = (
@@ -77,7 +80,7 @@ VOLATILITY_FEATURES: tuple[FeatureSpec, ...] = (
         FeatureSpec(f"volatility_{name}", "volatility", f"ln(exponential volatility, half-life {name} / σ₃₀)", "ln units", _OHLC)
         for name in ("12h", "36h", "5d", "15d")
     ),
-    *(FeatureSpec(f"range_{k}d", "volatility", f"ln(Parkinson's volatility of {k} days / σ₃₀)", "ln units", _OHLC) for k in (1, 5)),
+    *(FeatureSpec(f"range_{k}d", "volatility", f"ln(Parkinson's volatility of {k} days / σ₃₀)", "ln units", _OHLC) for k in RANGE_DAYS),
     FeatureSpec("absolute_3d", "volatility", "ln(√(π/2) · mean |r| of 3 days / σ₃₀)", "ln units", _OHLC),
     FeatureSpec("unrest_5d", "volatility", "standard deviation over 5 days of volatility_12h", "ln units", _OHLC),
     FeatureSpec("largest_1d", "volatility", "ln(largest |r| of a day / σ₃₀)", "ln units", _OHLC),
@@ -173,7 +176,7 @@ def _volatility(frame: Frame, close: Floats, unit: Floats, span: Floats, fast: l
     usual = logarithm(usual_volatility(frame, unit))
     logs = [logarithm(speed) - usual for speed in fast]
     ranges = []
-    for days in (1, 5):
+    for days in RANGE_DAYS:
         square = frame.slow_mean(span * span / (4.0 * math.log(2.0)), flat_weights(_rows(frame, days)))
         ranges.append(0.5 * logarithm(square) - usual)
     size = np.abs(unit)
@@ -221,11 +224,14 @@ def _daily_mean(x: Floats, day: npt.NDArray[np.int64], needed: float) -> Floats:
 
 
 def _slow_spans(frame: Frame) -> tuple[Floats, ...]:
-    """ln(high / low) of each row of the slow grid, wicks bounded. `[S]` each."""
-    step = slow_step(frame.panel.interval)
-    highs = (_largest_in_bucket(bars.high, frame.slow_rows, step) for bars in frame.bars)
-    lows = (-_largest_in_bucket(-bars.low, frame.slow_rows, step) for bars in frame.bars)
-    return tuple(logarithm(high / low) for high, low in zip(highs, lows, strict=True))
+    """ln(high / low) of each row of the slow grid that the ranges look at, NaN before; wicks bounded. `[S]` each."""
+    step, seen = slow_step(frame.panel.interval), max(0, frame.slow_first - _rows(frame, RANGE_DAYS[-1]))
+    first = max(0, int(frame.slow_rows[seen]) - step + 1) if seen < len(frame.slow_rows) else 0
+    spans = []
+    for bars in frame.bars:
+        high, low = bars.bounded(first)
+        spans.append(logarithm(_largest_in_bucket(high, frame.slow_rows, step) / -_largest_in_bucket(-low, frame.slow_rows, step)))
+    return tuple(spans)
 
 
 @njit(cache=True)

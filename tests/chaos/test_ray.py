@@ -135,7 +135,7 @@ def test_learning_by_ray_workers_of_which_one_is_killed_is_learning_here_bit_for
 
 
 def test_the_token_is_its_owners_alone_and_nothing_is_left_behind(found, place):
-    assert found["token"] == {"mode": "0o600", "stranger": "VenueError"}
+    assert found["token"] == {"mode": "0o600", "friend": "joined", "stranger": "VenueError"}
     assert place.left() == []
     assert [path.name for path in place.temporary.iterdir() if path.name.startswith("ray")] == []
     assert not (place.home / ".ray").exists()
@@ -193,6 +193,7 @@ def test_the_documented_commands_start_a_cluster_of_two_that_is_joined_from_insi
 python() {{ {sys.executable} "$@"; }}
 ray() {{ python -m ray.scripts.scripts "$@" >&2; }}
 export PYTHONPATH={PROCESSES}
+export RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S=200  # 30 s are not enough where tests run side by side
 {head}
 {further}
 unset RAY_AUTH_MODE

@@ -31,9 +31,8 @@ from aiokafka.structs import OffsetAndMetadata
 from cryptoalpha.core.errors import VenueError
 from cryptoalpha.data.bus.config import BusConfig
 from cryptoalpha.data.bus.contract import Place, Progress, Record, Regress
-from cryptoalpha.data.bus.kafka_look import KafkaLook, partition_named
+from cryptoalpha.data.bus.kafka_look import KafkaLook, going_on, mark, partition_named
 from cryptoalpha.data.bus.log import record_of
-from cryptoalpha.data.bus.resume import Extent, decide
 
 _SLICE_SECONDS = 0.1
 """Longest wait in one call of the client: an assignment that comes meanwhile is noticed after it."""
@@ -167,7 +166,7 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # the cli
         places = frozenset(self._unsettled)
         if not places:
             return
-        committed = await self._committed(places)
+        committed = await _committed(self._servers, self._group, self._config, places)
         known = {place: [known[place] for known in (self._kept, committed) if place in known] for place in places}
         await self._settle(known)
 
@@ -189,7 +188,7 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # the cli
         if now - self._looked < (self._config.verify_seconds if self._waiting else max(1.0, self._config.verify_seconds)):
             return
         wanted = {place: progress for place, progress in self._read.items() if progress.last_id or progress.following}
-        ids, _ = await self._look.ids({place: _mark(progress) for place, progress in wanted.items()})
+        ids, _ = await self._look.ids({place: mark(progress) for place, progress in wanted.items()})
         doubted = {
             place: [progress]
             for place, progress in wanted.items()
@@ -206,22 +205,8 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # the cli
         Args:
             again: nothing but a loss is a reason to move.
         """
-        extents = await self._look.extents(known)
-        ids: dict[Place, dict[int, str]] = {place: {} for place in known}
-        for rank in range(max(map(len, known.values()), default=0)):
-            wanted = {place: _mark(several[rank]) for place, several in known.items() if rank < len(several)}
-            found, ends = await self._look.ids({place: offset for place, offset in wanted.items() if offset >= extents[place].start})
-            for place, end in ends.items():
-                extents[place] = Extent(extents[place].start, max(extents[place].end, end))
-            for place, name in found.items():
-                ids[place][wanted[place]] = name
-        overlap = int(self._config.overlap_seconds * 1e9)
-        for place, several in known.items():
-            start = self._config.topic(place.topic).start
-            decision = decide(several, extents[place], ids[place], start=start, overlap_ns=overlap)
-            found_at = None if decision.since is None else await self._look.since(place, decision.since)
-            following, regress = decision.settled(place, extents[place], found_at)
-            self._go_on(place, following, regress, several, again=again)
+        for place, (following, regress) in (await going_on(self._look, self._config, known)).items():
+            self._go_on(place, following, regress, known[place], again=again)
 
     def _go_on(self, place: Place, following: int, regress: Regress | None, known: Sequence[Progress], *, again: bool) -> None:
         consumer, partition = self._open(), partition_named(place)
@@ -238,18 +223,6 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # the cli
         consumer.seek(partition, following)
         consumer.resume(partition)
         self._unsettled.discard(place)
-
-    async def _committed(self, places: Collection[Place]) -> dict[Place, Progress]:
-        """How far the group has come, as the broker remembers it."""
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._servers, request_timeout_ms=int(1000 * self._config.request_seconds))
-        try:
-            await admin.start()
-            found = await admin.list_consumer_group_offsets(self._group, partitions=[partition_named(place) for place in sorted(places)])
-        except (KafkaError, TimeoutError) as error:
-            raise self._unreachable(error) from error
-        finally:
-            await admin.close()
-        return {place_named(partition): _progress(kept) for partition, kept in found.items() if kept.offset >= 0}
 
     async def commit(self, progress: Mapping[Place, Progress]) -> None:
         consumer = self._open()
@@ -278,7 +251,7 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # the cli
         ends = {place: consumer.highwater(partition_named(place)) for place in places}
         unknown = [place for place, end in ends.items() if end is None or place in self._unsettled]
         reported = await self._look.extents(unknown) if unknown else {}
-        committed = await self._committed(unknown) if unknown else {}
+        committed = await _committed(self._servers, self._group, self._config, unknown) if unknown else {}
         lags = {}
         for place in places:
             reader = self._kept.get(place) or committed.get(place) or self._read.get(place) or Progress(0)
@@ -305,7 +278,7 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # the cli
         return self._consumer
 
     def _unreachable(self, error: BaseException) -> VenueError:
-        return VenueError(f"Kafka at {self._servers} does not serve group {self._group}: {error!r}", hint="check that the broker runs")
+        return _unreachable(self._servers, self._group, error)
 
 
 @contextmanager
@@ -329,9 +302,21 @@ def _member_kept(consumer: AIOKafkaConsumer) -> Iterator[None]:
         coordinator.reset_generation = forget
 
 
-def _mark(progress: Progress) -> int:
-    """The offset at which a message should lie, if the log is the one this was remembered of."""
-    return progress.last if progress.last_id else progress.following - 1
+async def _committed(servers: str, group: str, config: BusConfig, places: Collection[Place]) -> dict[Place, Progress]:
+    """How far a group has come, as the broker remembers it."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=servers, request_timeout_ms=int(1000 * config.request_seconds))
+    try:
+        await admin.start()
+        found = await admin.list_consumer_group_offsets(group, partitions=[partition_named(place) for place in sorted(places)])
+    except (KafkaError, TimeoutError) as error:
+        raise _unreachable(servers, group, error) from error
+    finally:
+        await admin.close()
+    return {place_named(partition): _progress(kept) for partition, kept in found.items() if kept.offset >= 0}
+
+
+def _unreachable(servers: str, group: str, error: BaseException) -> VenueError:
+    return VenueError(f"Kafka at {servers} does not serve group {group}: {error!r}", hint="check that the broker runs")
 
 
 def _offset(progress: Progress) -> OffsetAndMetadata:

@@ -6,15 +6,16 @@ fetch beyond its end with nothing; so the end is the largest of what is reported
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from cryptoalpha.core.errors import VenueError
-from cryptoalpha.data.bus.contract import Place
+from cryptoalpha.data.bus.config import BusConfig
+from cryptoalpha.data.bus.contract import Place, Progress, Regress
 from cryptoalpha.data.bus.log import record_of
-from cryptoalpha.data.bus.resume import Extent
+from cryptoalpha.data.bus.resume import Extent, decide
 
 _FETCH_BYTES = 16_384
 """A fetch brings whole batches; no more than needed."""
@@ -148,3 +149,34 @@ class KafkaLook:
         """The broker does not answer: begin again with the next question."""
         await self.close()
         return VenueError(f"Kafka at {self._servers} does not tell what its log holds: {error!r}", hint="check that the broker runs")
+
+
+def mark(progress: Progress) -> int:
+    """The offset at which a message should lie, if the log is the one this was remembered of."""
+    return progress.last if progress.last_id else progress.following - 1
+
+
+async def going_on(
+    look: KafkaLook, config: BusConfig, known: Mapping[Place, Sequence[Progress]]
+) -> dict[Place, tuple[int, Regress | None]]:
+    """Where to read on in each place, by what is known of it and what its log holds, and what was lost.
+
+    Raises:
+        VenueError: if the broker does not answer.
+    """
+    extents = await look.extents(known)
+    ids: dict[Place, dict[int, str]] = {place: {} for place in known}
+    for rank in range(max(map(len, known.values()), default=0)):
+        wanted = {place: mark(several[rank]) for place, several in known.items() if rank < len(several)}
+        found, ends = await look.ids({place: offset for place, offset in wanted.items() if offset >= extents[place].start})
+        for place, end in ends.items():
+            extents[place] = Extent(extents[place].start, max(extents[place].end, end))
+        for place, name in found.items():
+            ids[place][wanted[place]] = name
+    answers = {}
+    for place, several in known.items():
+        start = config.topic(place.topic).start
+        decision = decide(several, extents[place], ids[place], start=start, overlap_ns=int(config.overlap_seconds * 1e9))
+        found_at = None if decision.since is None else await look.since(place, decision.since)
+        answers[place] = decision.settled(place, extents[place], found_at)
+    return answers

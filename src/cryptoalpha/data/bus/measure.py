@@ -94,12 +94,7 @@ async def carried(
     try:
         await _first_sign(bus, worker, task, envelopes[0], patience_seconds)
         begun, cpu = time.perf_counter(), time.process_time()
-        for begin in range(0, len(envelopes), batch):
-            some = envelopes[begin : begin + batch]
-            if per_second is not None:
-                await asyncio.sleep(max(0.0, begun + begin / per_second - time.perf_counter()))
-            sent.update(dict.fromkeys((envelope.id for envelope in some), time.perf_counter()))
-            await bus.publish(some)
+        await _publish(bus, envelopes, batch, per_second, sent)
         deadline = time.perf_counter() + patience_seconds
         while len(waits) < len(wanted) and time.perf_counter() < deadline and not task.done():
             await asyncio.sleep(0.002)
@@ -110,6 +105,17 @@ async def carried(
     p50, p99 = np.percentile(waits, [50, 99]) * 1e3 if waits else (np.nan, np.nan)
     doubled = sum(count - 1 for count in effects.values())
     return Carried(len(wanted), len(effects), len(wanted - effects.keys()), doubled, seconds, cpu, float(p50), float(p99))
+
+
+async def _publish(bus: Bus, envelopes: Sequence[Envelope], batch: int, per_second: float | None, sent: dict[str, float]) -> None:
+    """Publish all, at a pace if one is given, and note when."""
+    begun = time.perf_counter()
+    for begin in range(0, len(envelopes), batch):
+        some = envelopes[begin : begin + batch]
+        if per_second is not None:
+            await asyncio.sleep(max(0.0, begun + begin / per_second - time.perf_counter()))
+        sent.update(dict.fromkeys((envelope.id for envelope in some), time.perf_counter()))
+        await bus.publish(some)
 
 
 async def _first_sign(bus: Bus, worker: Worker, task: asyncio.Task[None], like: Envelope, patience_seconds: float) -> None:

@@ -121,6 +121,7 @@ def run(story, seconds: float = 100.0) -> None:
     asyncio.run(asyncio.wait_for(story, seconds))
 
 
+@pytest.mark.slow
 def test_a_broker_killed_and_restarted_loses_nothing_it_still_holds(tmp_path, kafka_broker):
     """noida-db is killed three times under load, the last time straight after acknowledging; then the source fetches again."""
     broker = kafka_broker("noida")

@@ -200,7 +200,7 @@ def test_outputs_are_said_until_the_bus_has_them():
     run(story())
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(2))
 def test_cancelling_anywhere_loses_nothing_and_repeats_nothing(tmp_path, seed):
     """The worker is cancelled at random moments and begun anew over the same files."""
     random = stream(seed, "cancel")

@@ -139,8 +139,8 @@ class SignalAgent:
     async def bars_due(self) -> list[BarSignals]:
         """What is due now, bar by bar: signals and the states of the market."""
         now = self._clock.now()
-        await self._join_texts(now)
-        said = [self._say(open_time) for open_time in self._now_due(now)]
+        await self._join_texts(now, wait=bool(self._now_due(now)))
+        said = [self._say(open_time) for open_time in self._now_due(now)]  # looked up again: others may have said some meanwhile
         if said:
             self._forget(said[-1].known_at)
         return said
@@ -174,10 +174,11 @@ class SignalAgent:
             await self._join_texts(now)
             for open_time in self._now_due(now):
                 self._said = open_time
+                del self._whole[open_time]
         self._between.clear()
 
     def _now_due(self, now: int) -> list[int]:
-        """Open times of the bars that are due, oldest first; they are taken as said."""
+        """Open times of the bars that are due, oldest first."""
         settled = max(self.config.settle_seconds, self.config.reorder_seconds) * SECOND
         due = []
         for open_time in sorted(self._whole):
@@ -185,7 +186,6 @@ class SignalAgent:
             is_whole = len(self._whole[open_time]) == len(self.grown.instruments)
             if age < settled or not (is_whole or age >= self.config.grace_seconds * SECOND):
                 break
-            del self._whole[open_time]
             due.append(open_time)
         return due
 
@@ -223,9 +223,12 @@ class SignalAgent:
         else:
             self.counts.ignored += 1
 
-    async def _join_texts(self, now: int | None) -> None:
-        """Read the texts that have waited long enough (all of them where nobody says what time it is) and let those that count join."""
-        counted = await self._intake.ready(now)
+    async def _join_texts(self, now: int | None, *, wait: bool = True) -> None:
+        """Let the texts that have waited long enough (all of them where nobody says what time it is) and count join the dataset.
+
+        Without `wait` those that others still read join later: nobody asks before a bar is due.
+        """
+        counted = await self._intake.ready(now, wait=wait)
         for one in counted:
             self.grown.add_post(one.post, one.weight)
         if self._pulse is not None:
@@ -245,6 +248,7 @@ class SignalAgent:
     def _say(self, open_time: int) -> BarSignals:
         """Ask the book about one bar."""
         self._said = open_time
+        del self._whole[open_time]
         dataset = self.grown.dataset()
         tape = self._book.prepare(dataset, since=open_time, until=open_time + self.grown.interval, instruments=self.grown.instruments)
         signals = tape.signals_at(0)

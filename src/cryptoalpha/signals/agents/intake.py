@@ -11,6 +11,7 @@ import heapq
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from cryptoalpha.core.errors import WorkerDiedError
 from cryptoalpha.core.time import SECOND
 from cryptoalpha.core.values import Post
 from cryptoalpha.signals.agents.config import AgentsConfig
@@ -20,15 +21,19 @@ from cryptoalpha.signals.agents.sieve import Sieve
 from cryptoalpha.signals.recent_texts import remember_named
 from cryptoalpha.signals.text.tone import Tone, lexicon_tone, remember_tone
 
+NEVER = 1 << 63
+
 IDS = 1 << 19
 """Ids remembered; the oldest leaves first. An id takes some 150 bytes."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Batch:
     """Texts that are read together."""
 
     texts: list[str]
+    oldest: int = 0
+    """When the first of them to become known did, UTC ns."""
     task: asyncio.Future[Readings] | None = None
     readings: Readings | None = None
 
@@ -67,6 +72,7 @@ class Intake:
         self._came = 0
         self._reorder = round(config.reorder_seconds * SECOND)
         self._batch = _Batch([])
+        self._unread: list[_Batch] = []
         self._reads = always_read or not sieve.is_off
 
     def __len__(self) -> int:
@@ -87,7 +93,11 @@ class Intake:
         self._came += 1
         _, row, happened, name = place_of(post)
         batch, place = self._batch, len(self._batch.texts)
+        if not place:
+            batch.oldest = post.known_at
+            self._unread.append(batch)
         batch.texts.append(post.text)
+        batch.oldest = min(batch.oldest, post.known_at)
         heapq.heappush(self._waiting, (post.known_at, post.source, row, happened, name, self._came, post, batch, place))
         if len(batch.texts) >= self._config.batch:
             self._close_batch()
@@ -96,26 +106,61 @@ class Intake:
         heapq.heappop(self._waiting)
         return 1
 
-    async def ready(self, now: int | None) -> list[Counted]:
-        """Texts that have waited long enough (all of them where nobody says what time it is) and count, in the order they became known."""
-        until = None if now is None else now - self._reorder
+    async def ready(self, now: int | None, *, wait: bool = True) -> list[Counted]:
+        """Texts that have waited long enough (all of them where nobody says what time it is) and count, in the order they became known.
+
+        Args:
+            wait: for what others are still reading. Without it the texts up to the first of those are ready; they join in the same order.
+
+        Raises:
+            WorkerDiedError: if whoever reads is gone; nothing is lost, asking again reads again.
+        """
+        until = NEVER if now is None else now - self._reorder
+        if self._reads:
+            await self._read_until(until, wait=wait or not self._reader.reads_elsewhere or 2 * len(self) > self._config.most_waiting)
+        else:
+            self._unread.clear()
+            self._batch = _Batch([])
+        return self._taken(until)  # nothing waits from here on: what leaves here joins the dataset
+
+    def _taken(self, until: int) -> list[Counted]:
+        """The texts known until then, up to the first that is not read."""
         counted: list[Counted] = []
-        while self._waiting and (until is None or self._waiting[0][0] <= until):
-            *_, post, batch, place = heapq.heappop(self._waiting)
+        while self._waiting and self._waiting[0][0] <= until:
+            *_, post, batch, place = self._waiting[0]
             if not self._reads:
                 counted.append(Counted(post, 1.0))
-                continue
-            readings = batch.readings or await self._read(batch)
-            weight = self._sieve.weigh(post, float(readings.relevance[place]))
-            if weight > 0.0:
-                tone, named = float(readings.tone[place]), readings.named[place]
-                remember_tone(post.text, tone)
-                remember_named(post.text, self._assets, named)
-                counted.append(Counted(post, weight, tone, named))
+            elif batch.readings is None:
+                break
+            else:
+                weight = self._sieve.weigh(post, float(batch.readings.relevance[place]))
+                if weight > 0.0:
+                    tone, named = float(batch.readings.tone[place]), batch.readings.named[place]
+                    remember_tone(post.text, tone)
+                    remember_named(post.text, self._assets, named)
+                    counted.append(Counted(post, weight, tone, named))
+            heapq.heappop(self._waiting)
         if counted and self._tones is not lexicon_tone:
             for start in range(0, len(counted), self._config.batch):
                 self._tones([one.post.text for one in counted[start : start + self._config.batch]])
         return counted
+
+    async def _read_until(self, until: int, *, wait: bool) -> None:
+        """Read every batch with a text known until then; without `wait` only look who is done."""
+        while True:
+            if self._batch.texts and self._batch.oldest <= until:
+                self._close_batch()  # what comes while this is read belongs to the next
+            batch = next((one for one in self._unread if one.oldest <= until and (wait or _is_done(one))), None)
+            if batch is None:
+                return
+            try:
+                readings = await (self._reader.read(batch.texts) if batch.task is None else asyncio.shield(batch.task))
+            except WorkerDiedError:
+                batch.task = None
+                raise
+            batch.readings = readings
+            if batch in self._unread:  # somebody else may have waited for it, too
+                self._unread.remove(batch)
 
     def _close_batch(self) -> None:
         """Begin a new batch; where others read, they begin with this one."""
@@ -123,8 +168,7 @@ class Intake:
         if self._reader.reads_elsewhere and self._reads:
             batch.task = asyncio.ensure_future(self._reader.read(batch.texts))
 
-    async def _read(self, batch: _Batch) -> Readings:
-        if batch is self._batch:
-            self._close_batch()
-        batch.readings = await (self._reader.read(batch.texts) if batch.task is None else batch.task)
-        return batch.readings
+
+def _is_done(batch: _Batch) -> bool:
+    """Whether a batch is read, or has to be read again."""
+    return batch.task is None or batch.task.done()

@@ -13,7 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cryptoalpha.core.errors import WorkerDiedError
+from cryptoalpha.core.values import Post
+from cryptoalpha.signals.agents.config import AgentsConfig
+from cryptoalpha.signals.agents.intake import Intake
 from cryptoalpha.signals.agents.reading import ReadHere, ReadInProcesses, read_texts
+from cryptoalpha.signals.agents.sieve import Sieve
 from cryptoalpha.signals.text.lexicon import mentions, read, tone_of
 from cryptoalpha.signals.text.relevance import appraise
 
@@ -127,3 +131,60 @@ def test_what_is_read_is_read_for_each_text():
     assert found.named == (("BTC",), (), ("LINK",))
     assert found.relevance[1] == 0.0
     assert found.tone[0] < 0.0
+
+
+class Slow:
+    """Reads when it is told to, and fails as often as it is told to."""
+
+    reads_elsewhere = True
+
+    def __init__(self, failures=0):
+        self.goes = asyncio.Event()
+        self.failures = failures
+
+    async def read(self, texts):
+        await self.goes.wait()
+        if self.failures:
+            self.failures -= 1
+            raise WorkerDiedError("gone")
+        return read_texts(ASSETS, 2.0, texts)
+
+
+def posts(count):
+    return [
+        Post(happened_at=n, known_at=n, post_id=str(n), source="x", text=f"Bitcoin {'x' * n} crashes {'y' * n} today") for n in range(count)
+    ]
+
+
+def test_what_others_still_read_joins_later_and_in_order():
+    async def run():
+        reader = Slow()
+        intake = Intake(AgentsConfig(batch=4, reorder_seconds=0.0), Sieve(), reader, ASSETS)
+        for post in posts(10):
+            intake.put(post)
+        await asyncio.sleep(0)
+        early = await intake.ready(100, wait=False)
+        late = asyncio.ensure_future(intake.ready(100))
+        await asyncio.sleep(0)
+        intake.put(Post(happened_at=50, known_at=50, post_id="new", source="x", text="Ether rallies"))  # it comes while that one waits
+        reader.goes.set()
+        return early, await late
+
+    early, found = asyncio.run(run())
+    assert early == []
+    assert [one.post.post_id for one in found] == [*map(str, range(10)), "new"]
+    assert all(one.tone == tone_of(one.post.text) for one in found)
+
+
+def test_a_reader_that_dies_loses_no_text():
+    async def run():
+        reader = Slow(failures=1)
+        reader.goes.set()
+        intake = Intake(AgentsConfig(batch=4, reorder_seconds=0.0), Sieve(), reader, ASSETS)
+        for post in posts(6):
+            intake.put(post)
+        with pytest.raises(WorkerDiedError):
+            await intake.ready(100)
+        return await intake.ready(100)
+
+    assert [one.post.post_id for one in asyncio.run(run())] == list(map(str, range(6)))

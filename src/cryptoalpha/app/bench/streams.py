@@ -152,7 +152,7 @@ async def _measure(bus: Bus, folder: Path, count: int, per_second: float | None)
             measured = await carried(bus, inbox, _messages(start, count), handler=handle, per_second=per_second)
             outputs = await agent.due()
     verdicts = agent.counts.verdicts
-    return Measured(measured, said + len(outputs), verdicts.get("counts", 0))
+    return Measured(measured, said + len(outputs), verdicts.get("counted", 0))
 
 
 def _messages(start: Dataset, count: int) -> list[Envelope]:

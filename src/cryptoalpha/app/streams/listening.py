@@ -10,7 +10,6 @@ How each source fares is written into the state store now and then, where `crypt
 from __future__ import annotations
 
 import asyncio
-import math
 import threading
 import time
 from collections import deque
@@ -24,6 +23,7 @@ import msgspec
 
 from cryptoalpha.app.live.feed import End
 from cryptoalpha.app.settings import Settings
+from cryptoalpha.app.streams.opened import opened_sources
 from cryptoalpha.app.streams.taking import Heard
 from cryptoalpha.core.clock import Clock, SystemClock
 from cryptoalpha.core.errors import CryptoAlphaError, DataError, VenueError
@@ -34,9 +34,7 @@ from cryptoalpha.data.bus.dead import dead_letter
 from cryptoalpha.data.bus.open import open_bus
 from cryptoalpha.data.bus.worker import progress_of
 from cryptoalpha.data.sources.contract import Health, Source
-from cryptoalpha.data.sources.opening import Tools
 from cryptoalpha.data.sources.pump import Pump
-from cryptoalpha.data.sources.registry import Unavailable, open_sources
 from cryptoalpha.signals.agents.intake import Intake
 from cryptoalpha.signals.agents.reading import ReadHere
 from cryptoalpha.signals.agents.sieve import Sieve
@@ -166,55 +164,47 @@ class Listening:
             asyncio.run(self._listen())
 
     async def _listen(self) -> None:
-        self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
+        self._loop, self._end = asyncio.get_running_loop(), (end := asyncio.Event())
         config = self._settings.data.streams
         where = self._folder / STATE_FILE
         async with (
             open_state(config.backend, path=where, address=config.redis_address, clock=self._clock) as state,
             open_bus(config, self._folder / BUS_FILE) as bus,
             await bus.subscribe("book", TOPICS) as consumer,
-            self._pump(bus, state) as pump,
         ):
+            with opened_sources(
+                self._settings, self._folder, state, self._instruments, say=self._say, alert=self._alert, clock=self._clock,
+                given=self._given, prices=lambda: self._prices,
+            ) as sources:  # fmt: skip
+                await self._turn(bus, state, consumer, sources, end)
+
+    async def _turn(self, bus: Bus, state: StateStore, consumer: Consumer, sources: Sequence[Source], end: asyncio.Event) -> None:
+        """Until told to end."""
+        now = asyncio.get_running_loop().time
+        async with self._pump(bus, state, sources) as pump:
             pump.start()
             self._health = pump.health
             self._opened.set()
             written = -_HEALTH_SECONDS
-            while not self._end.is_set():
+            while not end.is_set():
                 await self._look(bus, consumer)
-                if self._loop.time() - written >= _HEALTH_SECONDS:
+                if now() - written >= _HEALTH_SECONDS:
                     await keep_health(state, pump.health, self._clock.now())
-                    written = self._loop.time()
+                    written = now()
             await keep_health(state, pump.health, self._clock.now())
             await self._commit(consumer)
 
-    def _pump(self, bus: Bus, state: StateStore) -> Pump:
+    def _pump(self, bus: Bus, state: StateStore, sources: Sequence[Source]) -> Pump:
         config = self._settings.data.streams.sources
         return Pump(
             bus,
             state,
-            self._sources(state),
+            sources,
             position_seconds=config.position_seconds,
             most_waiting=config.most_waiting,
             alert=self._alert,
             seed=self._settings.engine.seed,
         )
-
-    def _sources(self, state: StateStore) -> list[Source]:
-        if self._given is not None:
-            return list(self._given)
-        config = self._settings.data.streams.sources
-        tools = Tools(
-            state=state, clock=self._clock, instruments=self._instruments, transfers=config.transfers, alert=self._alert,
-            seed=self._settings.engine.seed, budget_alert=config.budget_alert, prices=lambda asset: self._prices.get(asset, math.nan),
-        )  # fmt: skip
-        running: list[Source] = []
-        for found in open_sources(config, tools):
-            if not isinstance(found, Unavailable):
-                running.append(found)
-                self._say(f"listening to {found.name}")
-            elif found.wanted:
-                self._say(f"{found.name} cannot run: {found.reason}" + (f" → {found.hint}" if found.hint else ""))
-        return running
 
     async def _look(self, bus: Bus, consumer: Consumer) -> None:
         """One turn: read what is there, let texts through that have waited long enough, move the place of what is stored."""

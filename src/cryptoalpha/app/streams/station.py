@@ -27,8 +27,10 @@ from cryptoalpha.data.bus.open import open_bus
 from cryptoalpha.data.bus.worker import Worker
 from cryptoalpha.data.sources.contract import Health, Source
 from cryptoalpha.data.sources.pump import Pump
+from cryptoalpha.signals.agents.agent import SignalAgent
 from cryptoalpha.signals.agents.anywhere import Agent, open_agents
 from cryptoalpha.signals.agents.opening import sources_by_agent
+from cryptoalpha.signals.agents.rebuilding import rebuild
 from cryptoalpha.store.state.contract import StateStore
 from cryptoalpha.store.state.open import open_state
 from cryptoalpha.store.tables import Dataset
@@ -124,7 +126,7 @@ class Station:
                 for worker in self._workers.values():
                     worker.stop()
                 results = await asyncio.gather(*tasks, waiting, return_exceptions=True)
-                await self._count()
+                await self.count()
                 for result in results:
                     if isinstance(result, BaseException):
                         raise result
@@ -160,6 +162,8 @@ class Station:
             return self._told(name, await agent(envelopes))
 
         async with Inbox(self._folder / f"inbox_{name}.sqlite", f"agent/{name}", config, clock=self._clock) as inbox:
+            if isinstance(agent, SignalAgent):
+                await rebuild(agent, bus, READ_BY_AGENTS, await inbox.progress(), group=f"rebuild/{name}")
             random = stream(self._settings.engine.seed, "station", name)
             worker = Worker(bus, inbox, handle, topics=READ_BY_AGENTS, config=config, random=random)
             self._workers[name] = worker
@@ -188,7 +192,7 @@ class Station:
     async def _watch(self, state: StateStore, end: asyncio.Event) -> None:
         """Write down now and then how sources fare, and count what agents did."""
         while not end.is_set():
-            await self._count()
+            await self.count()
             if self._listens:
                 await keep_health(state, self.counts.health, self._clock.now())
             try:
@@ -197,7 +201,8 @@ class Station:
             except TimeoutError:
                 continue
 
-    async def _count(self) -> None:
+    async def count(self) -> None:
+        """Bring `counts` up to date."""
         for name, worker in self._workers.items():
             self.counts.handled[name] = worker.counts.handled
             self.counts.repeats[name] = worker.counts.repeats

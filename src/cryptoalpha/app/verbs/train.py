@@ -1,5 +1,5 @@
-"""`train forecaster|genome|regime|fusion|agent|sentiment|all`: models are born here, walking forward, judged beside their baselines, kept
-with their lineage."""
+"""`train forecaster|genome|regime|fusion|agent|text|sentiment|all`: models are born here, walking forward, judged beside their baselines,
+kept with their lineage."""
 
 from __future__ import annotations
 
@@ -85,6 +85,7 @@ def register(app: typer.Typer) -> None:
     verb(group)(regime)
     verb(group)(fusion)
     verb(group)(agent)
+    verb(group)(text)
     verb(group, "all")(everything)
     verb(group)(sentiment)
     app.add_typer(group, name="train")
@@ -203,6 +204,26 @@ def agent(
     asked = Asked(data, since, until, test_since, folds, interval, instruments, simulated, out, fresh)
     plan = AgentPlan(settings.signals, settings.fusion, settings.agent, settings.lifecycle.train, settings.execution, frame.seed)
     told(frame, walked(frame, "agent", train_agent, plan, asked))
+
+
+def text(
+    frame: Frame,
+    data: Data = None,
+    since: Since = None,
+    until: Until = None,
+    test_since: TestSince = None,
+    folds: Folds = 4,
+    interval: Interval = "1h",
+    instruments: Instruments = None,
+    simulated: Simulated = False,
+    out: Out = None,
+    fresh: Fresh = False,
+) -> None:
+    """Train the networks that weigh the signals of texts and propose actions, and judge them beside no learning."""
+    from cryptoalpha.lifecycle.recipes.text_agent import train_text_agent
+
+    asked = Asked(data, since, until, test_since, folds, interval, instruments, simulated, out, fresh)
+    told(frame, walked(frame, "text", train_text_agent, planned(frame, None), asked))
 
 
 def everything(

@@ -1,6 +1,6 @@
 """Train the text agent's networks: walk-forward folds on matured outcomes, judged beside no learning, kept with where they come from.
 
-    trained = train_text_agent(plan, dataset, Period(), home / "models" / "text_agent")
+    trained = train_text_agent(plan, dataset, Period(), home / "models" / "text")
 
 States are computed once, of the news tone's opinions and the texts behind them. Each fold learns from its own past alone and is judged on
 its test bars as it would answer them live. The folder is written whole at the end or not at all (`workshop`).

@@ -35,7 +35,7 @@ from cryptoalpha.store.model_folder import FoldFile, ModelFolder, plain, refuse_
 from cryptoalpha.store.panel import build_panel
 from cryptoalpha.store.tables import Dataset, Floats
 
-KIND = "text_agent"
+KIND = "text"
 
 
 @dataclass(frozen=True)

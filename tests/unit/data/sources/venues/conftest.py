@@ -1,11 +1,18 @@
-"""One message of every kind that every venue sends, in its own words, made up."""
+"""One message of every kind that every venue sends, in its own words, made up; and listening to an exchange source."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+
+from cryptoalpha.data.sources.contract import Arrival
+from cryptoalpha.data.sources.exchange import ExchangeSource
 
 T = 1_700_000_000_000
 _LEVELS = [["99.5", "2.5"], ["99.4", "0"]]
@@ -279,3 +286,52 @@ def samples() -> dict[str, list[bytes]]:
         "okx": _okx(),
     }
     return {venue: [json.dumps(one, separators=(",", ":")).encode() for one in messages] for venue, messages in found.items()}
+
+
+@dataclass
+class Listener:
+    """Gathers what a source brings."""
+
+    arrivals: list[Arrival] = field(default_factory=list)
+
+    def values(self, kind: type) -> list[Any]:
+        return [value for one in self.arrivals for e in one.envelopes if isinstance(value := e.value(), kind)]
+
+    def ids(self) -> list[str]:
+        return [e.id for one in self.arrivals for e in one.envelopes]
+
+
+@asynccontextmanager
+async def _listening(source: ExchangeSource, position: str = "") -> AsyncIterator[Listener]:
+    listener = Listener()
+
+    async def gather() -> None:
+        async with aclosing(source.arrivals(position)) as arrivals:  # type: ignore[type-var]
+            async for arrival in arrivals:
+                listener.arrivals.append(arrival)
+
+    task = asyncio.create_task(gather())
+    try:
+        yield listener
+    finally:
+        await source.close()
+        await asyncio.wait_for(task, 10)
+
+
+async def _until(holds: Callable[[], bool], what: str, seconds: float = 15.0) -> None:
+    end = asyncio.get_running_loop().time() + seconds
+    while not holds():
+        assert asyncio.get_running_loop().time() < end, f"never: {what}"
+        await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def listening() -> Callable[..., Any]:
+    """Listen to a source: `async with listening(source, position) as heard`."""
+    return _listening
+
+
+@pytest.fixture
+def until() -> Callable[..., Any]:
+    """Wait until something holds: `await until(lambda: …, "what")`."""
+    return _until

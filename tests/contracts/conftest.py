@@ -99,7 +99,7 @@ class Server:
 @pytest.fixture(scope="module")
 def redis_server(tmp_path_factory) -> Iterator[Server]:
     if shutil.which("redis-server") is None:
-        assert not os.environ.get("CRYPTOALPHA_NO_SKIP"), "redis-server is not installed"
+        assert not os.environ.get("TESTS_SKIP_NOTHING"), "redis-server is not installed"
         pytest.skip("redis-server is not installed (Debian package redis-server)")
     pytest.importorskip("redis")
     server = Server(tmp_path_factory.mktemp("redis"))

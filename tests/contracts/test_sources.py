@@ -76,7 +76,7 @@ def needed(request):
         try:
             __import__(extra)
         except ImportError:
-            assert not os.environ.get("CRYPTOALPHA_NO_SKIP"), f"{extra} is not installed"
+            assert not os.environ.get("TESTS_SKIP_NOTHING"), f"{extra} is not installed"
             pytest.skip(f"{extra} is not installed: pip install 'cryptoalpha[streams]'")
 
 

@@ -312,10 +312,10 @@ def as_publishers_do() -> SimpleNamespace:
 
 @pytest.fixture
 def streams_extra() -> None:
-    """Skips where a package of the extra is missing, unless CRYPTOALPHA_NO_SKIP=1."""
+    """Skips where a package of the extra is missing, unless TESTS_SKIP_NOTHING=1."""
     for package in ("asyncpraw", "feedparser", "httpx", "web3"):
         try:
             __import__(package)
         except ImportError:
-            assert not os.environ.get("CRYPTOALPHA_NO_SKIP"), f"{package} is not installed"
+            assert not os.environ.get("TESTS_SKIP_NOTHING"), f"{package} is not installed"
             pytest.skip(f"{package} is not installed: pip install 'cryptoalpha[streams]'")

@@ -17,7 +17,7 @@ from cryptoalpha.data.sources.reddit import RedditSource, open_source
 from cryptoalpha.data.sources.text_config import RedditSection
 from cryptoalpha.store.state.sqlite_state import SqliteState
 
-if not os.environ.get("CRYPTOALPHA_NO_SKIP"):
+if not os.environ.get("TESTS_SKIP_NOTHING"):
     pytest.importorskip("asyncpraw", reason="the extra `streams` is not installed")
 
 START = 1_700_000_000

@@ -24,7 +24,7 @@ from cryptoalpha.data.sources.posts import Seen, clean, enveloped, hashed, langu
 from cryptoalpha.data.sources.reddit_parsing import names_of, number_of, parse_reddit
 from cryptoalpha.data.sources.x_parsing import first_id_at, id_time, parse_x, parse_x_problem, parse_x_rules
 
-if not os.environ.get("CRYPTOALPHA_NO_SKIP"):
+if not os.environ.get("TESTS_SKIP_NOTHING"):
     pytest.importorskip("feedparser", reason="the extra `streams` is not installed")
 
 NOW = 1_700_000_000 * SECOND

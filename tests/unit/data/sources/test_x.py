@@ -20,7 +20,7 @@ from cryptoalpha.data.sources.x import XSource, open_source
 from cryptoalpha.data.sources.x_parsing import first_id_at
 from cryptoalpha.store.state.sqlite_state import SqliteState
 
-if not os.environ.get("CRYPTOALPHA_NO_SKIP"):
+if not os.environ.get("TESTS_SKIP_NOTHING"):
     pytest.importorskip("httpx", reason="the extra `streams` is not installed")
 
 STREAM, RULES, SEARCH, LOOKUP = "/2/tweets/search/stream", "/2/tweets/search/stream/rules", "/2/tweets/search/recent", "/2/tweets"

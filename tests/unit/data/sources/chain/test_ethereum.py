@@ -29,7 +29,7 @@ USDT, WBTC = SECTION.tokens["USDT"].contract, SECTION.tokens["WBTC"].contract
 def follow(publisher, ethereum, tools, gather) -> Callable[..., list[Arrival]]:
     """Follow the chain with real connections until there is enough."""
     if "web3" not in sys.modules:
-        if os.environ.get("CRYPTOALPHA_NO_SKIP") != "1":
+        if os.environ.get("TESTS_SKIP_NOTHING") != "1":
             pytest.importorskip("web3", reason='web3 is not installed: pip install "cryptoalpha[streams]"')
         import web3  # noqa: F401
 

@@ -75,6 +75,13 @@ TARGETS = {
         "ou_share_of_optimum": "≥ 0.90",
         "cournot_distance": "≤ 0.025",
     },
+    "streams": {
+        "memory_messages_per_second": "≥ 20,000",
+        "kafka_messages_per_second": "≥ 5,000",
+        "end_to_end_p99_ms": "≤ 250",
+        "lost": "0",
+        "doubled": "0",
+    },
     "drift": {
         **{
             f"arl_measured_over_stated_{detector}_{world}": "≥ 1" if detector == "e_detector" else "0.8–1.2"

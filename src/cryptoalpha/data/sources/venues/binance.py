@@ -15,7 +15,7 @@ import msgspec
 
 from cryptoalpha.core.errors import DataError
 from cryptoalpha.core.streamed import Book, Liquidation, Trade
-from cryptoalpha.core.time import MILLISECOND, parse_interval
+from cryptoalpha.core.time import MILLISECOND
 from cryptoalpha.core.values import ChainReading
 from cryptoalpha.data.sources.venues import names
 from cryptoalpha.data.sources.venues.reading import (
@@ -261,7 +261,7 @@ class Binance:
     def candles(self, raw: bytes, received_at: int, subject: str, interval: str) -> Reading:
         """An answer of `klines`, which is only asked for candles that have closed."""
         what = f"candles of {self.venue} {subject}"
-        instrument, length = self._name(subject), parse_interval(interval)
+        instrument, length = self._name(subject), interval_length(interval, f"candles of {self.venue}")
         told = []
         for row in decoded(_KLINE_ROWS, raw, what):
             moment, opened, high, low, close, volume = decoded(_ROW, b"[" + b",".join(map(bytes, row[:6])) + b"]", what)

@@ -1,9 +1,9 @@
 """Benchmark `streams`: how many texts a second go from the bus through a text agent to signals, over the embedded bus and over Kafka.
 
 Messages are made-up headlines (`headlines`), all different, of a thousand authors; the agent reads every one: told apart, appraised,
-weighed against repeats and authors, joined to a growing data set; bars that close let it speak. Kafka is noida-db on this machine where it
-is installed (the client, the protocol and the disk are real; a cluster is not); elsewhere its figure is absent. Lost and doubled count all
-parts together.
+weighed against repeats and authors, joined to a growing data set. It speaks after every batch about each asset that was named (the pulse
+between bars) and about every bar that closes. Kafka is noida-db on this machine where it is installed (the client, the protocol and the
+disk are real; a cluster is not); elsewhere its figure is absent. Lost and doubled count all parts together.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from cryptoalpha.data.config import SimulatedConfig
 from cryptoalpha.data.simulated import simulate
 from cryptoalpha.signals.agents.agent import SignalAgent
 from cryptoalpha.signals.agents.config import AgentsConfig
+from cryptoalpha.signals.agents.pulse import Pulse
 from cryptoalpha.signals.agents.reading import ReadInProcesses
 from cryptoalpha.signals.book import SignalBook
 from cryptoalpha.signals.config import SignalsConfig
@@ -139,7 +140,9 @@ async def _measure(bus: Bus, folder: Path, count: int, per_second: float | None)
     config = AgentsConfig()
     with ReadInProcesses(tuple(name.split("/")[0] for name in start.bars), 1) as reader:
         await reader.read(["warm"])
-        agent = SignalAgent("texts", SignalBook(SignalsConfig(sources=("news_tone",), keep_features=False)), start, config, reader=reader)
+        signals = SignalsConfig(sources=("news_tone",), keep_features=False)
+        pulse = Pulse(tuple(start.bars), tuple(name.split("/")[0] for name in start.bars), signals)
+        agent = SignalAgent("texts", SignalBook(signals), start, config, reader=reader, pulse=pulse)
         async with Inbox(folder / "inbox.sqlite", "texts", WorkerConfig()) as inbox:
             said = 0
 
@@ -183,7 +186,11 @@ def _ending_now(history: Dataset) -> Dataset:
     bars = {
         name: replace(table, open_time=table.open_time + shift, known_at=table.known_at + shift) for name, table in history.bars.items()
     }
-    return replace(history, bars=bars, posts={}, readings={})
+    posts = {
+        source: replace(table, happened_at=table.happened_at + shift, known_at=table.known_at + shift)
+        for source, table in history.posts.items()
+    }
+    return replace(history, bars=bars, posts=posts, readings={})
 
 
 @contextmanager

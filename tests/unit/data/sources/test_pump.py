@@ -243,6 +243,33 @@ def test_a_mistake_that_comes_again_and_again_is_given_up_after_a_while(virtual_
     assert sum(virtual_time.waits) > 30.0
 
 
+def test_a_state_that_is_away_for_long_is_no_mistake_of_the_source(virtual_time):
+    """Redis started again: the source waits as long as that takes, instead of being given up."""
+
+    class Away:
+        def __init__(self, inner, failures):
+            self.inner, self.failures = inner, failures
+
+        async def get(self, names):
+            if self.failures:
+                self.failures -= 1
+                raise StoreError("the server is gone")
+            return await self.inner.get(names)
+
+        async def put(self, values, **given):
+            await self.inner.put(values, **given)
+
+    async def run():
+        async with stage() as (bus, state):
+            async with Pump(bus, Away(state, 30), [Numbers(until=10)], wait=virtual_time.wait) as pump:
+                await pump.run()
+            return await said(bus), pump.ended
+
+    found, ended = asyncio.run(run())
+    assert len(found) == 10
+    assert ended == {"one": ""}
+
+
 def test_dead_letters_go_to_their_topic_with_the_reason(virtual_time):
     async def run():
         async with stage() as (bus, state):

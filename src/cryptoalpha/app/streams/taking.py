@@ -3,7 +3,8 @@
 What a step was decided on never changes afterwards: a value that reached the stream before a bar was known, but the book after it, counts
 as known after that bar (`since`). So a run that is started again, with what the store holds, decides as it did.
 
-A post enters once, whatever later readings of it say; a reading of the same moment enters again only with another value (a revision).
+A post enters once, whatever later readings of it say; a reading of the same moment enters again only with another value (a revision), and
+one that is heard again after a restart not even then: what is held was known no earlier than it.
 """
 
 from __future__ import annotations
@@ -96,17 +97,27 @@ def _new_posts(dataset: Dataset, heard: Sequence[Heard], since: int) -> list[tup
 
 
 def _new_readings(dataset: Dataset, heard: Sequence[Heard], since: int) -> list[ChainReading]:
+    """In the order in which the store would give them back, and each under a name of its own there: the moment and when it was known."""
     found: list[ChainReading] = []
     values = [one.value for one in heard if isinstance(one.value, ChainReading)]
     for key in sorted({(value.asset, value.metric) for value in values}):
         table = dataset.readings.get(key)
-        newest = {} if table is None else dict(zip(table.happened_at.tolist(), table.value.tolist(), strict=True))
-        stamp = partial(_stamped, floor=_floor(table, since))
-        mine = [stamp(value) for value in values if (value.asset, value.metric) == key]
-        for reading in sorted(mine, key=lambda one: (one.known_at, one.happened_at)):
-            if newest.get(reading.happened_at) != reading.value:
-                newest[reading.happened_at] = reading.value
-                found.append(reading)
+        newest: dict[int, tuple[int, float]] = {}
+        held: dict[tuple[int, float], int] = {}
+        if table is not None:
+            for moment, known_at, value in zip(table.happened_at.tolist(), table.known_at.tolist(), table.value.tolist(), strict=True):
+                newest[moment], held[moment, value] = (known_at, value), known_at
+        floor = _floor(table, since)
+        mine: list[ChainReading] = []
+        for reading in sorted((one for one in values if (one.asset, one.metric) == key), key=lambda one: one.known_at):
+            known_before, value_before = newest.get(reading.happened_at, (-1, None))
+            is_heard_again = held.get((reading.happened_at, reading.value), -1) >= reading.known_at
+            if is_heard_again or reading.value == value_before:
+                continue
+            reading = _stamped(reading, max(floor, known_before + 1))
+            newest[reading.happened_at] = (reading.known_at, reading.value)
+            mine.append(reading)
+        found += sorted(mine, key=lambda one: (one.known_at, one.happened_at))
     return found
 
 

@@ -83,6 +83,37 @@ def test_the_store_gives_back_what_was_traded_on(tmp_path_factory, first, second
             assert same(_stored(history, source), table)
 
 
+def test_revisions_that_are_heard_again_after_a_restart_are_no_news():
+    values = [reading(5, 1.0), reading(6, 2.0), reading(7, 1.0), reading(8, 3.0)]
+    once = grown(EMPTY, values, since=0).dataset
+    assert once.readings["BTC", "fees"].value.tolist() == [1.0, 2.0, 1.0, 3.0]
+    assert grown(once, values, since=20).readings == ()
+    late = grown(EMPTY, values, since=6).dataset  # the first two reached the book after its bar
+    assert grown(late, values, since=20).readings == ()
+    assert grown(late, [*values, reading(30, 1.0)], since=8).readings[0].value.tolist() == [1.0]
+
+
+readings = st.lists(st.tuples(st.integers(0, 2), st.integers(1, 8), st.sampled_from([1.0, 2.0, 3.0])), max_size=8).map(
+    lambda made: [reading(at, value, of=of) for of, at, value in made]
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(first=readings, second=readings, decided=st.integers(0, 10))
+def test_the_store_gives_back_the_readings_that_were_traded_on(tmp_path_factory, first, second, decided):
+    """Revisions that came late, too: the store tells them apart by when they were known."""
+    home = Home(Path(tmp_path_factory.mktemp("home")))
+    parts = [grown(EMPTY, first, since=0)]
+    parts.append(grown(parts[0].dataset, second, since=decided))
+    with StoreLock(home) as lock, History(home, lock=lock) as history:
+        for part in parts:
+            part.store(history, origin="test")
+        history.write_bars("test", _bars(), origin="test")
+        stored = history.load(interval=HOUR, venue="test").readings
+    for key, table in parts[-1].dataset.readings.items():
+        assert same(stored[key], table)
+
+
 def _stored(history: History, source: str) -> PostTable:
     history.write_bars("test", _bars(), origin="test")
     return history.load(interval=HOUR, venue="test").posts[source]

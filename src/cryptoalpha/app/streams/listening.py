@@ -26,7 +26,7 @@ from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.streams.opened import opened_sources
 from cryptoalpha.app.streams.taking import Heard
 from cryptoalpha.core.clock import Clock, SystemClock
-from cryptoalpha.core.errors import CryptoAlphaError, DataError, VenueError
+from cryptoalpha.core.errors import CryptoAlphaError, DataError, StoreError, VenueError
 from cryptoalpha.core.time import SECOND
 from cryptoalpha.core.values import ChainReading, Post
 from cryptoalpha.data.bus.contract import Bus, Consumer, Place, Progress, Record
@@ -93,7 +93,7 @@ class Listening:
         self._handed: dict[Place, Progress] = {}
         self._lock = threading.Lock()
         self._health: Mapping[str, Health] = {}
-        self.counts: dict[str, int] = {"messages": 0, "repeats": 0, "unreadable": 0, "dropped": 0, "lost_logs": 0}
+        self.counts: dict[str, int] = {"messages": 0, "repeats": 0, "unreadable": 0, "dropped": 0, "lost_logs": 0, "outages": 0}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._end: asyncio.Event | None = None
         self._opened, self._over = threading.Event(), End()
@@ -189,9 +189,9 @@ class Listening:
             while not end.is_set():
                 await self._look(bus, consumer)
                 if now() - written >= _HEALTH_SECONDS:
-                    await keep_health(state, pump.health, self._clock.now())
+                    await self._keep_health(state, pump)
                     written = now()
-            await keep_health(state, pump.health, self._clock.now())
+            await self._keep_health(state, pump)
             await self._commit(consumer)
 
     def _pump(self, bus: Bus, state: StateStore, sources: Sequence[Source]) -> Pump:
@@ -207,10 +207,18 @@ class Listening:
         )
 
     async def _look(self, bus: Bus, consumer: Consumer) -> None:
-        """One turn: read what is there, let texts through that have waited long enough, move the place of what is stored."""
-        records = await consumer.take(_TAKEN_AT_ONCE, wait_seconds=_LOOK_SECONDS)
+        """One turn: read what is there, let texts through that have waited long enough, move the place of what is stored.
+
+        A broker that does not answer is asked again: what was heard goes on to the book meanwhile.
+        """
+        try:
+            records = await consumer.take(_TAKEN_AT_ONCE, wait_seconds=_LOOK_SECONDS)
+        except VenueError:
+            self.counts["outages"] += 1
+            await asyncio.sleep(_LOOK_SECONDS)
+            records = ()
         now = self._clock.now()
-        readings = [heard for record in records if (heard := await self._read(bus, record)) is not None]
+        readings = [heard for record in records if (heard := await self._read(bus, record, now)) is not None]
         places = progress_of(records)
         texts = [Heard(one.post, one.weight) for one in await self._intake.ready(now)]
         with self._lock:
@@ -227,8 +235,11 @@ class Listening:
             )
         await self._commit(consumer)
 
-    async def _read(self, bus: Bus, record: Record) -> Heard | None:
-        """A reading to be handed over at once; a text is left with the intake."""
+    async def _read(self, bus: Bus, record: Record, now: int) -> Heard | None:
+        """A reading to be handed over at once; a text is left with the intake.
+
+        What comes from a machine whose clock is ahead is known now: later stamps would hold it back, and those after it.
+        """
         envelope = record.envelope
         try:
             if envelope is None:
@@ -241,20 +252,47 @@ class Listening:
             self._intake.learn(envelope.id)
         except DataError as error:
             self.counts["unreadable"] += 1
-            letter = dead_letter(
-                topic=record.place.topic, source="bus", reason=str(error), data=record.data, observed_time=self._clock.now()
-            )
-            await bus.publish([letter])
+            await self._put_away(bus, record, str(error), now)
             return None
+        if isinstance(value, Post | ChainReading) and value.known_at > now:
+            value = msgspec.structs.replace(value, known_at=now, happened_at=min(value.happened_at, now))
         if isinstance(value, Post):
             self.counts["dropped"] += self._intake.put(value)
         return Heard(value) if isinstance(value, ChainReading) else None
 
+    async def _put_away(self, bus: Bus, record: Record, reason: str, now: int) -> None:
+        """A dead letter, however long it takes: nothing may pass what is neither read nor put away."""
+        place = record.place
+        letter = dead_letter(
+            topic=place.topic, source="", reason=reason, data=record.data, observed_time=now, place=place, offset=record.offset
+        )
+        while self._end is not None and not self._end.is_set():
+            try:
+                await bus.publish([letter])
+                return
+            except VenueError:
+                self.counts["outages"] += 1
+                await asyncio.sleep(_LOOK_SECONDS)
+
     async def _commit(self, consumer: Consumer) -> None:
+        """Move the place; where the broker does not answer, with the next look."""
         with self._lock:
             stored, self._stored = self._stored, {}
-        if stored:
+        if not stored:
+            return
+        try:
             await consumer.commit(stored)
+        except VenueError:
+            self.counts["outages"] += 1
+            with self._lock:
+                self._stored = {**stored, **self._stored}
+
+    async def _keep_health(self, state: StateStore, pump: Pump) -> None:
+        """Write down how sources fare; a state that cannot be written holds nobody up, and `status` calls them not running."""
+        try:
+            await keep_health(state, pump.health, self._clock.now())
+        except StoreError:
+            self.counts["outages"] += 1
 
 
 async def keep_health(state: StateStore, health: Mapping[str, Health], now: int) -> None:

@@ -7,13 +7,19 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.streams.listening import BUS_FILE, FOLDER, STATE_FILE, Listening, kept_health
-from cryptoalpha.core.errors import ConfigError, StoreError
+from cryptoalpha.app.streams.taking import Heard
+from cryptoalpha.core.errors import ConfigError, StoreError, VenueError
+from cryptoalpha.core.time import SECOND
 from cryptoalpha.core.values import ChainReading, Post
-from cryptoalpha.data.bus.envelope import sealed
+from cryptoalpha.data.bus.config import BusConfig
+from cryptoalpha.data.bus.dead import Dead, read_dead
+from cryptoalpha.data.bus.envelope import Envelope, sealed
+from cryptoalpha.data.bus.memory import MemoryBus
 from cryptoalpha.data.sources.contract import Arrival, Health
 from cryptoalpha.store.state.sqlite_state import SqliteState
 
@@ -108,6 +114,99 @@ def test_how_sources_fare_is_found_by_another_process(tmp_path: Path):
     (health, at) = asyncio.run(read())["numbers"]
     assert health.messages == 10
     assert abs(time.time_ns() - at) < 60e9
+
+
+class OnTheBus(Numbers):
+    """Brings envelopes as they are."""
+
+    topics = ("texts", "readings")
+
+    def __init__(self, *envelopes: Envelope) -> None:
+        super().__init__(1, "bus")
+        self._envelopes = envelopes
+
+    async def arrivals(self, position: str) -> AsyncIterator[Arrival]:
+        if not position:
+            yield Arrival(self._envelopes, position="1")
+        await self._closed.wait()
+
+
+def test_a_text_of_a_clock_that_is_ahead_is_known_when_it_comes(tmp_path: Path):
+    """Held back until its own time, it would let the place pass it; in the book, all later texts of its source would wait for it."""
+    ahead = time.time_ns() + 3_600 * SECOND
+    post = Post(happened_at=ahead, known_at=ahead, post_id="early", source="bus", text="Bitcoin rises")
+    with listen(tmp_path, OnTheBus(sealed(post, topic="texts", key="bus", source="bus", native_id="early"))) as listening:
+        found: list[Heard] = []
+        deadline = time.monotonic() + 5.0
+        while not found and time.monotonic() < deadline:
+            time.sleep(0.02)
+            found += listening.take()
+    assert [one.value.known_at <= time.time_ns() for one in found] == [True]
+    assert found[0].value.happened_at <= found[0].value.known_at
+
+
+def test_what_is_no_message_is_put_away_with_where_it_lay(tmp_path: Path):
+    broken = msgspec.structs.replace(
+        sealed(ChainReading(happened_at=1, known_at=2, asset="BTC", metric="m", value=1.0, source="s"), topic="readings", key="BTC",
+               source="s", native_id="1"), payload=b"\xc1"
+    )  # fmt: skip
+    with listen(tmp_path, OnTheBus(broken)) as listening:
+        deadline = time.monotonic() + 5.0
+        while not listening.counts["unreadable"] and time.monotonic() < deadline:
+            time.sleep(0.02)
+            listening.take()
+
+    async def letters() -> list[Dead]:
+        async with MemoryBus(BusConfig(), tmp_path / FOLDER / BUS_FILE) as bus, await bus.subscribe("test", ["readings.dead"]) as consumer:
+            records = await consumer.take(10, wait_seconds=0.5)
+        return [read_dead(record.envelope) for record in records if record.envelope is not None]
+
+    (letter,) = asyncio.run(letters())
+    assert letter.origin.startswith("readings/")
+    assert "holds no" in letter.reason
+
+
+class Unsteady:
+    """A reader of a bus, and a state, that fail at every second call, as brokers do that are started again."""
+
+    def __init__(self, inner: object, *names: str, error: type[Exception] = VenueError) -> None:
+        self._inner, self._names, self._error, self._calls = inner, names, error, 0
+
+    def __getattr__(self, name: str) -> object:
+        found = getattr(self._inner, name)
+        if name not in self._names:
+            return found
+
+        async def unsteady(*given: object, **named: object) -> object:
+            self._calls += 1
+            if self._calls % 2:
+                raise self._error("the server is started again")
+            return await found(*given, **named)
+
+        return unsteady
+
+
+def test_a_broker_and_a_state_that_come_back_end_nothing(tmp_path: Path):
+    listening = listen(tmp_path, Numbers(60))
+    look, keep = listening._look, listening._keep_health
+    readers: dict[int, Unsteady] = {}
+
+    async def looked(bus, consumer):
+        await look(bus, readers.setdefault(id(consumer), Unsteady(consumer, "take", "commit")))
+
+    async def kept(state, pump):
+        await keep(Unsteady(state, "put", error=StoreError), pump)
+
+    listening._look, listening._keep_health = looked, kept
+    with listening:
+        assert gather(listening, 60) == [str(number) for number in range(60)]
+        deadline = time.monotonic() + 5.0
+        while listening._stored and time.monotonic() < deadline:
+            listening.take()
+            listening.stored()
+            time.sleep(0.1)
+        assert listening.counts["outages"] > 2
+        listening.demand_well()
 
 
 def test_a_bus_that_cannot_be_opened_is_said_at_the_start(tmp_path: Path):

@@ -20,7 +20,7 @@ from cryptoalpha.app.credentials import Hide, reveal
 from cryptoalpha.app.deciders import model_files, unused_models
 from cryptoalpha.app.live.gates import missing_for_live
 from cryptoalpha.app.settings import Settings
-from cryptoalpha.core.errors import ConfigError, CryptoAlphaError, StoreError, StoreLockedError
+from cryptoalpha.core.errors import ConfigError, CryptoAlphaError, StoreError, StoreLockedError, VenueError
 from cryptoalpha.core.time import day_of, interval_name, iso
 from cryptoalpha.store.history import Coverage, History
 from cryptoalpha.store.home import Home
@@ -144,7 +144,7 @@ def _models(settings: Settings) -> Check:
 
 def _streams(settings: Settings) -> list[Check]:
     """Which live sources would run, and a line for each that is wanted and cannot."""
-    from cryptoalpha.app.streams.standing import openable
+    from cryptoalpha.app.streams.standing import openable, silent_servers
 
     config = settings.data.streams
     if not config.listen:
@@ -153,7 +153,9 @@ def _streams(settings: Settings) -> list[Check]:
     found = (
         f"`trade` listens to {', '.join(running) or 'none'}, over {'Kafka and Redis' if config.backend == 'servers' else 'its own files'}"
     )
-    return [Check("live sources", "ok", found), *(Check(f"source {one.name}", "note", one.reason, one.hint) for one in missing)]
+    checks = [Check("live sources", "ok", found), *(Check(f"source {one.name}", "note", one.reason, one.hint) for one in missing)]
+    fix = "start it, correct its address in data.streams, or set data.streams.backend to embedded"
+    return checks + [Check("stream servers", "fault", silent, fix, VenueError) for silent in silent_servers(config)]
 
 
 def _dotenv(path: Path) -> Check:

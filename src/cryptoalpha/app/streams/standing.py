@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from cryptoalpha.core.time import SECOND
 from cryptoalpha.data.sources.contract import Health
 from cryptoalpha.data.sources.opening import Tools
 from cryptoalpha.data.sources.registry import Unavailable, open_sources
+from cryptoalpha.data.streams_config import StreamsConfig
 from cryptoalpha.monitoring.metrics import SetMetric
 from cryptoalpha.store.state.open import open_state
 from cryptoalpha.store.state.sqlite_state import SqliteState
@@ -52,6 +54,9 @@ class SourceStanding:
         lag = "–" if not health.last_message else f"{health.lag_seconds:+.2f} s"
         return self.name, self.state, f"{health.messages:,}", f"{health.dead:,}", lag, newest, health.reason
 
+
+_ANSWER_SECONDS = 2.0
+"""How long a server may take to accept a connection when somebody only asks whether it is there."""
 
 COLUMNS = ("source", "state", "messages", "unreadable", "lag", "newest", "why")
 
@@ -93,6 +98,24 @@ def openable(settings: Settings, environment: Mapping[str, str] | None = None) -
             return [one.name for one in running], [one for one in found if isinstance(one, Unavailable) and one.wanted]
 
     return asyncio.run(look())
+
+
+def silent_servers(config: StreamsConfig) -> list[str]:
+    """Servers of the settings that accept no connection, each with why; none for the embedded backend. Nothing is said to those that do."""
+    if config.backend == "embedded":
+        return []
+    wanted = [("Kafka", one.strip()) for one in config.kafka_servers.split(",")] + [("Redis", config.redis_address)]
+    found = []
+    for name, address in wanted:
+        host, _, port = address.rpartition(":")
+        if not (host and port.isdigit() and 0 < int(port) < 65_536):
+            found.append(f"{name}: {address!r} is not host:port")
+            continue
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_SECONDS).close()
+        except OSError as error:
+            found.append(f"{name} at {address} does not answer: {error.strerror or error}")
+    return found
 
 
 def set_metrics(put: SetMetric, health: Mapping[str, Health], counts: Mapping[str, int], *, now: int) -> None:

@@ -90,13 +90,13 @@ def status(
     chosen = named or chief(runs)
     found: dict[str, object] = {"home": str(frame.home), "in_use_by": holder, "runs": [each.as_dict() for each in runs]}
     real, said, failed = _at_venue(frame, venue)
-    sources, heard = _sources(frame)
+    sources, heard, unheard = _sources(frame)
     frame.out.result(
         {**found, **real, "sources": sources},
         [who, *([table] if runs else ["no runs yet"]), *_books(runs, chosen), *(_standing(chosen) if chosen else []), *said, *heard],
     )
-    if failed is not None:  # after what is known here, which is wanted most when the venue is away
-        raise failed
+    if (error := failed or unheard) is not None:  # after what is known here, which is wanted most when the venue or a server is away
+        raise error
     damaged = [each for each in runs if each.state == "damaged"]
     if damaged:
         raise DataError(f"run {damaged[0].run} cannot be read: {damaged[0].problem}", hint="move its folder away")
@@ -129,14 +129,18 @@ def _at_venue(frame: Frame, ask: bool) -> tuple[dict[str, object], list[str | Ta
     return found, lines, None
 
 
-def _sources(frame: Frame) -> tuple[list[dict[str, object]], list[str | Table]]:
-    """How the live sources fare that a session of this store listens to."""
+def _sources(frame: Frame) -> tuple[list[dict[str, object]], list[str | Table], CryptoAlphaError | None]:
+    """How the live sources fare that a session of this store listens to, or why nobody can tell."""
     from cryptoalpha.app.streams.standing import COLUMNS, source_standings
     from cryptoalpha.core.clock import SystemClock
+    from cryptoalpha.core.errors import ConfigError, StoreError
 
-    found = source_standings(frame.settings, frame.home, now=SystemClock().now())
+    try:
+        found = source_standings(frame.settings, frame.home, now=SystemClock().now())
+    except (ConfigError, StoreError) as error:
+        return [], [f"how live sources fare is not known: {error}"], error
     lines: list[str | Table] = [Table(COLUMNS, [one.row() for one in found], "live sources")] if found else []
-    return [one.as_dict() for one in found], lines
+    return [one.as_dict() for one in found], lines, None
 
 
 def _show_alert_rules(frame: Frame) -> None:

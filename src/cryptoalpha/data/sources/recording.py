@@ -207,8 +207,12 @@ def read_recording(path: Path, channel: str | None = None) -> Iterator[Recorded]
     channel = re.sub(r"(-\d+)?(\.jsonl)?(\.gz)?$", "", path.name) if channel is None else channel
     try:
         with cast(BinaryIO, gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb") as lines:
-            for line in _whole_lines(lines):
-                yield from_line(line, channel)
+            for number, line in enumerate(_whole_lines(lines), 1):
+                try:
+                    recorded = from_line(line, channel)
+                except DataError as error:
+                    raise DataError(f"{path.name}, line {number}: {error}", hint=error.hint) from None
+                yield recorded
     except OSError as error:
         raise DataError(f"recording {path.name} cannot be read: {error}", hint="give a file of lines `<received ns> <message>`") from error
 

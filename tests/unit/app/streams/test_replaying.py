@@ -44,4 +44,4 @@ def test_what_nobody_reads_and_what_is_not_there_are_clear_errors(tmp_path: Path
     assert "--as names one of" in capsys.readouterr().err
     (tmp_path / "broken.jsonl").write_bytes(b"no recording at all\n")
     assert main(["data", "replay", str(tmp_path / "broken.jsonl"), "--as", "binance"]) == 3
-    assert "is no recorded message" in capsys.readouterr().err
+    assert "line 1: b" in capsys.readouterr().err

@@ -1,0 +1,54 @@
+"""What `status` and `check` say of live streams when a file is damaged or a server is away: the rest is told all the same."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from cryptoalpha.app.cli import main
+from cryptoalpha.app.streams.listening import FOLDER, STATE_FILE
+from cryptoalpha.app.streams.standing import silent_servers
+from cryptoalpha.data.streams_config import StreamsConfig
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store of its own, in a working directory without settings."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setenv("CRYPTOALPHA_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def test_status_tells_what_it_knows_before_it_fails_on_a_damaged_state(home: Path, capsys: pytest.CaptureFixture[str]):
+    (home / FOLDER).mkdir(parents=True)
+    (home / FOLDER / STATE_FILE).write_bytes(b"no database at all, and longer than a header of one hundred bytes " * 4)
+    assert main(["status"]) == 3
+    told = capsys.readouterr()
+    assert "no runs yet" in told.out
+    assert "how live sources fare is not known" in told.out
+    assert "corrupt" in told.err
+
+
+def test_status_tells_what_it_knows_where_redis_is_away(capsys: pytest.CaptureFixture[str]):
+    pytest.importorskip("redis", reason="the client of Redis is not installed")
+    streams = ["--set", "data.streams.backend=servers", "--set", "data.streams.redis_address=127.0.0.1:1"]
+    assert main(["status", *streams]) == 3
+    told = capsys.readouterr()
+    assert "no runs yet" in told.out
+    assert "127.0.0.1:1 does not answer" in told.err
+
+
+def test_check_names_each_server_that_is_away(capsys: pytest.CaptureFixture[str]):
+    with socket.create_server(("127.0.0.1", 0)) as there:
+        here = f"127.0.0.1:{there.getsockname()[1]}"
+        servers = ["data.streams.listen=true", "data.streams.backend=servers", f"data.streams.kafka_servers={here},127.0.0.1:1",
+                   "data.streams.redis_address=nowhere"]  # fmt: skip
+        assert main(["check", "--json", *(part for one in servers for part in ("--set", one))]) == 5
+        found = [one["found"] for one in json.loads(capsys.readouterr().out)["result"]["checks"] if one["name"] == "stream servers"]
+        assert found == ["Kafka at 127.0.0.1:1 does not answer: Connection refused", "Redis: 'nowhere' is not host:port"]
+        assert silent_servers(StreamsConfig(backend="servers", kafka_servers=here, redis_address=here)) == []
+    assert silent_servers(StreamsConfig(kafka_servers="127.0.0.1:1")) == []

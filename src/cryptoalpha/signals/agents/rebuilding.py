@@ -13,22 +13,40 @@ from cryptoalpha.data.bus.contract import Bus, Place, Progress, Record
 from cryptoalpha.signals.agents.agent import SignalAgent
 
 AT_ONCE = 1_000
+PATIENCE_SECONDS = 15.0
+"""How long to wait for the next messages before what is missing counts as gone: joining a group of Kafka takes seconds, and a member that
+was killed is waited for."""
 
 
-async def rebuild(agent: SignalAgent, bus: Bus, topics: Sequence[str], handled: Mapping[Place, Progress], *, group: str) -> int:
+async def rebuild(
+    agent: SignalAgent,
+    bus: Bus,
+    topics: Sequence[str],
+    handled: Mapping[Place, Progress],
+    *,
+    group: str,
+    patience_seconds: float = PATIENCE_SECONDS,
+) -> int:
     """Let an agent remember what its group handled before; how many messages the bus still held.
 
     Args:
         agent: fresh, with the stored history as its start.
         handled: how far the group has come (`Inbox.progress`).
         group: a name for this reading, used for nothing else: it commits nothing.
+        patience_seconds: how long to wait where the log ends before what was handled does, because it was lost.
     """
     wanted = {place: progress.following for place, progress in handled.items() if place.topic in topics}
+    if not wanted:
+        await agent.remember([])
+        return 0
     consumer = await bus.subscribe(group, topics, kept={place: Progress(0) for place in wanted})
     held: list[Record] = []
+    unread = {place for place, following in wanted.items() if following > 0}
     try:
-        while records := await consumer.take(AT_ONCE, wait_seconds=0.0):
+        while unread and (records := await consumer.take(AT_ONCE, wait_seconds=patience_seconds)):
             held += [record for record in records if record.envelope is not None and record.offset < wanted.get(record.place, 0)]
+            unread -= {record.place for record in records if record.offset + 1 >= wanted.get(record.place, 0)}
+            unread -= {lost.place for lost in consumer.regressed() if lost.start >= wanted.get(lost.place, 0)}
     finally:
         await consumer.close()
     newest = max((record.envelope.observed_time for record in held if record.envelope is not None), default=0)

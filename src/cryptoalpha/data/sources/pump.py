@@ -186,7 +186,7 @@ class _Stream:
                 raise error
             if self._progressed:
                 backoff.reset()
-            if not isinstance(error, VenueError | DataError | StoreError | OSError):
+            if not isinstance(error, VenueError | DataError | OSError):
                 # a mistake in the source: one message may have set it off, so it is tried again, but not for ever
                 _LOGGER.error("source %s broke", self.source.name, exc_info=error)
                 if backoff.failures >= _PATIENCE:

@@ -92,7 +92,7 @@ def test_over_the_bus_and_over_a_crash_the_signals_are_those_of_the_batch(histor
                     said += await first.says(SINCE + number * HOUR + 2 * SECOND)
             async with Inbox(tmp_path / "inbox.sqlite", "text", WorkerConfig()) as inbox:
                 second = Run(bus, inbox, history, sieve)
-                held = await rebuild(second.agent, bus, ["texts", "market"], await inbox.progress(), group="again")
+                held = await rebuild(second.agent, second.agent.config, bus, ["texts", "market"], await inbox.progress(), group="again")
                 assert held >= sent
                 assert second.clock.now() < SINCE
                 sent = 0

@@ -27,7 +27,6 @@ from cryptoalpha.data.bus.open import open_bus
 from cryptoalpha.data.bus.worker import Worker
 from cryptoalpha.data.sources.contract import Health, Source
 from cryptoalpha.data.sources.pump import Pump
-from cryptoalpha.signals.agents.agent import SignalAgent
 from cryptoalpha.signals.agents.anywhere import Agent, open_agents
 from cryptoalpha.signals.agents.opening import sources_by_agent
 from cryptoalpha.signals.agents.rebuilding import rebuild
@@ -162,8 +161,8 @@ class Station:
             return self._told(name, await agent(envelopes))
 
         async with Inbox(self._folder / f"inbox_{name}.sqlite", f"agent/{name}", config, clock=self._clock) as inbox:
-            if isinstance(agent, SignalAgent):
-                await rebuild(agent, bus, READ_BY_AGENTS, await inbox.progress(), group=f"rebuild/{name}")
+            handled = await inbox.progress()
+            await rebuild(agent, self._settings.signals.agents, bus, READ_BY_AGENTS, handled, group=f"rebuild/{name}")
             random = stream(self._settings.engine.seed, "station", name)
             worker = Worker(bus, inbox, handle, topics=READ_BY_AGENTS, config=config, random=random)
             self._workers[name] = worker

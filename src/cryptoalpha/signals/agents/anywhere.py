@@ -33,6 +33,10 @@ class Agent(Protocol):
         """The signals that are due now."""
         ...
 
+    async def remember(self, messages: Iterable[Envelope], *, said_until: int | None = None) -> None:
+        """Take what happened before a restart."""
+        ...
+
 
 @asynccontextmanager
 async def open_agents(

@@ -39,6 +39,9 @@ class Call(NamedTuple):
     now: int
     envelopes: tuple[Envelope, ...]
     has_failed: bool = False
+    is_memory: bool = False
+    """Whether it was told to remember these; bars known up to `said_until` were spoken of."""
+    said_until: int | None = None
 
 
 class Said(NamedTuple):
@@ -111,6 +114,17 @@ class HostedAgent:
     async def due(self) -> list[Envelope]:
         """See `SignalAgent.due`."""
         return await self._say(())
+
+    async def remember(self, messages: Iterable[Envelope], *, said_until: int | None = None) -> None:
+        """See `SignalAgent.remember`; raises also `WorkerDiedError` like `Executor.call`."""
+        known = sorted((envelope for envelope in messages if envelope.kind in READ), key=lambda one: one.observed_time)
+        async with self._turn:
+            await self._spawned()
+            for part in _remembered(known):
+                call = Call(self._clock.now(), part, is_memory=True, said_until=said_until)
+                while (had := await self._executor.call(self.name, recall, (self._count, [call]))) != self._count + 1:
+                    await self._recalled(had)
+                self._keep(call)
 
     async def stop(self) -> None:
         """End the agent. Another call builds it anew."""
@@ -191,7 +205,10 @@ async def recall(lodged: Lodged, asked: tuple[int, Sequence[Call]]) -> int:
         for call in past:
             lodged.clock.advance_to(max(call.now, lodged.clock.now()))
             with suppress(*(FAULTS if call.has_failed else ())):
-                await lodged.agent.recall([(lodged.clock.now(), call.envelopes)])
+                if call.is_memory:
+                    await lodged.agent.remember(call.envelopes, said_until=call.said_until)
+                else:
+                    await lodged.agent.recall([(lodged.clock.now(), call.envelopes)])
             lodged.calls += 1
     return lodged.calls
 
@@ -215,3 +232,14 @@ def _parts(calls: Iterable[Call]) -> Iterable[list[Call]]:
             part, messages = [], 0
     if part:
         yield part
+
+
+def _remembered(messages: Sequence[Envelope]) -> Iterable[tuple[Envelope, ...]]:
+    """Messages of the past in parts of about `RECALLED_AT_ONCE`, none cut where several became known together: those order themselves."""
+    begin = 0
+    while begin < len(messages):
+        end = min(begin + RECALLED_AT_ONCE, len(messages))
+        while end < len(messages) and messages[end].observed_time == messages[end - 1].observed_time:
+            end += 1
+        yield tuple(messages[begin:end])
+        begin = end

@@ -6,11 +6,13 @@ they had: whoever listens can tell.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 
 from cryptoalpha.core.time import SECOND
 from cryptoalpha.data.bus.contract import Bus, Place, Progress, Record
-from cryptoalpha.signals.agents.agent import SignalAgent
+from cryptoalpha.data.bus.envelope import Envelope
+from cryptoalpha.signals.agents.config import AgentsConfig
 
 AT_ONCE = 1_000
 PATIENCE_SECONDS = 15.0
@@ -18,8 +20,17 @@ PATIENCE_SECONDS = 15.0
 was killed is waited for."""
 
 
+class Remembers(Protocol):
+    """An agent, wherever it lives."""
+
+    async def remember(self, messages: Iterable[Envelope], *, said_until: int | None = None) -> None:
+        """Take what happened before a restart."""
+        ...
+
+
 async def rebuild(
-    agent: SignalAgent,
+    agent: Remembers,
+    config: AgentsConfig,
     bus: Bus,
     topics: Sequence[str],
     handled: Mapping[Place, Progress],
@@ -31,6 +42,7 @@ async def rebuild(
 
     Args:
         agent: fresh, with the stored history as its start.
+        config: its own: how long bars wait to be spoken of.
         handled: how far the group has come (`Inbox.progress`).
         group: a name for this reading, used for nothing else: it commits nothing.
         patience_seconds: how long to wait where the log ends before what was handled does, because it was lost.
@@ -50,6 +62,6 @@ async def rebuild(
     finally:
         await consumer.close()
     newest = max((record.envelope.observed_time for record in held if record.envelope is not None), default=0)
-    waited = round((agent.config.grace_seconds + agent.config.settle_seconds) * SECOND)
+    waited = round((config.grace_seconds + config.settle_seconds) * SECOND)
     await agent.remember([record.envelope for record in held if record.envelope is not None], said_until=newest - waited)
     return len(held)

@@ -96,6 +96,31 @@ def test_an_agent_that_is_killed_at_work_and_at_rest_has_said_the_same_in_the_en
     assert there(agents, "all", IN_PROCESSES, talk, fatal=str(tmp_path / "die")) == (here(agents, "all"), 2, 2)
 
 
+@pytest.mark.parametrize(
+    "config", [RuntimeConfig(), pytest.param(IN_PROCESSES, marks=pytest.mark.slow, id="and dies after it")], ids=["in a thread", None]
+)
+def test_what_happened_before_a_restart_is_remembered_as_here(agents, monkeypatch, config):
+    """Half a day later with another process: the rest is what the agent says that was there all along."""
+    monkeypatch.setattr(hosted, "RECALLED_AT_ONCE", 50)
+    cut = 10
+
+    async def first(agent, clock, executor):
+        return await told(agent, clock, list(calls(agents))[:cut])
+
+    async def second(agent, clock, executor):
+        coming = list(calls(agents))
+        clock.advance_to(coming[cut - 1][0])
+        await agent.remember([message for _, messages in reversed(coming[:cut]) for message in messages])
+        if config.processes:
+            (health,) = await executor.health()
+            os.kill(health.process, signal.SIGKILL)
+        return await told(agent, clock, coming[cut:])
+
+    before = there(agents, "all", RuntimeConfig(), first)
+    assert before
+    assert before + there(agents, "all", config, second) == here(agents, "all")
+
+
 def test_a_call_that_was_cancelled_is_recalled_from_without_losing_what_it_had_made_due(agents):
     async def talk(agent, clock, executor):
         coming = list(calls(agents))

@@ -21,8 +21,6 @@ COUNT = 3_000
 class Remembers:
     """What `rebuild` asks of an agent."""
 
-    config = AgentsConfig()
-
     def __init__(self) -> None:
         self.ids: list[str] = []
 
@@ -56,7 +54,7 @@ async def handled_and_more(bus: Bus) -> dict[Place, Progress]:
 
 async def remembered(bus: Bus) -> list[str]:
     agent = Remembers()
-    await rebuild(agent, bus, ["readings"], await handled_and_more(bus), group="rebuild")  # type: ignore[arg-type]
+    await rebuild(agent, AgentsConfig(), bus, ["readings"], await handled_and_more(bus), group="rebuild")
     return agent.ids
 
 
@@ -82,6 +80,6 @@ def test_what_a_lost_log_held_is_not_waited_for(tmp_path):
         async with MemoryBus(BusConfig(), tmp_path / "bus.sqlite") as bus:
             await bus.publish(readings(0, 5))
             gone = {Place("readings", partition): Progress(1_000, 999, "s/999", 999) for partition in range(4)}
-            return await rebuild(agent, bus, ["readings"], gone, group="rebuild", patience_seconds=0.2)  # type: ignore[arg-type]
+            return await rebuild(agent, AgentsConfig(), bus, ["readings"], gone, group="rebuild", patience_seconds=0.2)
 
     assert asyncio.run(run()) == 5

@@ -23,7 +23,7 @@ import msgspec
 
 from cryptoalpha.app.live.feed import End
 from cryptoalpha.app.settings import Settings
-from cryptoalpha.app.streams.opened import opened_sources
+from cryptoalpha.app.streams.opened import Notices, opened_sources
 from cryptoalpha.app.streams.taking import Heard
 from cryptoalpha.core.clock import Clock, SystemClock
 from cryptoalpha.core.errors import CryptoAlphaError, DataError, StoreError, VenueError
@@ -185,14 +185,15 @@ class Listening:
             pump.start()
             self._health = pump.health
             self._opened.set()
-            written = -_HEALTH_SECONDS
+            written, notices = -_HEALTH_SECONDS, Notices(self._say)
             while not end.is_set():
                 await self._look(bus, consumer)
+                notices.look(pump.health)
                 if now() - written >= _HEALTH_SECONDS:
                     await self._keep_health(state, pump)
                     written = now()
-            await self._keep_health(state, pump)
             await self._commit(consumer)
+        await self._keep_health(state, pump)  # closed, so that `status` calls nobody connected
 
     def _pump(self, bus: Bus, state: StateStore, sources: Sequence[Source]) -> Pump:
         config = self._settings.data.streams.sources

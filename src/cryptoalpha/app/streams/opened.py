@@ -3,19 +3,48 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.core.clock import Clock
-from cryptoalpha.data.sources.contract import Source
+from cryptoalpha.data.sources.contract import Health, Source
 from cryptoalpha.data.sources.opening import Tools
 from cryptoalpha.data.sources.recording import open_recorder
 from cryptoalpha.data.sources.registry import Unavailable, open_sources
 from cryptoalpha.store.state.contract import StateStore
 
 RECORDINGS = "recordings"
+_QUIET_SECONDS = 60.0
+"""A source whose connection comes and goes is spoken of this often at most."""
+
+
+class Notices:
+    """Says that a source has trouble, and that it is over; what goes on as it was is not said again.
+
+    Args:
+        say: told one line.
+        now: seconds of a clock that never goes back.
+    """
+
+    def __init__(self, say: Callable[[str], None], now: Callable[[], float] = time.monotonic) -> None:
+        self._say, self._now = say, now
+        self._troubled: set[str] = set()
+        self._said: dict[str, float] = {}
+
+    def look(self, health: Mapping[str, Health]) -> None:
+        """Called every now and then. Those that pause for their budget or have ended are told of elsewhere."""
+        for name, one in health.items():
+            trouble = one.reason if one.state in ("waiting", "connected") else ""
+            if not trouble and name in self._troubled and one.state == "connected":
+                self._troubled.discard(name)
+                self._say(f"{name} is well again")
+            elif trouble and name not in self._troubled and self._now() - self._said.get(name, -_QUIET_SECONDS) >= _QUIET_SECONDS:
+                self._troubled.add(name)
+                self._said[name] = self._now()
+                self._say(f"{name}{' waits' if one.state == 'waiting' else ''}: {trouble}")
 
 
 @contextmanager

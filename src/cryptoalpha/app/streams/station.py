@@ -9,15 +9,17 @@ a Ray cluster; nothing else changes.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.streams.listening import BUS_FILE, FOLDER, STATE_FILE, keep_health
-from cryptoalpha.app.streams.opened import opened_sources
+from cryptoalpha.app.streams.opened import Notices, opened_sources
 from cryptoalpha.core.clock import Clock, SystemClock
+from cryptoalpha.core.errors import StoreError, VenueError
 from cryptoalpha.core.seeds import stream
 from cryptoalpha.core.values import Signal
 from cryptoalpha.data.bus.contract import Bus
@@ -35,7 +37,8 @@ from cryptoalpha.store.state.open import open_state
 from cryptoalpha.store.tables import Dataset
 
 READ_BY_AGENTS = ("market", "texts", "chain", "readings")
-_TICK_SECONDS, _HEALTH_SECONDS = 0.05, 5.0
+_TICK_SECONDS, _LOOK_SECONDS, _HEALTH_SECONDS = 0.05, 0.5, 5.0
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass
@@ -53,7 +56,10 @@ class StationCounts:
 
     def as_dict(self) -> dict[str, object]:
         return {
-            "sources": {name: {"messages": one.messages, "state": one.state, "dead": one.dead} for name, one in self.health.items()},
+            "sources": {
+                name: {"messages": one.messages, "state": one.state, "why": one.reason, "dead": one.dead}
+                for name, one in self.health.items()
+            },
             "agents": {
                 name: {
                     "handled": self.handled[name],
@@ -150,7 +156,11 @@ class Station:
             ) as pump:
                 self.counts.health = pump.health
                 pump.start()
-                yield
+                try:
+                    yield
+                finally:  # as they fared, not that they were closed
+                    self.counts.health = {name: replace(one) for name, one in pump.health.items()}
+            await self._keep(state, pump.health)
 
     async def _agent(self, name: str, agent: Agent, bus: Bus, end: asyncio.Event) -> None:
         """One agent: its worker, and the clock that lets it speak while nothing comes."""
@@ -175,10 +185,17 @@ class Station:
 
     async def _tick(self, name: str, agent: Agent, bus: Bus, end: asyncio.Event) -> None:
         """Signals that became due because time passed. Their ids are made of what they are about: said twice, they are recognised."""
+        due: list[Envelope] = []
         while not end.is_set():
             await asyncio.sleep(_TICK_SECONDS)
-            if due := self._told(name, await agent.due()):
-                await bus.publish(due)
+            due += self._told(name, await agent.due())
+            if due:
+                try:
+                    await bus.publish(due)
+                except (StoreError, VenueError) as error:  # a broker that comes back takes them
+                    _LOGGER.debug("signals of %s wait: %s", name, error)
+                else:
+                    due = []
 
     def _told(self, name: str, said: list[Envelope]) -> list[Envelope]:
         self.counts.signals[name] += len(said)
@@ -189,16 +206,25 @@ class Station:
         return said
 
     async def _watch(self, state: StateStore, end: asyncio.Event) -> None:
-        """Write down now and then how sources fare, and count what agents did."""
+        """Say how sources fare where that changes, write it down now and then, and count what agents did."""
+        notices, now = Notices(self._say), asyncio.get_running_loop().time
+        written = -_HEALTH_SECONDS
         while not end.is_set():
-            await self.count()
-            if self._listens:
-                await keep_health(state, self.counts.health, self._clock.now())
-            try:
-                async with asyncio.timeout(_HEALTH_SECONDS):
+            notices.look(self.counts.health)
+            if now() - written >= _HEALTH_SECONDS:
+                written = now()
+                await self.count()
+                await self._keep(state, self.counts.health)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_SECONDS):
                     await end.wait()
-            except TimeoutError:
-                continue
+
+    async def _keep(self, state: StateStore, health: Mapping[str, Health]) -> None:
+        """Write down how sources fare; a state that cannot be written holds nobody up, and `status` calls them not running."""
+        try:
+            await keep_health(state, health, self._clock.now())
+        except StoreError as error:
+            _LOGGER.debug("how sources fare is not written down: %s", error)
 
     async def count(self) -> None:
         """Bring `counts` up to date."""
@@ -206,4 +232,5 @@ class Station:
             self.counts.handled[name] = worker.counts.handled
             self.counts.repeats[name] = worker.counts.repeats
             self.counts.dead[name] = worker.counts.dead
-            self.counts.lag[name] = await worker.lag()
+            with suppress(StoreError, VenueError):  # a broker that is away does not say
+                self.counts.lag[name] = await worker.lag()

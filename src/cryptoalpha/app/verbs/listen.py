@@ -59,10 +59,10 @@ def listen(
                 end.set()
         await working
         counts = station.counts
-        told = [(name, one.state, f"{one.messages:,}", f"{one.dead:,}") for name, one in counts.health.items()]
+        told = [(name, one.state, f"{one.messages:,}", f"{one.dead:,}", one.reason) for name, one in counts.health.items()]
         done = [(name, f"{counts.handled[name]:,}", f"{counts.repeats[name]:,}", f"{counts.dead[name]:,}", f"{counts.signals[name]:,}")
                 for name in counts.handled]  # fmt: skip
-        tables: list[str | Table] = [Table(("source", "state", "messages", "unreadable"), told, "sources")] if told else []
+        tables: list[str | Table] = [Table(("source", "state", "messages", "unreadable", "why"), told, "sources")] if told else []
         tables += [Table(("agent", "handled", "repeats", "dead", "signals"), done, "agents")] if done else []
         frame.out.result(counts.as_dict(), tables or ["nothing ran"])
 

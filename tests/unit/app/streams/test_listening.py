@@ -13,6 +13,7 @@ import pytest
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.streams.listening import BUS_FILE, FOLDER, STATE_FILE, Listening, kept_health
 from cryptoalpha.app.streams.taking import Heard
+from cryptoalpha.core.clock import VirtualClock
 from cryptoalpha.core.errors import ConfigError, StoreError, VenueError
 from cryptoalpha.core.time import SECOND
 from cryptoalpha.core.values import ChainReading, Post
@@ -207,6 +208,69 @@ def test_a_broker_and_a_state_that_come_back_end_nothing(tmp_path: Path):
             time.sleep(0.1)
         assert listening.counts["outages"] > 2
         listening.demand_well()
+
+
+def begun(home: Path, *envelopes: Envelope, clock: VirtualClock, reorder_seconds: float = 0.0) -> Listening:
+    patient = Settings.model_validate({"signals": {"agents": {"reorder_seconds": reorder_seconds, "sieve": {"near_duplicate": 1.0}}}})
+    return Listening(patient, home, ("BTC/USDT",), say=lambda text: None, sources=[OnTheBus(*envelopes)], clock=clock)
+
+
+def heard_within(listening: Listening, seconds: float, *, store: bool) -> list[str]:
+    """Everything handed over in that time."""
+    found: list[str] = []
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found += [one.value.post_id for one in listening.take() if isinstance(one.value, Post)]
+        if store:
+            listening.stored()
+        time.sleep(0.02)
+    return found
+
+
+def numbered(number: int, at: int) -> Envelope:
+    post = Post(happened_at=at, known_at=at, post_id=f"{number}", source="bus", text=f"Bitcoin rises to {20_000 + number}")
+    return sealed(post, topic="texts", key="bus", source="bus", native_id=post.post_id)
+
+
+def test_the_place_does_not_pass_a_text_that_still_waits_for_earlier_ones(tmp_path: Path):
+    """A kill between reading and handing over loses nothing: the source has passed it on and will not bring it again."""
+    clock = VirtualClock(1_000 * SECOND)
+    with begun(tmp_path, numbered(1, clock.now()), clock=clock, reorder_seconds=60.0) as listening:
+        assert heard_within(listening, 0.8, store=True) == []
+        assert listening.counts["messages"] == 1
+    with begun(tmp_path, clock=clock, reorder_seconds=60.0) as listening:
+        heard_within(listening, 0.3, store=True)
+        clock.advance_to(clock.now() + 61 * SECOND)
+        assert heard_within(listening, 0.8, store=True) == ["1"]
+    with begun(tmp_path, clock=clock, reorder_seconds=60.0) as listening:
+        heard_within(listening, 0.3, store=True)
+        clock.advance_to(clock.now() + 61 * SECOND)
+        assert heard_within(listening, 0.6, store=True) == []
+
+
+def test_what_was_taken_and_never_stored_is_heard_again(tmp_path: Path):
+    clock = VirtualClock(1_000 * SECOND)
+    with begun(tmp_path, numbered(1, clock.now()), clock=clock) as listening:
+        assert heard_within(listening, 0.8, store=False) == ["1"]
+    with begun(tmp_path, clock=clock) as listening:
+        assert heard_within(listening, 0.6, store=False) == ["1"]
+
+
+def test_a_place_that_a_broker_did_not_take_moves_with_the_next_look(tmp_path: Path):
+    clock = VirtualClock(1_000 * SECOND)
+    listening = begun(tmp_path, numbered(1, clock.now()), clock=clock)
+    look, readers = listening._look, []
+
+    async def looked(bus, consumer):
+        readers.append(readers[0] if readers else Unsteady(consumer, "commit"))
+        await look(bus, readers[0])
+
+    listening._look = looked
+    with listening:
+        assert heard_within(listening, 0.8, store=True) == ["1"]
+        assert listening.counts["outages"] == 1
+    with begun(tmp_path, clock=clock) as listening:
+        assert heard_within(listening, 0.6, store=True) == []
 
 
 def test_a_bus_that_cannot_be_opened_is_said_at_the_start(tmp_path: Path):

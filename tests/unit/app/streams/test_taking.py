@@ -60,6 +60,10 @@ def test_what_was_decided_on_never_changes_and_no_post_enters_twice(first, secon
         assert (table.known_at[kept:] > decided).all()
 
 
+def test_a_text_without_words_is_left_out():
+    assert grown(EMPTY, [post(1, 5, " \n"), post(2, 6)], since=0).dataset.posts["x"].post_id.tolist() == ["p002"]
+
+
 def test_a_reading_enters_again_only_with_another_value():
     once = grown(EMPTY, [reading(5, 1.0), reading(6, 1.0), reading(7, 2.0)], since=0).dataset
     table = once.readings["BTC", "fees"]

@@ -72,3 +72,9 @@ def test_an_offset_without_an_id_proves_nothing_against_one_with_it():
 
 def test_an_offset_without_an_id_is_taken_where_nothing_speaks_against_it():
     assert going_on([Progress(50)], Extent(0, 90), {})[1:] == (50, None)
+
+
+def test_of_two_lost_memories_the_later_one_says_how_far_to_go_back():
+    """The other may name a higher offset, of a log that was lost even earlier."""
+    known = [Progress(500, 499, "a", 1000), Progress(150, 149, "b", 9000)]
+    assert going_on(known, Extent(0, 100), {})[0].since == 9000 - OVERLAP

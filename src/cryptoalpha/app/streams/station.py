@@ -19,7 +19,7 @@ from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.streams.listening import BUS_FILE, FOLDER, STATE_FILE, keep_health
 from cryptoalpha.app.streams.opened import Notices, opened_sources
 from cryptoalpha.core.clock import Clock, SystemClock
-from cryptoalpha.core.errors import StoreError, VenueError
+from cryptoalpha.core.errors import ConfigError, StoreError, VenueError
 from cryptoalpha.core.seeds import stream
 from cryptoalpha.core.values import Signal
 from cryptoalpha.data.bus.contract import Bus
@@ -84,7 +84,7 @@ class Station:
         heard: told every signal.
 
     Raises (on entering):
-        CryptoAlphaError: if bus, state or a model cannot be opened.
+        CryptoAlphaError: if bus, state or a model cannot be opened, or nothing would run.
     """
 
     def __init__(
@@ -139,12 +139,18 @@ class Station:
     @asynccontextmanager
     async def _sources(self, state: StateStore, bus: Bus) -> AsyncIterator[None]:
         if not self._listens:
+            if self._settings.data.streams.backend == "embedded":
+                self._say("no source runs here, and nobody else reaches a bus in this process's files: agents read what it holds, no more")
             yield
             return
         config = self._settings.data.streams.sources
         with opened_sources(
             self._settings, self._folder, state, self._instruments, say=self._say, alert=self._alert, clock=self._clock, given=self._given
         ) as sources:
+            if not sources and self._start is None:
+                raise ConfigError(
+                    "no live source can run here, and no agents would", hint="switch one on, or see `check --set data.streams.listen=true`"
+                )
             async with Pump(
                 bus,
                 state,

@@ -7,10 +7,13 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
+
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.streams.listening import FOLDER, STATE_FILE, Listening, kept_health
 from cryptoalpha.app.streams.opened import Notices
 from cryptoalpha.app.streams.station import Station
+from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.data.sources.contract import Arrival, Health
 from cryptoalpha.store.state.sqlite_state import SqliteState
 
@@ -97,3 +100,8 @@ def test_a_station_says_why_a_source_waits_and_counts_it_so(tmp_path: Path):
     assert said == [f"silent waits: {REASON}"]
     assert (health.state, health.reason) == ("waiting", REASON)
     assert stood(tmp_path) == "closed"
+
+
+def test_a_station_that_could_do_nothing_does_not_wait_for_ever(tmp_path: Path):
+    with pytest.raises(ConfigError, match="no live source can run"):
+        asyncio.run(Station(Settings(), tmp_path, instruments=(), start=None, sources=[]).run(asyncio.Event()))

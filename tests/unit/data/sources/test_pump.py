@@ -270,6 +270,21 @@ def test_a_state_that_is_away_for_long_is_no_mistake_of_the_source(virtual_time)
     assert ended == {"one": ""}
 
 
+def test_a_pump_that_ends_while_the_bus_refuses_keeps_no_position_beyond_what_is_on_it(virtual_time):
+    async def run():
+        async with stage() as (bus, state):
+            refused = Stumbling(bus, failures=10**9)
+            async with Pump(refused, state, [Numbers(until=10, endless=True)], position_seconds=0.0, wait=virtual_time.wait) as pump:
+                pump.start()
+                while refused.calls < 3:
+                    await asyncio.sleep(0.01)
+            async with Pump(bus, state, [Numbers(until=10)], wait=virtual_time.wait) as again:
+                await again.run()
+            return await said(bus)
+
+    assert {envelope.id for envelope in asyncio.run(run())} == {f"one/{number}" for number in range(10)}
+
+
 def test_dead_letters_go_to_their_topic_with_the_reason(virtual_time):
     async def run():
         async with stage() as (bus, state):

@@ -17,6 +17,8 @@ from cryptoalpha.data.sources.registry import Unavailable, open_sources
 from cryptoalpha.store.state.contract import StateStore
 
 RECORDINGS = "recordings"
+_LASTING_SECONDS = 1.0
+"""Trouble that is over sooner, such as a stream that is only starting, is nobody's concern."""
 _QUIET_SECONDS = 60.0
 """A source whose connection comes and goes is spoken of this often at most."""
 
@@ -32,18 +34,24 @@ class Notices:
     def __init__(self, say: Callable[[str], None], now: Callable[[], float] = time.monotonic) -> None:
         self._say, self._now = say, now
         self._troubled: set[str] = set()
+        self._since: dict[str, float] = {}
         self._said: dict[str, float] = {}
 
     def look(self, health: Mapping[str, Health]) -> None:
         """Called every now and then. Those that pause for their budget or have ended are told of elsewhere."""
         for name, one in health.items():
             trouble = one.reason if one.state in ("waiting", "connected") else ""
-            if not trouble and name in self._troubled and one.state == "connected":
-                self._troubled.discard(name)
-                self._say(f"{name} is well again")
-            elif trouble and name not in self._troubled and self._now() - self._said.get(name, -_QUIET_SECONDS) >= _QUIET_SECONDS:
+            now = self._now()
+            if not trouble:
+                self._since.pop(name, None)
+                if name in self._troubled and one.state == "connected":
+                    self._troubled.discard(name)
+                    self._say(f"{name} is well again")
+                continue
+            lasts = now - self._since.setdefault(name, now) >= _LASTING_SECONDS
+            if lasts and name not in self._troubled and now - self._said.get(name, -_QUIET_SECONDS) >= _QUIET_SECONDS:
                 self._troubled.add(name)
-                self._said[name] = self._now()
+                self._said[name] = now
                 self._say(f"{name}{' waits' if one.state == 'waiting' else ''}: {trouble}")
 
 

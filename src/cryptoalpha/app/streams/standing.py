@@ -52,9 +52,10 @@ class SourceStanding:
         health = self.health
         newest = "–" if self.freshness_seconds is None else f"{self.freshness_seconds:.0f} s ago"
         lag = "–" if not health.last_message else f"{health.lag_seconds:+.2f} s"
-        return self.name, self.state, f"{health.messages:,}", f"{health.dead:,}", lag, newest, health.reason
+        return self.name, self.state, f"{health.messages:,}", f"{health.dead:,}", lag, newest, in_short(health.reason)
 
 
+_SHORT = 160
 _ANSWER_SECONDS = 2.0
 """How long a server may take to accept a connection when somebody only asks whether it is there."""
 
@@ -98,6 +99,11 @@ def openable(settings: Settings, environment: Mapping[str, str] | None = None) -
             return [one.name for one in running], [one for one in found if isinstance(one, Unavailable) and one.wanted]
 
     return asyncio.run(look())
+
+
+def in_short(reason: str) -> str:
+    """As much of a reason as a table's line has room for; the whole of it is in `--json`."""
+    return reason if len(reason) <= _SHORT else f"{reason[: _SHORT - 1]}…"
 
 
 def silent_servers(config: StreamsConfig) -> list[str]:

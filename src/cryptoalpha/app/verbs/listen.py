@@ -29,6 +29,7 @@ def listen(
     import time
 
     from cryptoalpha.app.sources import open_venue
+    from cryptoalpha.app.streams.standing import in_short
     from cryptoalpha.app.streams.station import Station
     from cryptoalpha.app.trade_session import stopping
     from cryptoalpha.core.errors import ConfigError
@@ -59,7 +60,7 @@ def listen(
                 end.set()
         await working
         counts = station.counts
-        told = [(name, one.state, f"{one.messages:,}", f"{one.dead:,}", one.reason) for name, one in counts.health.items()]
+        told = [(name, one.state, f"{one.messages:,}", f"{one.dead:,}", in_short(one.reason)) for name, one in counts.health.items()]
         done = [(name, f"{counts.handled[name]:,}", f"{counts.repeats[name]:,}", f"{counts.dead[name]:,}", f"{counts.signals[name]:,}")
                 for name in counts.handled]  # fmt: skip
         tables: list[str | Table] = [Table(("source", "state", "messages", "unreadable", "why"), told, "sources")] if told else []

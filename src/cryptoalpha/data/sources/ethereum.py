@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Final
 
-from cryptoalpha.core.errors import DataError, VenueError
+from cryptoalpha.core.errors import ConfigError, DataError, VenueError
 from cryptoalpha.data.sources.chain_asking import Asking, closing, note
 from cryptoalpha.data.sources.chain_config import EthereumSection
 from cryptoalpha.data.sources.chain_following import TOPIC, Following, following, statements, step
@@ -26,10 +26,13 @@ def open_source(section: EthereumSection, tools: Tools) -> EthereumSource:
     """Ethereum as configured.
 
     Raises:
-        ConfigError: if web3 is not installed or no node is named.
+        ConfigError: if web3 is not installed or no node is named; the address may hold a key and is not printed.
     """
     needs("web3")
-    return EthereumSource(section, tools, tools.secret(section.rpc_url_env))
+    url = tools.secret(section.rpc_url_env)
+    if not url.startswith(("http://", "https://")):
+        raise ConfigError(f"{section.rpc_url_env} holds no address of a node", hint="an address begins with http:// or https://")
+    return EthereumSource(section, tools, url)
 
 
 class EthereumSource:

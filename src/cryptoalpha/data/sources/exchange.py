@@ -155,7 +155,11 @@ class ExchangeSource:
         if self._end.is_set():
             return
         parts = self.streams
-        told = [f"{name}: {part.reason or part.state}" for name, part in sorted(parts.items()) if part.state != "connected"]
+        why: dict[str, list[str]] = {}
+        for name, part in sorted(parts.items()):
+            if part.state != "connected":
+                why.setdefault(part.reason or part.state, []).append(name)
+        told = [f"{', '.join(names)}: {reason}" for reason, names in why.items()]
         connected = any(part.state == "connected" for part in parts.values())
         told += [f"{name}: refused {text}" for name, text in sorted(self.reader.refusals.items())]
         if self._is_behind:

@@ -285,6 +285,16 @@ def test_without_an_address_it_says_what_to_set(tools):
         asyncio.run(scenario())
 
 
+def test_what_is_no_address_is_refused_and_not_printed(tools):
+    async def scenario() -> None:
+        async with tools(environment={"ETHEREUM_RPC_URL": "abc123key"}) as made:
+            open_source(SECTION, made)
+
+    with pytest.raises(ConfigError, match="ETHEREUM_RPC_URL holds no address") as refused:
+        asyncio.run(scenario())
+    assert "abc123key" not in f"{refused.value} {refused.value.hint}"
+
+
 def test_without_web3_it_says_what_to_install(tools, monkeypatch):
     monkeypatch.setitem(sys.modules, "web3", None)
 

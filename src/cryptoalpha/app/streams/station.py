@@ -2,8 +2,9 @@
 
 Sources put their messages on the bus; agents read them there and put signals on it, each agent a group of its own with an inbox of its own,
 so that every message takes effect once and a killed station goes on where it stood. With `data.streams.backend: servers` sources and agents
-may run on different machines, several stations of the same agent share its partitions, and with `learn.runtime.backend: ray` agents live on
-a Ray cluster; nothing else changes.
+may run on different machines, and with `learn.runtime.backend: ray` agents live on a Ray cluster; nothing else changes.
+
+An agent must read everything: run it at one station. A second one of its name joins its group, and each then speaks of the half it reads.
 """
 
 from __future__ import annotations

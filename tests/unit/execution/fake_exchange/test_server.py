@@ -216,19 +216,21 @@ def test_a_process_of_its_own_answers_alike_and_leaves_nothing(fake_book, plain_
 
 def test_by_the_wall_clock_bars_open_and_close_by_themselves(fake_book, plain_client):
     length = 200_000_000
+    asked = time.time_ns()
     with FakeExchange(fake_book(perpetual=False), start=300, timed=length) as fake:
+        started = time.time_ns()
         client = plain_client(fake)
         client.load_markets()
         panel = fake.server.exchange.market.panel
         assert panel.interval == length
-        began = time.time_ns()
-        assert -length <= panel.known_at[299] - began <= 0
+        assert asked - length <= panel.known_at[299] <= started
         taking = client.create_order(BTC, "market", "buy", 0.1)
+        taken = time.time_ns()
         row = fake.server.exchange.market.row
         resting = client.create_order(
             BTC, "limit", "buy", 0.01, round(float(panel.high[row : row + 4, panel.instruments.index(BTC)].max()) * 0.999, 2)
         )
-        deadline = time.time() + 5
+        deadline = time.time() + 20
         while client.fetch_order(taking["id"], BTC)["status"] == "open" and time.time() < deadline:
             time.sleep(0.02)
         trade = client.fetch_my_trades(BTC, params={"orderId": taking["id"]})[-1]
@@ -236,7 +238,7 @@ def test_by_the_wall_clock_bars_open_and_close_by_themselves(fake_book, plain_cl
             time.sleep(0.02)
         assert client.fetch_order(resting["id"], BTC)["status"] == "closed"
         assert trade["timestamp"] * 1_000_000 in panel.open_time
-        assert trade["timestamp"] * 1_000_000 - began < 2 * length
+        assert started - length <= trade["timestamp"] * 1_000_000 <= taken + length
         with pytest.raises(VenueError, match="wall clock"):
             fake.advance()
 

@@ -34,6 +34,7 @@ from cryptoalpha.data.sources.venues.reading import (
     interval_length,
     told_bar,
     told_settlement,
+    told_trade,
 )
 
 
@@ -272,16 +273,8 @@ class Binance:
     def _told(
         self, instrument: str, family: str, number: int, price: float, amount: float, moment: int, maker_buys: bool, received_at: int
     ) -> tuple[str, Trade]:
-        return f"{family}:{instrument}:{number}", Trade(
-            happened_at=min(moment * MILLISECOND, received_at),
-            known_at=received_at,
-            instrument=instrument,
-            venue=self.venue,
-            trade_id=str(number),
-            side="sell" if maker_buys else "buy",
-            price=price,
-            amount=amount,
-        )
+        side: Literal["buy", "sell"] = "sell" if maker_buys else "buy"
+        return told_trade(self.venue, instrument, str(number), side, price, amount, moment * MILLISECOND, received_at, family)
 
     def _trade(self, raw: bytes | msgspec.Raw, received_at: int) -> Reading:
         row = decoded(_TRADE, raw, f"trade of {self.venue}")

@@ -15,7 +15,18 @@ import msgspec
 from cryptoalpha.core.errors import DataError
 from cryptoalpha.core.streamed import Trade
 from cryptoalpha.data.sources.venues import names
-from cryptoalpha.data.sources.venues.reading import Amount, Change, Level, Microseconds, Price, Reading, Sequence, decoded, decoder
+from cryptoalpha.data.sources.venues.reading import (
+    Amount,
+    Change,
+    Level,
+    Microseconds,
+    Price,
+    Reading,
+    Sequence,
+    decoded,
+    decoder,
+    told_trade,
+)
 
 
 class _Outer(msgspec.Struct):
@@ -97,16 +108,7 @@ class Bitstamp:
     def _told(
         self, instrument: str, number: int, kind: int, price: float, amount: float, published: int, received_at: int
     ) -> tuple[str, Trade]:
-        return f"trade:{instrument}:{number}", Trade(
-            happened_at=min(published, received_at),
-            known_at=received_at,
-            instrument=instrument,
-            venue=self.venue,
-            trade_id=str(number),
-            side="sell" if kind else "buy",
-            price=price,
-            amount=amount,
-        )
+        return told_trade(self.venue, instrument, str(number), "sell" if kind else "buy", price, amount, published, received_at)
 
     def _trade(self, raw: msgspec.Raw, pair: str, received_at: int) -> Reading:
         row, instrument = decoded(_TRADE, raw, f"trade of bitstamp {pair[:40]}"), names.spot(pair, names.DOLLARS)

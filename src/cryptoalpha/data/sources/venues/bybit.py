@@ -33,6 +33,7 @@ from cryptoalpha.data.sources.venues.reading import (
     interval_length,
     told_bar,
     told_settlement,
+    told_trade,
 )
 
 _INTERVALS = {"D": 1440, "W": 10080}
@@ -220,17 +221,8 @@ class Bybit:
         return Reading(f"unused:{family[:40]}", published=published)
 
     def _told(self, number: str, symbol: str, side: str, price: float, amount: float, moment: int, received_at: int) -> tuple[str, Trade]:
-        instrument = self._name(symbol)
-        return f"trade:{instrument}:{number}", Trade(
-            happened_at=min(moment * MILLISECOND, received_at),
-            known_at=received_at,
-            instrument=instrument,
-            venue=self.venue,
-            trade_id=number,
-            side="buy" if side == "Buy" else "sell",
-            price=price,
-            amount=amount,
-        )
+        taker: Literal["buy", "sell"] = "buy" if side == "Buy" else "sell"
+        return told_trade(self.venue, self._name(symbol), number, taker, price, amount, moment * MILLISECOND, received_at)
 
     def _candles(self, raw: msgspec.Raw, symbol: str, published: int, received_at: int) -> Reading:
         told = []

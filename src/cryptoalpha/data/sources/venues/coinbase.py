@@ -28,6 +28,7 @@ from cryptoalpha.data.sources.venues.reading import (
     decoder,
     iso_time,
     told_bar,
+    told_trade,
 )
 
 _ADVANCED_CANDLE = 5 * MINUTE
@@ -192,16 +193,7 @@ class Coinbase:
     def _told(
         self, instrument: str, number: int, taker_buys: bool, price: float, amount: float, published: int, received_at: int
     ) -> tuple[str, Trade]:
-        return f"trade:{instrument}:{number}", Trade(
-            happened_at=min(published, received_at),
-            known_at=received_at,
-            instrument=instrument,
-            venue=self.venue,
-            trade_id=str(number),
-            side="buy" if taker_buys else "sell",
-            price=price,
-            amount=amount,
-        )
+        return told_trade(self.venue, instrument, str(number), "buy" if taker_buys else "sell", price, amount, published, received_at)
 
     def _quote(self, product: str, bid: Level, ask: Level, published: int, received_at: int, number: int) -> tuple[str, Book]:
         instrument, moment = names.dashed(product), min(published, received_at) if published else received_at

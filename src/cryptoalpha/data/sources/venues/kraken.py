@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from cryptoalpha.core.errors import DataError
-from cryptoalpha.core.streamed import Book, Trade
+from cryptoalpha.core.streamed import Book
 from cryptoalpha.core.time import MINUTE
 from cryptoalpha.data.sources.venues import names
 from cryptoalpha.data.sources.venues.reading import (
@@ -31,6 +31,7 @@ from cryptoalpha.data.sources.venues.reading import (
     iso_time,
     seconds,
     told_bar,
+    told_trade,
 )
 
 Texts = tuple[tuple[str, str], ...]
@@ -167,7 +168,7 @@ class Kraken:
         instrument, told, moments, published = names.slashed(subject), [], [], 0
         for price, amount, moment, side, _, _, number in rows[0]:
             published = seconds(bytes(moment).decode(errors="replace").strip('"'), what)
-            told.append(_told(instrument, str(number), _side(side, what), price, amount, published, received_at))
+            told.append(told_trade("kraken", instrument, str(number), _side(side, what), price, amount, published, received_at))
             moments.append(published)
         return Reading("trade", tuple(told), published=published, moments=tuple(moments))
 
@@ -186,7 +187,7 @@ class Kraken:
         for row in decoded(_TRADES, raw, "trades of kraken"):
             published = iso_time(row.timestamp, "trade of kraken")
             instrument = names.slashed(row.symbol)
-            told.append(_told(instrument, str(row.trade_id), row.side, row.price, row.qty, published, received_at))
+            told.append(told_trade("kraken", instrument, str(row.trade_id), row.side, row.price, row.qty, published, received_at))
             moments.append(published)
         return Reading("trade", tuple(told), published=published, moments=tuple(moments))
 
@@ -239,7 +240,7 @@ class Kraken:
                 published = seconds(moment, what)
                 cost, count = _number(price, amount, what)
                 native = digest(instrument, price, amount, moment, side, kind)
-                told.append(_told(instrument, f"{moment}-{native}", _side(side, what), cost, count, published, received_at))
+                told.append(told_trade("kraken", instrument, f"{moment}-{native}", _side(side, what), cost, count, published, received_at))
         return Reading("trade", tuple(told), published=published)
 
     def _older_ticker(self, raw: msgspec.Raw, instrument: str, received_at: int) -> Reading:
@@ -293,21 +294,6 @@ def _side(letter: str, what: str) -> Literal["buy", "sell"]:
     if letter not in ("b", "s"):
         raise DataError(f"{what}: side {letter[:40]!r} is neither b nor s")
     return "buy" if letter == "b" else "sell"
-
-
-def _told(
-    instrument: str, number: str, side: Literal["buy", "sell"], price: float, amount: float, published: int, received_at: int
-) -> tuple[str, Trade]:
-    return f"trade:{instrument}:{number}", Trade(
-        happened_at=min(published, received_at),
-        known_at=received_at,
-        instrument=instrument,
-        venue="kraken",
-        trade_id=number,
-        side=side,
-        price=price,
-        amount=amount,
-    )
 
 
 def _quote(instrument: str, bid: Level, ask: Level, published: int, received_at: int) -> tuple[str, Book]:

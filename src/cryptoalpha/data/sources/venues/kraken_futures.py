@@ -10,11 +10,23 @@ from typing import Literal
 import msgspec
 
 from cryptoalpha.core.errors import DataError
-from cryptoalpha.core.streamed import Book, Liquidation, Streamed, Trade
+from cryptoalpha.core.streamed import Book, Liquidation, Streamed
 from cryptoalpha.core.time import MILLISECOND
 from cryptoalpha.core.values import ChainReading
 from cryptoalpha.data.sources.venues import names
-from cryptoalpha.data.sources.venues.reading import Amount, Change, Milliseconds, Name, Price, Rate, Reading, Sequence, decoded, decoder
+from cryptoalpha.data.sources.venues.reading import (
+    Amount,
+    Change,
+    Milliseconds,
+    Name,
+    Price,
+    Rate,
+    Reading,
+    Sequence,
+    decoded,
+    decoder,
+    told_trade,
+)
 
 
 class _Outer(msgspec.Struct):
@@ -108,21 +120,11 @@ def _trades(rows: list[_Trade], received_at: int) -> Reading:
     told: list[tuple[str, Streamed]] = []
     for row in rows:
         instrument = names.kraken_future(row.product_id)
-        moment = min(row.time * MILLISECOND, received_at)
-        trade = Trade(
-            happened_at=moment,
-            known_at=received_at,
-            instrument=instrument,
-            venue="krakenfutures",
-            trade_id=row.uid,
-            side=row.side,
-            price=row.price,
-            amount=row.qty,
-        )
-        told.append((f"trade:{instrument}:{row.uid}", trade))
+        published = row.time * MILLISECOND
+        told.append(told_trade("krakenfutures", instrument, row.uid, row.side, row.price, row.qty, published, received_at))
         if row.type == "liquidation":
             closed = Liquidation(
-                happened_at=moment,
+                happened_at=min(published, received_at),
                 known_at=received_at,
                 instrument=instrument,
                 venue="krakenfutures",

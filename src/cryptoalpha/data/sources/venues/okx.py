@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from cryptoalpha.core.errors import DataError
-from cryptoalpha.core.streamed import Book, Liquidation, Streamed, Trade
+from cryptoalpha.core.streamed import Book, Liquidation, Streamed
 from cryptoalpha.core.time import MILLISECOND, interval_name
 from cryptoalpha.core.values import ChainReading
 from cryptoalpha.data.sources.venues import names
@@ -33,6 +33,7 @@ from cryptoalpha.data.sources.venues.reading import (
     interval_length,
     told_bar,
     told_settlement,
+    told_trade,
 )
 
 Number = Annotated[int, msgspec.Meta(ge=-1, le=2**63 - 1)]
@@ -191,18 +192,8 @@ class Okx:
     def _trades(self, raw: msgspec.Raw, received_at: int, *, backwards: bool = False) -> Reading:
         rows, told = decoded(_TRADES, raw, "trades of okx"), []
         for row in reversed(rows) if backwards else rows:
-            instrument = _instrument(row.instrument)
-            trade = Trade(
-                happened_at=min(row.ts * MILLISECOND, received_at),
-                known_at=received_at,
-                instrument=instrument,
-                venue=self.venue,
-                trade_id=row.number,
-                side=row.side,
-                price=row.price,
-                amount=row.amount * self._size(row.instrument),
-            )
-            told.append((f"trade:{instrument}:{row.number}", trade))
+            instrument, amount = _instrument(row.instrument), row.amount * self._size(row.instrument)
+            told.append(told_trade(self.venue, instrument, row.number, row.side, row.price, amount, row.ts * MILLISECOND, received_at))
         return Reading("trade", tuple(told), published=max((row.ts for row in rows), default=0) * MILLISECOND)
 
     def _books(self, outer: _Outer, received_at: int) -> Reading:

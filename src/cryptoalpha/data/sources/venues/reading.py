@@ -10,12 +10,12 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, NoReturn, TypeVar
+from typing import Annotated, Literal, NoReturn, TypeVar
 
 import msgspec
 
 from cryptoalpha.core.errors import ConfigError, DataError
-from cryptoalpha.core.streamed import Streamed
+from cryptoalpha.core.streamed import Streamed, Trade
 from cryptoalpha.core.time import DAY, MILLISECOND, parse_interval
 from cryptoalpha.core.values import Bar, ChainReading
 
@@ -156,6 +156,30 @@ def parts(text: str, separator: str, count: int, what: str) -> list[str]:
     if len(cut) != count or not all(cut):
         raise DataError(f"{what} names {text[:60]!r}, expected {count} parts between {separator!r}")
     return cut
+
+
+def told_trade(
+    venue: str,
+    instrument: str,
+    number: str,
+    side: Literal["buy", "sell"],
+    price: float,
+    amount: float,
+    published: int,
+    received_at: int,
+    family: str = "trade",
+) -> tuple[str, Trade]:
+    """A trade under the venue's number for it; `side` is the taker's, `amount` in base units."""
+    return f"{family}:{instrument}:{number}", Trade(
+        happened_at=min(published, received_at),
+        known_at=received_at,
+        instrument=instrument,
+        venue=venue,
+        trade_id=number,
+        side=side,
+        price=price,
+        amount=amount,
+    )
 
 
 def told_bar(instrument: str, length: int, opened: int, prices: tuple[float, float, float, float, float], received_at: int) -> Bar:

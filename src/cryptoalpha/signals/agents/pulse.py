@@ -42,11 +42,15 @@ class Pulse:
 
     def add(self, texts: Sequence[Counted]) -> list[Signal]:
         """Texts that count, in the order in which they became known; returns one signal for each instrument that one of them concerns."""
-        newest: dict[int, Counted] = {}
-        for text in texts:
-            for place in self._take(text):
-                newest[place] = text
-        return [self._signal(place, text) for place, text in sorted(newest.items())]
+        newest = {place: i for i, text in enumerate(texts) for place in self._concerned(text)}
+        said: dict[int, Signal] = {}
+        for i, text in enumerate(texts):
+            if not self._take(text):
+                continue
+            for place in self._concerned(text):
+                if newest[place] == i:  # now: what comes later may end the steps this is made of
+                    said[place] = self._signal(place, text)
+        return [signal for _, signal in sorted(said.items())]
 
     def level(self, place: int, now: int) -> tuple[float, float]:
         """Σ w tone and Σ w of one instrument at a moment."""
@@ -55,22 +59,27 @@ class Pulse:
         fresh = np.exp2((self._numbers[there] * self._step - now) / self._half_life)
         return float(fresh @ self._total[there, place]), float(fresh @ self._weight[there, place])
 
-    def _take(self, text: Counted) -> list[int]:
-        """Add one text; the places of the instruments it concerns."""
-        known_at, named = text.post.known_at, text.named
-        concerned = [place for place, asset in enumerate(self._assets) if asset in named] if named else list(range(len(self._assets)))
-        relevance = text.weight * (1.0 if named else self._config.news.market_weight)
+    def _concerned(self, text: Counted) -> list[int]:
+        """Places of the instruments a text says something about."""
+        if text.named:
+            return [place for place, asset in enumerate(self._assets) if asset in text.named]
+        return list(range(len(self._assets))) if self._config.news.market_weight else []
+
+    def _take(self, text: Counted) -> bool:
+        """Add one text; whether it came in time."""
+        known_at = text.post.known_at
+        relevance = text.weight * (1.0 if text.named else self._config.news.market_weight)
         number = known_at // self._step
         row = int(number % STEPS)
         if self._numbers[row] > number:
-            return []  # it came a whole window late
+            return False  # it came a whole window late
         if self._numbers[row] < number:
             self._numbers[row], self._total[row], self._weight[row] = number, 0.0, 0.0
         weight = relevance * math.exp2((known_at - int(number) * self._step) / self._half_life)
-        for place in concerned:
+        for place in self._concerned(text):
             self._total[row, place] += weight * text.tone
             self._weight[row, place] += weight
-        return concerned if relevance > 0.0 else []
+        return True
 
     def _signal(self, place: int, text: Counted) -> Signal:
         config, known_at = self._config, text.post.known_at

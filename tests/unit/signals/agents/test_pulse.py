@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cryptoalpha.core.clock import VirtualClock
@@ -52,6 +52,7 @@ def summed(texts, place, now):
     ),
     at_once=st.integers(1, 7),
 )
+@example(rows=[(120, 1.0, (), 1.0), (3_000, 1.0, ("BTC",), 1.0)], at_once=2)  # two days after a time of silence, at once
 def test_running_sums_are_the_sums(rows, at_once):
     texts = [text(*row) for row in sorted(rows, key=lambda row: row[0])]
     pulse = Pulse(BOOK, ASSETS, SignalsConfig())

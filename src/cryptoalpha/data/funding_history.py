@@ -16,12 +16,12 @@ from cryptoalpha.core.errors import VenueError
 from cryptoalpha.core.time import MILLISECOND, MINUTE
 from cryptoalpha.data.candles import CandleClient, GarbledReplyError, Wait, ask, markets_of, refuse_nonsense
 from cryptoalpha.data.config import ExchangeConfig
+from cryptoalpha.data.metrics import filed_under
 from cryptoalpha.data.rules import split_instrument
 from cryptoalpha.store.history import History
 from cryptoalpha.store.tables import ReadingTable
 
 _METRIC = "funding_rate"
-_SOURCES = {"binanceusdm": "binance"}  # ccxt id → the name that imported files use, so that one series goes on
 _PAGE = 1000
 
 
@@ -51,7 +51,7 @@ def fetch_funding(
     """
     config, clock = config or ExchangeConfig(), clock or SystemClock()
     markets = markets_of(client, config=config, wait=wait)
-    source = _SOURCES.get(client.id, client.id)
+    source = filed_under(client.id)  # as imported files and live streams call it, so that one series goes on
     stored = {
         entry.series.subject: entry.last for entry in history.coverage() if (entry.series.source, entry.series.metric) == (source, _METRIC)
     }

@@ -1,12 +1,15 @@
 """The vocabulary of measurements that are not prices: what a `ChainReading.metric` may be called, its unit and its meaning.
 
 Sources translate their own column names into these; features and signals read only these. A metric of asset `*` is market-wide.
+
+A series is of one source: funding of two venues is two things. Of several sources the one that a data set holds keeps the plain name, and
+the series of another is called `funding_rate.okx` (`series_name`), in the store as in memory; features and signals do not read it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 MARKET = "*"
 """The asset of a market-wide reading."""
@@ -77,3 +80,15 @@ LIVE_METRICS: dict[str, Metric] = {
     )
 }
 """What chains say block by block, and perpetuals between settlements. Streams carry it; history has none, so no feature reads it."""
+
+_MARKETS_OF: Final = {"binanceusdm": "binance", "bybitlinear": "bybit"}
+
+
+def filed_under(source: str) -> str:
+    """The name under which a source's readings are kept: a venue's, also where its perpetuals are listened to under a name of their own."""
+    return _MARKETS_OF.get(source, source)
+
+
+def series_name(metric: str, source: str, *, owner: str) -> str:
+    """What a source's series of a metric is called, where the plain name belongs to `owner`."""
+    return metric if filed_under(source) == filed_under(owner) else f"{metric}.{filed_under(source)}"

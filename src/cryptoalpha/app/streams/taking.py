@@ -3,13 +3,16 @@
 What a step was decided on never changes afterwards: a value that reached the stream before a bar was known, but the book after it, counts
 as known after that bar (`since`). So a run that is started again, with what the store holds, decides as it did.
 
+A reading enters the series of its source (`signals.agents.series`), under the name the store gives back, and only if it says a number.
 A post enters once, whatever later readings of it say; a reading of the same moment enters again only with another value (a revision), and
 one that is heard again after a restart not even then: what is held was known no earlier than it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
@@ -19,6 +22,7 @@ import numpy as np
 
 from cryptoalpha.core.values import ChainReading, Post
 from cryptoalpha.signals.agents.grown import GrownDataset
+from cryptoalpha.signals.agents.series import Key, in_series
 from cryptoalpha.store.history import History
 from cryptoalpha.store.tables import Dataset, PostTable, ReadingTable
 
@@ -62,7 +66,8 @@ def taken_in(dataset: Dataset, heard: Sequence[Heard], *, since: int) -> Taken:
     grown = GrownDataset(dataset)
     for post, weight in _new_posts(dataset, heard, since):
         grown.add_post(post, weight)
-    for reading in _new_readings(dataset, heard, since):
+    readings = [one.value for one in heard if isinstance(one.value, ChainReading) and math.isfinite(one.value.value)]
+    for reading in _new_readings(dataset, in_series(dataset.readings, readings), since):
         grown.add_reading(reading)
     after = _named_by_id(grown.dataset(), dataset)
     return Taken(
@@ -96,11 +101,13 @@ def _new_posts(dataset: Dataset, heard: Sequence[Heard], since: int) -> list[tup
     return found
 
 
-def _new_readings(dataset: Dataset, heard: Sequence[Heard], since: int) -> list[ChainReading]:
+def _new_readings(dataset: Dataset, values: Iterable[ChainReading], since: int) -> list[ChainReading]:
     """In the order in which the store would give them back, and each under a name of its own there: the moment and when it was known."""
     found: list[ChainReading] = []
-    values = [one.value for one in heard if isinstance(one.value, ChainReading)]
-    for key in sorted({(value.asset, value.metric) for value in values}):
+    arrived: dict[Key, list[ChainReading]] = defaultdict(list)
+    for value in values:
+        arrived[value.asset, value.metric].append(value)
+    for key in sorted(arrived):
         table = dataset.readings.get(key)
         newest: dict[int, tuple[int, float]] = {}
         held: dict[tuple[int, float], int] = {}
@@ -109,7 +116,7 @@ def _new_readings(dataset: Dataset, heard: Sequence[Heard], since: int) -> list[
                 newest[moment], held[moment, value] = (known_at, value), known_at
         floor = _floor(table, since)
         mine: list[ChainReading] = []
-        for reading in sorted((one for one in values if (one.asset, one.metric) == key), key=lambda one: one.known_at):
+        for reading in sorted(arrived[key], key=lambda one: one.known_at):
             known_before, value_before = newest.get(reading.happened_at, (-1, None))
             is_heard_again = held.get((reading.happened_at, reading.value), -1) >= reading.known_at
             if is_heard_again or reading.value == value_before:

@@ -12,10 +12,12 @@ Everything here is a function of the messages and the clock; nothing is written.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from cryptoalpha.core.clock import Clock, SystemClock
+from cryptoalpha.core.errors import DataError
 from cryptoalpha.core.streamed import Streamed
 from cryptoalpha.core.time import DAY, SECOND
 from cryptoalpha.core.values import Bar, ChainReading, MarketState, Post, Signal
@@ -50,6 +52,8 @@ class Counts:
     posts: int = 0
     bars: int = 0
     readings: int = 0
+    unusable: int = 0
+    """Readings that say no number; they are left out."""
     repeats: int = 0
     """Messages given twice."""
     revisions: int = 0
@@ -152,14 +156,14 @@ class SignalAgent:
             said_until: bars known up to this moment need no more signals; later ones become due again, and what is said of them has the
                 ids it had. None: all that is taken was said.
 
-        Raises:
-            DataError: if a message holds no value, or a bar off the grid.
+        What cannot be read is passed over: whoever handled it then has put it away.
         """
         for message in messages:
-            if isinstance(message, Envelope):
-                self.read([message])
-            else:
-                self._take(message)
+            with suppress(DataError):
+                if isinstance(message, Envelope):
+                    self.read([message])
+                else:
+                    self._take(message)
         await self._join_texts(None)
         for open_time in sorted(self._whole):
             if said_until is None or open_time + self.grown.interval <= said_until:
@@ -219,7 +223,7 @@ class SignalAgent:
                 self._whole.setdefault(value.happened_at, set()).add(value.instrument)
         elif isinstance(value, ChainReading):
             self.counts.readings += 1
-            self.grown.add_reading(value)
+            self.counts.unusable += not self.grown.add_reading(value)
         else:
             self.counts.ignored += 1
 

@@ -1,13 +1,14 @@
 """A dataset that grows from a stream, and at any moment is the very one that a load of the same observations would give.
 
-Bars are kept by open time, readings and posts by the moment they became known, ties in the order in which they are stored or, where nobody
-stored them, in which they came. What comes late is put where it belongs. Nothing is believed twice: a bar whose place is taken and a post
-already held are told apart and counted. Texts older than any source looks back to are forgotten now and then; the first of each source
-stays, because sources ask when anything was published at all.
+Bars are kept by open time, readings (each series of one source: `series`) and posts by the moment they became known, ties in the order in
+which they are stored or, where nobody stored them, in which they came. What comes late is put where it belongs. Nothing is believed twice:
+a bar whose place is taken and a post already held are told apart and counted. Texts older than any source looks back to are forgotten now
+and then; the first of each source stays, because sources ask when anything was published at all.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from cryptoalpha.core.errors import DataError
 from cryptoalpha.core.time import grid_anchor, iso
 from cryptoalpha.core.values import Bar, ChainReading, Post
+from cryptoalpha.signals.agents.series import Key, in_series
 from cryptoalpha.store.tables import BarTable, Dataset, PostTable, ReadingTable
 
 _STORED = re.compile(r"([0-9a-f]{16}):(\d+)")
@@ -52,7 +54,7 @@ class GrownDataset:
         self.repeats = self.late = 0
         """Bars that came twice; posts and readings that came after others that became known later."""
         self._bars: dict[str, dict[int, Bar]] = defaultdict(dict)
-        self._readings: dict[tuple[str, str], list[ChainReading]] = defaultdict(list)
+        self._readings: list[ChainReading] = []
         self._posts: dict[str, list[_Text]] = defaultdict(list)
         self._newest = {name: int(table.open_time[-1]) if len(table) else -1 for name, table in start.bars.items()}
 
@@ -83,9 +85,12 @@ class GrownDataset:
         self._newest[bar.instrument] = max(self._newest[bar.instrument], bar.happened_at)
         return True
 
-    def add_reading(self, reading: ChainReading) -> None:
-        """Take a reading."""
-        self._readings[reading.asset, reading.metric].append(reading)
+    def add_reading(self, reading: ChainReading) -> bool:
+        """Take a reading; whether it says a number."""
+        if not math.isfinite(reading.value):
+            return False
+        self._readings.append(reading)
+        return True
 
     def add_post(self, post: Post, weight: float = 1.0) -> None:
         """Take a text that counts so much."""
@@ -98,13 +103,17 @@ class GrownDataset:
             bars, readings, posts = dict(self._dataset.bars), dict(self._dataset.readings), dict(self._dataset.posts)
             for name, waiting in self._bars.items():
                 bars[name] = _with_bars(bars[name], [waiting[moment] for moment in sorted(waiting)])
-            for key, arrived in self._readings.items():
-                readings[key] = self._with_readings(readings.get(key), arrived)
+            arrived: dict[Key, list[ChainReading]] = defaultdict(list)
+            for reading in in_series(readings, self._readings):
+                arrived[reading.asset, reading.metric].append(reading)
+            for key, fresh in arrived.items():
+                readings[key] = self._with_readings(readings.get(key), fresh)
             for source, texts in self._posts.items():
                 posts[source] = self._with_posts(posts.get(source), source, texts)
             self._dataset = replace(self._dataset, bars=bars, readings=readings, posts=posts)
-            for part in (self._bars, self._readings, self._posts):
-                part.clear()
+            self._bars.clear()
+            self._readings.clear()
+            self._posts.clear()
         return self._dataset
 
     def forget(self, before: int, *, at_least: float = 0.0) -> None:
@@ -122,7 +131,7 @@ class GrownDataset:
         fresh = ReadingTable(
             asset=first.asset,
             metric=first.metric,
-            source=first.source,
+            source=first.source if table is None else table.source,
             **_by_known(
                 happened_at=np.array([reading.happened_at for reading in arrived], np.int64),
                 known_at=np.array([reading.known_at for reading in arrived], np.int64),

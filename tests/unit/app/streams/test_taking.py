@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,8 @@ def post(number: int, at: int, text: str = "bitcoin rises") -> Post:
     return Post(happened_at=at - 1, known_at=at, post_id=f"p{number:03d}", source="x", text=text)
 
 
-def reading(at: int, value: float, *, of: int = 0) -> ChainReading:
-    return ChainReading(happened_at=of, known_at=at, asset="BTC", metric="fees", value=value, source="chain")
+def reading(at: int, value: float, *, of: int = 0, source: str = "chain") -> ChainReading:
+    return ChainReading(happened_at=of, known_at=at, asset="BTC", metric="fees", value=value, source=source)
 
 
 def grown(dataset, values, *, since: int) -> Taken:
@@ -116,6 +117,61 @@ def test_the_store_gives_back_the_readings_that_were_traded_on(tmp_path_factory,
         stored = history.load(interval=HOUR, venue="test").readings
     for key, table in parts[-1].dataset.readings.items():
         assert same(stored[key], table)
+
+
+venues = st.lists(st.tuples(st.integers(0, 20), st.integers(1, 20), st.sampled_from(["okx", "binanceusdm", "bybit"])), max_size=16).map(
+    lambda made: [reading(at, float(VENUES.index(source)), of=of, source=source) for of, at, source in made]
+)
+VENUES = ("okx", "binanceusdm", "bybit")
+
+
+@settings(max_examples=25, deadline=None)
+@given(first=venues, second=venues)
+def test_two_venues_never_stand_in_one_series_and_the_store_has_the_same_series(tmp_path_factory, first, second):
+    """The value of a reading is its venue's number. What a later backtest loads is what was traded on, series by series."""
+    home = Home(Path(tmp_path_factory.mktemp("home")))
+    parts = [grown(EMPTY, first, since=0)]
+    parts.append(grown(parts[0].dataset, second, since=25))
+    with StoreLock(home) as lock, History(home, lock=lock) as history:
+        history.write_bars("test", _bars(), origin="test")
+        for part in parts:
+            part.store(history, origin="test")
+        stored = history.load(interval=HOUR, venue="test").readings
+    taken = parts[-1].dataset.readings
+    assert taken.keys() == stored.keys()
+    for key, table in taken.items():
+        assert same(stored[key], table)
+        assert stored[key].source == table.source
+        assert len(set(table.value.tolist())) == 1
+    assert {value for table in taken.values() for value in table.value.tolist()} == {one.value for one in (*first, *second)}
+
+
+def test_settlements_that_were_fetched_go_on_with_those_of_the_same_venue(tmp_path):
+    """The perpetuals of a venue are listened to as `binanceusdm` and fetched as `binance`: one series, here and in the store."""
+    fetched = ReadingTable("BTC", "fees", "binance", np.array([1]), np.array([1]), np.array([0.5]))
+    with StoreLock(Home(tmp_path)) as lock, History(Home(tmp_path), lock=lock) as history:
+        history.write_bars("test", _bars(), origin="test")
+        history.write_readings(fetched, origin="test")
+        start = history.load(interval=HOUR, venue="test")
+        values = [reading(9, 1.0, of=8, source="binanceusdm"), reading(9, 7.0, of=8, source="okx")]
+        taken = grown(start, values, since=0)
+        taken.store(history, origin="test")
+        stored = history.load(interval=HOUR, venue="test").readings
+    assert {key: (table.source, table.value.tolist()) for key, table in stored.items()} == {
+        ("BTC", "fees"): ("binance", [0.5, 1.0]),
+        ("BTC", "fees.okx"): ("okx", [7.0]),
+    }
+
+
+def test_two_venues_that_say_the_same_are_both_heard():
+    taken = grown(EMPTY, [reading(5, 1.0, source="okx"), reading(6, 1.0, source="bybit")], since=0)
+    assert {table.source: table.value.tolist() for table in taken.readings} == {"okx": [1.0], "bybit": [1.0]}
+
+
+def test_what_says_no_number_is_left_out():
+    assert grown(EMPTY, [reading(5, 1.0), reading(6, math.nan), reading(7, 1.0)], since=0).readings[0].value.tolist() == [1.0]
+    taken = grown(EMPTY, [reading(5, math.nan), reading(6, math.inf), reading(7, -math.inf), reading(8, 2.0)], since=0)
+    assert [table.value.tolist() for table in taken.readings] == [[2.0]]
 
 
 def _stored(history: History, source: str) -> PostTable:

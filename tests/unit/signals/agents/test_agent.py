@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -125,9 +126,21 @@ def test_what_is_none_of_its_business_is_passed_over_and_what_cannot_be_read_fai
 
 
 def replace_payload(envelope, payload):
-    import msgspec
-
     return msgspec.structs.replace(envelope, payload=payload)
+
+
+def test_what_could_not_be_read_before_a_restart_stops_no_restart(market, since):
+    """It lies among the dead letters, and on the bus still."""
+    agent, _ = agent_at(market, since)
+    names = sorted(market.bars)
+    off_grid = Bar(happened_at=since + 7, known_at=since + HOUR + 7, instrument=names[0], interval=HOUR, **dict.fromkeys(PRICES, 1.0))
+    whole = [in_envelope(bar_of(market, name, since), name) for name in names]
+    asyncio.run(agent.remember([in_envelope(off_grid, "off"), replace_payload(whole[0], b"?"), *whole]))
+    assert agent.counts.bars == 3
+    assert all(int(table.open_time[-1]) == since for table in agent.grown.dataset().bars.values())
+
+
+PRICES = ("open", "high", "low", "close", "volume")
 
 
 def test_of_two_readings_of_a_post_the_first_counts(market, since):

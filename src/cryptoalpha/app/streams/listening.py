@@ -32,6 +32,7 @@ from cryptoalpha.core.values import ChainReading, Post
 from cryptoalpha.data.bus.contract import Bus, Consumer, Place, Progress, Record
 from cryptoalpha.data.bus.dead import dead_letter
 from cryptoalpha.data.bus.open import open_bus
+from cryptoalpha.data.bus.own_group import own_group
 from cryptoalpha.data.bus.worker import progress_of
 from cryptoalpha.data.sources.contract import Health, Source
 from cryptoalpha.data.sources.pump import Pump
@@ -170,7 +171,7 @@ class Listening:
         async with (
             open_state(config.backend, path=where, address=config.redis_address, clock=self._clock) as state,
             open_bus(config, self._folder / BUS_FILE) as bus,
-            await bus.subscribe("book", TOPICS) as consumer,
+            await bus.subscribe(own_group(self._folder, "book"), TOPICS) as consumer,
         ):
             with opened_sources(
                 self._settings, self._folder, state, self._instruments, say=self._say, alert=self._alert, clock=self._clock,

@@ -4,7 +4,8 @@ Sources put their messages on the bus; agents read them there and put signals on
 so that every message takes effect once and a killed station goes on where it stood. With `data.streams.backend: servers` sources and agents
 may run on different machines, and with `learn.runtime.backend: ray` agents live on a Ray cluster; nothing else changes.
 
-An agent must read everything: run it at one station. A second one of its name joins its group, and each then speaks of the half it reads.
+An agent reads everything: its group carries the identity of its home, so stations of two homes each read all that the bus holds, and say
+the same signals under the same ids.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from cryptoalpha.data.bus.contract import Bus
 from cryptoalpha.data.bus.envelope import Envelope
 from cryptoalpha.data.bus.inbox import Inbox
 from cryptoalpha.data.bus.open import open_bus
+from cryptoalpha.data.bus.own_group import own_group
 from cryptoalpha.data.bus.worker import Worker
 from cryptoalpha.data.sources.contract import Health, Source
 from cryptoalpha.data.sources.pump import Pump
@@ -177,9 +179,10 @@ class Station:
         async def handle(envelopes: Sequence[Envelope]) -> Sequence[Envelope]:
             return self._told(name, await agent(envelopes))
 
-        async with Inbox(self._folder / f"inbox_{name}.sqlite", f"agent/{name}", config, clock=self._clock) as inbox:
+        group = own_group(self._folder, f"agent/{name}")
+        async with Inbox(self._folder / f"inbox_{name}.sqlite", group, config, clock=self._clock) as inbox:
             handled = await inbox.progress()
-            await rebuild(agent, self._settings.signals.agents, bus, READ_BY_AGENTS, handled, group=f"rebuild/{name}")
+            await rebuild(agent, self._settings.signals.agents, bus, READ_BY_AGENTS, handled, group=f"rebuild/{group}")
             random = stream(self._settings.engine.seed, "station", name)
             worker = Worker(bus, inbox, handle, topics=READ_BY_AGENTS, config=config, random=random)
             self._workers[name] = worker

@@ -1,8 +1,11 @@
 """What a group has handled, how far it has come, and what it has yet to say: one SQLite file, one transaction for all three.
 
 So a message takes effect once: after a crash either all of it is kept (its id, the progress, its outputs) or nothing, and it comes again.
-Outputs wait in the outbox until the bus has kept them; what a crash leaves there is published again under the same ids. Members of a group
-may share the file, in one process or several: whoever settles second is refused (`OvertakenError`) and handles only what is left.
+Outputs wait in the outbox until the bus has kept them; what a crash leaves there is published again under the same ids.
+
+An inbox has one worker; a second is refused. Only members whose handlers remember nothing between calls may share one (`shared`): whoever
+settles second is refused that batch (`OvertakenError`) and handles again what is left of it, which a handler that remembers would take for
+what it has told already.
 
 Ids are kept for as long, and as many, as the settings say; that must be at least what the log can bring back.
 """
@@ -10,6 +13,7 @@ Ids are kept for as long, and as many, as the settings say; that must be at leas
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +27,7 @@ from cryptoalpha.core.errors import StoreError
 from cryptoalpha.data.bus.config import WorkerConfig
 from cryptoalpha.data.bus.contract import Place, Progress
 from cryptoalpha.data.bus.envelope import Envelope, from_bytes, to_bytes
+from cryptoalpha.data.bus.lock import take_hold
 from cryptoalpha.store.sqlite import Schema, open_database, sqlite_errors
 
 T = TypeVar("T")
@@ -54,17 +59,20 @@ class Inbox:
         path: its file; None keeps it in memory, and after a crash messages are handled again.
         group: whose inbox it is; a file of another group is refused.
         config: how long ids are kept.
+        shared: members of the group may use the file together, if all say so.
 
     Raises (on entering):
+        StoreLockedError: if another worker has it.
         StoreError: if the file cannot be used, or belongs to another group.
     """
 
-    def __init__(self, path: Path | None, group: str, config: WorkerConfig, *, clock: Clock | None = None) -> None:
-        self._path, self.group, self._config = path, group, config
+    def __init__(self, path: Path | None, group: str, config: WorkerConfig, *, shared: bool = False, clock: Clock | None = None) -> None:
+        self._path, self.group, self._config, self._shared = path, group, config, shared
         self._clock = SystemClock() if clock is None else clock
         self._member = uuid4().hex
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="inbox")
         self._connection: sqlite3.Connection | None = None
+        self._lock: int | None = None
         self._settlements = 0
 
     async def __aenter__(self) -> Self:
@@ -78,7 +86,12 @@ class Inbox:
         if self._connection is not None:
             await self._run(self._connection.close)
             self._connection = None
+        self._let_go()
         self._thread.shutdown()
+
+    def now(self) -> int:
+        """UTC ns by the clock it keeps ids by."""
+        return self._clock.now()
 
     async def progress(self) -> dict[Place, Progress]:
         """How far the group has come."""
@@ -138,6 +151,20 @@ class Inbox:
         return await asyncio.get_running_loop().run_in_executor(self._thread, guarded)
 
     def _open(self) -> None:
+        if self._path is not None:
+            self._lock = take_hold(self._path, SCHEMA.name, shared=self._shared, hint="run an agent once in each home")
+        try:
+            self._connection = self._opened()
+        except StoreError:
+            self._let_go()
+            raise
+
+    def _let_go(self) -> None:
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
+
+    def _opened(self) -> sqlite3.Connection:
         connection = open_database(self._path, SCHEMA)
         connection.execute("BEGIN IMMEDIATE")
         row = connection.execute("SELECT member FROM owner").fetchone()
@@ -147,7 +174,7 @@ class Inbox:
         if row is not None and row[0] != self.group:
             connection.close()
             raise StoreError(f"the inbox {self._path} belongs to group {row[0]}, not {self.group}", hint="one file for each group")
-        self._connection = connection
+        return connection
 
     def _in_transaction(self, task: Callable[[sqlite3.Connection], T]) -> T:
         connection = self._open_connection

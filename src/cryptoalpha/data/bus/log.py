@@ -8,7 +8,6 @@ has not committed.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -16,10 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptoalpha.core.errors import DataError, StoreError, StoreLockedError
+from cryptoalpha.core.errors import DataError, StoreError
 from cryptoalpha.data.bus.config import TopicConfig
 from cryptoalpha.data.bus.contract import Place, Progress, Record
 from cryptoalpha.data.bus.envelope import from_bytes
+from cryptoalpha.data.bus.lock import take_hold
 from cryptoalpha.data.bus.resume import Extent
 from cryptoalpha.store.sqlite import Schema, open_database, sqlite_errors
 
@@ -38,6 +38,7 @@ SCHEMA = Schema(
 )
 _SLACK = 32
 """A full partition is cut to a 32nd below its limit, so that cutting is rare."""
+_HELD = "one process holds an embedded bus; several share one over Kafka: set data.streams.backend to servers"
 
 
 @dataclass(slots=True)
@@ -96,7 +97,7 @@ class Log:
 
     def __init__(self, path: Path | None, settings: Callable[[str], TopicConfig], *, forget_before: int = 0) -> None:
         self._path, self._settings = path, settings
-        self._lock = None if path is None else _locked(path)
+        self._lock = None if path is None else take_hold(path, SCHEMA.name, hint=_HELD)
         self.parts: dict[Place, Part] = {}
         self.progress: dict[str, dict[Place, Progress]] = {}
         try:
@@ -241,22 +242,3 @@ class Log:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
-
-
-def _locked(path: Path) -> int:
-    """The exclusive right to a file, held until the descriptor is closed or the process ends."""
-    lock = path.with_name(path.name + ".lock")
-    try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise StoreError(f"the lock {lock} cannot be opened: {error.strerror}", hint="choose a writable folder") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise StoreLockedError(
-            f"the message log {path} is in use by another process",
-            hint="one process holds an embedded bus; several share one over Kafka: set data.streams.backend to servers",
-        ) from None
-    return descriptor

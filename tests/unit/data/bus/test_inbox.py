@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from cryptoalpha.core.clock import VirtualClock
-from cryptoalpha.core.errors import StoreError
+from cryptoalpha.core.errors import StoreError, StoreLockedError
 from cryptoalpha.data.bus.config import WorkerConfig
 from cryptoalpha.data.bus.contract import Place, Progress
 from cryptoalpha.data.bus.envelope import SCHEMA, Envelope
@@ -22,8 +22,8 @@ def output(number: int) -> Envelope:
     )
 
 
-def opened(path, **more):
-    return Inbox(path, "g", WorkerConfig(**more), clock=VirtualClock(10**18))
+def opened(path, *, shared: bool = False):
+    return Inbox(path, "g", WorkerConfig(), shared=shared, clock=VirtualClock(10**18))
 
 
 def run(story) -> None:
@@ -47,7 +47,7 @@ def test_what_was_settled_is_there_after_opening_again(tmp_path):
 
 def test_a_batch_another_member_settled_in_part_leaves_no_trace(tmp_path):
     async def story():
-        async with opened(tmp_path / "in.sqlite") as one, opened(tmp_path / "in.sqlite") as other:
+        async with opened(tmp_path / "in.sqlite", shared=True) as one, opened(tmp_path / "in.sqlite", shared=True) as other:
             await one.settle(["m1"], {PLACE: Progress(2)}, [output(1)])
             with pytest.raises(OvertakenError):
                 await other.settle(["m0", "m1"], {PLACE: Progress(1)}, [output(9)])
@@ -60,7 +60,7 @@ def test_a_batch_another_member_settled_in_part_leaves_no_trace(tmp_path):
 
 def test_published_outputs_go_with_the_next_settlement_and_only_ones_own(tmp_path):
     async def story():
-        async with opened(tmp_path / "in.sqlite") as one, opened(tmp_path / "in.sqlite") as other:
+        async with opened(tmp_path / "in.sqlite", shared=True) as one, opened(tmp_path / "in.sqlite", shared=True) as other:
             await other.settle(["n1"], {}, [output(7)])
             last = await one.settle(["m1"], {}, [output(1)])
             await other.settle(["n2"], {}, [output(8)])
@@ -92,5 +92,31 @@ def test_a_file_belongs_to_one_group(tmp_path):
             pass
         with pytest.raises(StoreError, match="belongs to group g"):
             await Inbox(tmp_path / "in.sqlite", "another", WorkerConfig()).__aenter__()
+
+    run(story())
+
+
+@pytest.mark.parametrize("shares", [(False, False), (False, True), (True, False)])
+def test_a_second_worker_is_refused_until_the_first_has_left_unless_both_share(tmp_path, shares):
+    async def story():
+        first, second = (opened(tmp_path / "in.sqlite", shared=shared) for shared in shares)
+        async with first:
+            with pytest.raises(StoreLockedError, match=r"in\.sqlite is in use"):
+                await second.__aenter__()
+            await first.settle(["m1"], {}, [])
+        async with opened(tmp_path / "in.sqlite", shared=shares[1]) as later:
+            assert await later.handled(["m1"]) == {"m1"}
+
+    run(story())
+
+
+def test_a_file_that_cannot_be_used_is_let_go_of(tmp_path):
+    async def story():
+        (tmp_path / "in.sqlite").write_bytes(b"no database" * 100)
+        with pytest.raises(StoreError, match="corrupt"):
+            await opened(tmp_path / "in.sqlite").__aenter__()
+        (tmp_path / "in.sqlite").unlink()
+        async with opened(tmp_path / "in.sqlite") as inbox:
+            assert await inbox.handled(["m1"]) == set()
 
     run(story())

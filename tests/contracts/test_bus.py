@@ -10,12 +10,11 @@ from collections.abc import Callable
 import pytest
 
 from cryptoalpha.data.bus.config import BusConfig, TopicConfig
-from cryptoalpha.data.bus.contract import Place, Progress
+from cryptoalpha.data.bus.contract import Place, Progress, progress_of
 from cryptoalpha.data.bus.envelope import SCHEMA, Envelope, to_bytes
 from cryptoalpha.data.bus.log import Entry, Log
 from cryptoalpha.data.bus.memory import MemoryBus
 from cryptoalpha.data.bus.partition import partition_of
-from cryptoalpha.data.bus.worker import progress_of
 
 KINDS = ["memory", "file", "noida", pytest.param("tansu", marks=pytest.mark.slow)]  # tansu: three seconds to join a group
 NOW = 1_700_000_000_000_000_000

@@ -46,7 +46,7 @@ class Progress:
     """Offset of the last message handled; −1: none."""
     last_id: str = ""
     last_time: int = 0
-    """Its `observed_time`, UTC ns."""
+    """Its `observed_time`, UTC ns, or when it was read where that is earlier: a stamp from a clock that is ahead tells nothing of when."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,23 @@ class Regress:
     """What the log holds: offsets `[start, end)`."""
     resumed: int
     """Where it goes on instead."""
+
+
+def progress_of(records: Sequence[Record], *, now: int | None = None) -> dict[Place, Progress]:
+    """How far a group has come when it has handled these.
+
+    Args:
+        now: by the reader's clock, UTC ns. Without it stamps are believed.
+    """
+    latest = {record.place: record for record in records}
+    progress = {}
+    for place, record in latest.items():
+        if record.envelope is None:
+            progress[place] = Progress(record.offset + 1)
+        else:
+            time = record.envelope.observed_time if now is None else min(record.envelope.observed_time, now)
+            progress[place] = Progress(record.offset + 1, record.offset, record.envelope.id, time)
+    return progress
 
 
 class Consumer(Protocol):

@@ -10,7 +10,7 @@ from hashlib import blake2b
 import msgspec
 
 from cryptoalpha.core.errors import DataError
-from cryptoalpha.data.bus.contract import Place
+from cryptoalpha.data.bus.contract import Place, Record
 from cryptoalpha.data.bus.envelope import SCHEMA, Envelope
 
 SUFFIX = ".dead"
@@ -69,6 +69,20 @@ def dead_letter(
         event_time=observed_time,
         observed_time=observed_time,
         payload=_ENCODER.encode(Dead(reason=reason, data=data, origin=origin, failures=failures)),
+    )
+
+
+def letter_of(record: Record, *, reason: str, observed_time: int, failures: int = 0) -> Envelope:
+    """The dead letter of a message that lies on the bus and could not be read, or not handled; see `dead_letter`."""
+    return dead_letter(
+        topic=record.place.topic,
+        source="" if record.envelope is None else record.envelope.source,
+        reason=reason,
+        data=record.data,
+        observed_time=observed_time,
+        place=record.place,
+        offset=record.offset,
+        failures=failures,
     )
 
 

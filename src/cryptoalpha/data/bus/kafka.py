@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
 
+from cryptoalpha.core.clock import Clock, SystemClock
 from cryptoalpha.core.errors import ConfigError, VenueError
 from cryptoalpha.data.bus.config import BusConfig
 from cryptoalpha.data.bus.contract import Place, Progress
@@ -33,10 +34,12 @@ class KafkaBus:
     Args:
         config: topics and patience.
         servers: bootstrap servers, `host:port`, several with commas.
+        clock: tells readers when they read; messages carry the time of the producer's machine.
     """
 
-    def __init__(self, config: BusConfig, servers: str) -> None:
+    def __init__(self, config: BusConfig, servers: str, *, clock: Clock | None = None) -> None:
         self.config, self._servers = config, servers
+        self._clock = SystemClock() if clock is None else clock
         self.published: Counter[str] = Counter()
         self._producer: AIOKafkaProducer | None = None
         self._opening = asyncio.Lock()
@@ -159,7 +162,7 @@ class KafkaBus:
 
     async def subscribe(self, group: str, topics: Sequence[str], *, kept: Mapping[Place, Progress] | None = None) -> KafkaConsumer:
         await self.ensure(set(topics))
-        consumer = KafkaConsumer(self.config, self._servers, group, topics, dict(kept or {}))
+        consumer = KafkaConsumer(self.config, self._servers, group, topics, dict(kept or {}), self._clock)
         await consumer.start()
         self._consumers = [*(other for other in self._consumers if not other.is_closed), consumer]
         return consumer

@@ -28,9 +28,10 @@ from aiokafka.errors import (
 )
 from aiokafka.structs import OffsetAndMetadata
 
+from cryptoalpha.core.clock import Clock
 from cryptoalpha.core.errors import VenueError
 from cryptoalpha.data.bus.config import BusConfig
-from cryptoalpha.data.bus.contract import Place, Progress, Record, Regress
+from cryptoalpha.data.bus.contract import Place, Progress, Record, Regress, progress_of
 from cryptoalpha.data.bus.kafka_look import KafkaLook, going_on, mark, partition_named
 from cryptoalpha.data.bus.log import record_of
 
@@ -49,8 +50,11 @@ def place_named(partition: TopicPartition) -> Place:
 class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # the client has no types
     """One member of a group; made by `KafkaBus.subscribe`. An asynchronous context manager."""
 
-    def __init__(self, config: BusConfig, servers: str, group: str, topics: Sequence[str], kept: dict[Place, Progress]) -> None:
+    def __init__(
+        self, config: BusConfig, servers: str, group: str, topics: Sequence[str], kept: dict[Place, Progress], clock: Clock
+    ) -> None:
         self._config, self._servers, self._group, self._topics, self._kept = config, servers, group, tuple(topics), kept
+        self._clock = clock
         self._look = KafkaLook(servers, config.request_seconds)
         self._consumer: AIOKafkaConsumer | None = None
         self._unsettled: set[Place] = set()  # newly ours; where to go on is not decided
@@ -150,12 +154,7 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # the cli
 
     def _give_out(self, most: int) -> list[Record]:
         given, self._waiting = self._waiting[:most], self._waiting[most:]
-        for record in given:
-            self._read[record.place] = (
-                Progress(record.offset + 1)
-                if record.envelope is None
-                else Progress(record.offset + 1, record.offset, record.envelope.id, record.envelope.observed_time)
-            )
+        self._read.update(progress_of(given, now=self._clock.now()))
         self._in_hand = {record.place for record in given}
         if given:
             self._done.clear()

@@ -29,4 +29,4 @@ def open_bus(config: StreamsConfig, path: Path | None, *, clock: Clock | None = 
         from cryptoalpha.data.bus.kafka import KafkaBus
     except ModuleNotFoundError as error:
         raise ConfigError(f"Kafka needs the package {error.name}", hint='pip install "cryptoalpha[streams]"') from None
-    return KafkaBus(config.bus, config.kafka_servers)
+    return KafkaBus(config.bus, config.kafka_servers, clock=clock)

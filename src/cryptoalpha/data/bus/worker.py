@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cryptoalpha.core.backoff import Backoff
-from cryptoalpha.core.errors import CryptoAlphaError, StoreError, VenueError, WorkerDiedError
+from cryptoalpha.core.errors import ConfigError, CryptoAlphaError, StoreError, VenueError, WorkerDiedError
 from cryptoalpha.data.bus.config import WorkerConfig
-from cryptoalpha.data.bus.contract import Bus, Consumer, Place, Progress, Record, Regress
-from cryptoalpha.data.bus.dead import dead_letter
-from cryptoalpha.data.bus.envelope import Envelope, to_bytes
+from cryptoalpha.data.bus.contract import Bus, Consumer, Place, Progress, Record, Regress, progress_of
+from cryptoalpha.data.bus.dead import letter_of
+from cryptoalpha.data.bus.envelope import Envelope
 from cryptoalpha.data.bus.inbox import Inbox, OvertakenError
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ Handler = Callable[[Sequence[Envelope]], Awaitable[Sequence[Envelope]]]
 OUTAGES = (VenueError, WorkerDiedError, StoreError)
 """Faults of what a handler uses rather than of the message."""
 FAULTS = (CryptoAlphaError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-"""What a message can cause in a handler. Anything else (no memory, a broken pipe) ends the worker."""
+"""What a message can cause in a handler. Anything else (no memory, a broken pipe) ends the worker; so does a `ConfigError`, which every
+message would cause."""
 
 
 @dataclass
@@ -54,19 +55,6 @@ class WorkerCounts:
     """Commits the bus refused; the inbox knows better anyway."""
     regressed: list[Regress] = field(default_factory=list)
     """Losses found; the newest hundred."""
-
-
-def progress_of(records: Sequence[Record]) -> dict[Place, Progress]:
-    """How far a group has come when it has handled these."""
-    latest: dict[Place, Record] = {}
-    for record in records:
-        latest[record.place] = record
-    return {
-        place: Progress(record.offset + 1)
-        if record.envelope is None
-        else Progress(record.offset + 1, record.offset, record.envelope.id, record.envelope.observed_time)
-        for place, record in latest.items()
-    }
 
 
 class Worker:
@@ -115,7 +103,7 @@ class Worker:
 
         Raises:
             StoreError: if the inbox cannot be written.
-            ConfigError: if the bus can never work as it is configured.
+            ConfigError: if the bus or the handler can never work as it is configured. What was not handled comes again.
         """
         numbers, left = await self._inbox.outbox()
         if left:
@@ -152,7 +140,7 @@ class Worker:
         if not records:
             return
         self.counts.taken += len(records)
-        progress = progress_of(records)
+        progress = progress_of(records, now=self._inbox.now())
         outputs = await self._settle(records, progress)
         await self._publish(outputs)
         try:
@@ -162,20 +150,20 @@ class Worker:
 
     async def _settle(self, records: Sequence[Record], progress: dict[Place, Progress]) -> list[Envelope]:
         """Handle what was not handled before, and keep it; what is to be published."""
-        messages: dict[str, Envelope] = {}
+        messages: dict[str, Record] = {}
         unreadable: dict[str, Envelope] = {}
         for record in records:
             if record.envelope is not None:
-                messages.setdefault(record.envelope.id, record.envelope)
+                messages.setdefault(record.envelope.id, record)
             else:
                 letter = self._unread(record, records)
                 unreadable.setdefault(letter.id, letter)
         while True:
             known = await self._inbox.handled([*messages, *unreadable])
-            fresh = [envelope for name, envelope in messages.items() if name not in known]
+            fresh = {name: record for name, record in messages.items() if name not in known}
             letters = [letter for name, letter in unreadable.items() if name not in known]
-            outputs, dead = await self._handled(fresh) if fresh else ([], [])
-            ids = [envelope.id for envelope in fresh] + [letter.id for letter in letters]
+            outputs, dead = await self._handled(list(fresh.values())) if fresh else ([], [])
+            ids = [*fresh, *(letter.id for letter in letters)]
             said = [*outputs, *dead, *letters]
             try:
                 self._last = await self._inbox.settle(ids, progress, said, published=self._published)
@@ -193,46 +181,44 @@ class Worker:
     def _unread(self, record: Record, records: Sequence[Record]) -> Envelope:
         """A dead letter of bytes that are no message; as old as the messages around them."""
         near = next((other.envelope.observed_time for other in records if other.envelope is not None), 0)
-        place = record.place
-        return dead_letter(
-            topic=place.topic, source="", reason=record.fault, data=record.data, observed_time=near, place=place, offset=record.offset
-        )
+        return letter_of(record, reason=record.fault, observed_time=near)
 
-    async def _handled(self, fresh: Sequence[Envelope]) -> tuple[list[Envelope], list[Envelope]]:
+    async def _handled(self, fresh: Sequence[Record]) -> tuple[list[Envelope], list[Envelope]]:
         """Outputs, and dead letters of what could not be handled."""
         try:
-            return list(await self._handler(fresh)), []
+            return await self._told(fresh), []
+        except ConfigError:
+            raise
         except FAULTS as error:
             self.counts.failures += 1
             if len(fresh) == 1:
                 return await self._tried_again(fresh[0], error)
         outputs: list[Envelope] = []
         dead: list[Envelope] = []
-        for envelope in fresh:
-            said, letters = await self._handled([envelope])
+        for record in fresh:
+            said, letters = await self._handled([record])
             outputs += said
             dead += letters
         return outputs, dead
 
-    async def _tried_again(self, envelope: Envelope, error: Exception) -> tuple[list[Envelope], list[Envelope]]:
+    async def _tried_again(self, record: Record, error: Exception) -> tuple[list[Envelope], list[Envelope]]:
         """One message that has failed once."""
         backoff, failures = self._backoff(), 1
         while failures < (self._config.outage_attempts if isinstance(error, OUTAGES) else self._config.attempts):
             await asyncio.sleep(backoff.wait())
             try:
-                return list(await self._handler([envelope])), []
+                return await self._told([record]), []
+            except ConfigError:
+                raise
             except FAULTS as again:
                 error, failures = again, failures + 1
                 self.counts.failures += 1
-        letter = dead_letter(
-            topic=envelope.topic,
-            source=envelope.source,
-            reason=f"{type(error).__name__}: {error}",
-            data=to_bytes(envelope),
-            observed_time=envelope.observed_time,
-            failures=failures,
-        )
-        return [], [letter]
+        came = 0 if record.envelope is None else record.envelope.observed_time
+        return [], [letter_of(record, reason=f"{type(error).__name__}: {error}", observed_time=came, failures=failures)]
+
+    async def _told(self, records: Sequence[Record]) -> list[Envelope]:
+        """What the handler makes of messages."""
+        return list(await self._handler([record.envelope for record in records if record.envelope is not None]))
 
     async def _publish(self, outputs: Sequence[Envelope]) -> None:
         """Publish, however long it takes: the loop takes nothing more meanwhile, so what waits is bounded."""

@@ -9,10 +9,9 @@ import pytest
 from cryptoalpha.core.clock import VirtualClock
 from cryptoalpha.core.errors import StoreError, StoreLockedError
 from cryptoalpha.data.bus.config import BusConfig, TopicConfig
-from cryptoalpha.data.bus.contract import Place, Progress
+from cryptoalpha.data.bus.contract import Place, Progress, progress_of
 from cryptoalpha.data.bus.envelope import SCHEMA, Envelope
 from cryptoalpha.data.bus.memory import MemoryBus
-from cryptoalpha.data.bus.worker import progress_of
 
 
 def message(number: int, topic: str = "texts", key: str = "k", kind: str = "Post") -> Envelope:

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from cryptoalpha.core.errors import DataError, VenueError, WorkerDiedError
+from cryptoalpha.core.errors import ConfigError, DataError, VenueError, WorkerDiedError
 from cryptoalpha.core.seeds import stream
 from cryptoalpha.data.bus.config import BusConfig, WorkerConfig
 from cryptoalpha.data.bus.dead import read_dead
@@ -122,6 +122,10 @@ def test_a_message_that_cannot_be_handled_becomes_a_dead_letter_and_the_others_g
                 "x/17": ("ZeroDivisionError: integer division or modulo by zero", 3),
             }
             assert worker.counts.dead == 2
+            async with await bus.subscribe("where", ["texts"]) as consumer:
+                lay = {record.envelope.id: record for record in await consumer.take(40, wait_seconds=1.0)}
+            for name, dead in letters.items():
+                assert dead.origin == f"texts/{lay[name].place.partition}/{lay[name].offset}"
 
     run(story())
 
@@ -159,6 +163,37 @@ def test_a_fault_of_the_program_ends_the_worker_and_nothing_is_settled(tmp_path)
                 with pytest.raises(RuntimeError, match="a bug"):
                     await worker_of(bus, inbox, broken).run()
                 assert await inbox.handled(["x/0"]) == set()
+
+    run(story())
+
+
+@pytest.mark.parametrize("when", [1, 2])
+def test_a_setting_that_is_wrong_ends_the_worker_and_no_message_is_thrown_away(tmp_path, when):
+    """At the first call, or when a message that failed is tried again."""
+
+    async def story():
+        calls = []
+
+        async def misconfigured(envelopes):
+            calls.append(len(envelopes))
+            if len(calls) < when:
+                raise DataError("unlucky")
+            raise ConfigError("no such model")
+
+        async with MemoryBus(BusConfig(), None) as bus:
+            await bus.publish([message(0)])
+            async with Inbox(tmp_path / "in.sqlite", "g", QUICK) as inbox:
+                worker = worker_of(bus, inbox, misconfigured)
+                with pytest.raises(ConfigError, match="no such model"):
+                    await worker.run()
+                assert worker.counts.dead == 0
+                assert await inbox.handled(["x/0"]) == set()
+                assert await all_of(bus, "texts.dead") == []
+                last = worker_of(bus, inbox, echo)  # the setting was mended
+                task = asyncio.create_task(last.run())
+                await until(lambda: last.counts.handled == 1)
+                last.stop()
+                await task
 
     run(story())
 

@@ -7,11 +7,10 @@ from collections.abc import Iterable
 
 from cryptoalpha.core.values import ChainReading
 from cryptoalpha.data.bus.config import BusConfig
-from cryptoalpha.data.bus.contract import Bus, Place, Progress
+from cryptoalpha.data.bus.contract import Bus, Place, Progress, progress_of
 from cryptoalpha.data.bus.envelope import Envelope, sealed
 from cryptoalpha.data.bus.kafka import KafkaBus
 from cryptoalpha.data.bus.memory import MemoryBus
-from cryptoalpha.data.bus.worker import progress_of
 from cryptoalpha.signals.agents.config import AgentsConfig
 from cryptoalpha.signals.agents.rebuilding import rebuild
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from scipy.stats import rankdata
 
 from cryptoalpha.core.clock import VirtualClock
 from cryptoalpha.core.time import HOUR, parse_time
@@ -13,7 +15,7 @@ from cryptoalpha.data.files import load_directory
 from cryptoalpha.signals.agents.agent import SignalAgent
 from cryptoalpha.signals.agents.config import OFF, AgentsConfig, SieveConfig
 from cryptoalpha.signals.agents.replay import messages_of, replayed, without_taker_volume
-from cryptoalpha.signals.agents.sieve import sifted
+from cryptoalpha.signals.agents.sieve import Sieve, sifted
 from cryptoalpha.signals.book import SignalBook
 from cryptoalpha.signals.config import SignalsConfig
 from cryptoalpha.store.bar_gate import BarGate
@@ -72,3 +74,40 @@ def test_with_the_sieve_a_stream_says_what_the_batch_says_of_the_sifted_texts(hi
     assert counted == len(sifted_tweets.posts["x"].take(sifted_tweets.posts["x"].known_at <= end))
     assert 0.2 < counted / agent.counts.posts < 0.9
     assert agent.sieve.verdicts["repeat"] > 100
+
+
+HOURS_AHEAD = (4, 24, 72)
+PERIODS = (("2023-03-06T00:00", "2023-04-01T00:00"), ("2021-11-01T00:00", "2024-01-01T00:00"))
+
+
+@pytest.mark.slow
+def test_what_the_sieve_takes_from_stored_texts_and_what_becomes_of_the_signal(history, capsys):
+    """Printed for docs/streams.md: texts by verdict, and the rank correlation of the news tone with returns ahead, open to open."""
+    sieve = Sieve()
+    left = sifted(history, ("BTC", "ETH", "SOL"), sieve.config, sieve=sieve)
+    kept = {name: len(left.posts[name]) / len(table) for name, table in history.posts.items()}
+    lines = [f"sieve: {sieve.verdicts}", f"share that counts: { {name: round(share, 3) for name, share in kept.items()} }"]
+    for since, until in PERIODS:
+        for name, texts in (("all", history), ("sifted", left)):
+            tape = SignalBook(TEXTS).prepare(texts, since=parse_time(since), until=parse_time(until))
+            value = np.full(tape.panel.open.shape, np.nan)
+            for t in range(len(tape)):
+                for signal in tape.signals_at(t):
+                    value[t, tape.panel.instruments.index(signal.instrument)] = signal.value
+            correlation = {hours: round(_rank_correlation(value, tape.panel.open, hours), 3) for hours in HOURS_AHEAD}
+            lines.append(
+                f"{since[:10]} to {until[:10]}, {name} texts: {np.isfinite(value).sum():,} opinions, IC by hours ahead {correlation}"
+            )
+    with capsys.disabled():
+        print("", *lines, sep="\n")
+    assert sum(sieve.verdicts.values()) == sum(map(len, history.posts.values()))
+    assert 0.4 < kept["x"] < 0.7 < kept["news"] < 1.0
+
+
+def _rank_correlation(value, price, hours):
+    """Between opinions and the return from the next open to that so many hours later."""
+    ahead = np.full_like(value, np.nan)
+    ahead[: -hours - 1] = np.log(price[1 + hours :] / price[1:-hours])
+    both = np.isfinite(value) & np.isfinite(ahead)
+    ranks = [rankdata(of[both]) for of in (value, ahead)]
+    return float(np.corrcoef(*ranks)[0, 1])

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -205,3 +206,67 @@ def test_an_agent_that_begins_again_remembers():
     asyncio.run(again.remember(one.value() for one in messages_of(history, after=since, until=middle)))
     said = asyncio.run(replayed(again, messages_of(history, after=middle, until=until), clock, until=until + HOUR))
     assert [list(bar.signals) for bar in said] == expected[5:]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    rows=written(),
+    flood=st.lists(st.tuples(st.integers(-60, 60 * ASKED), st.integers(0, len(TEXTS) - 1), st.sampled_from("ab")), max_size=30),
+    cut=st.integers(-1, 60 * ASKED),
+)
+def test_an_agent_that_is_stopped_anywhere_goes_on_as_if_it_had_not_been(rows, flood, cut):
+    """With the sieve, authors who flood on both sides of the stop, and texts that still wait for others when it comes."""
+    market = made()
+    since, until = asked(market)
+    history = with_posts(market, rows)
+    sieve = SieveConfig(relevance_threshold=0.0, posts_per_author=2, author_hours=4.0)
+    texts = [(one.observed_time, one) for one in messages_of(history, after=0, until=until) if one.kind == "Post"]
+    bars = [(one.observed_time, one) for one in messages_of(replace(history, posts={}), after=since, until=until)]
+    floods = [
+        post(since + minute * MINUTE + n, TEXTS[text], n, author=author, reach=3_000.0) for n, (minute, text, author) in enumerate(flood)
+    ]
+    coming = sorted([*texts, *bars, *((one.known_at, sealed_post(one)) for one in floods)], key=lambda each: each[0])
+    silent, first = replace(history, posts={}), int(next(iter(market.bars.values())).open_time[0])
+    whole, agent = spoken(history, coming, first, until, sieve=sieve, reorder=20.0, start=silent.known_until(since))
+    stop = since + cut * MINUTE
+    handled = [one for at, one in coming if at <= stop]
+    clock = VirtualClock(max(stop, first))
+    config = AgentsConfig(sieve=sieve, settle_seconds=2.0, reorder_seconds=20.0)
+    again = SignalAgent("text", SignalBook(SIGNALS), silent.known_until(since), config, clock=clock)
+    newest = max((one.observed_time for one in handled), default=0)
+    asyncio.run(again.remember(handled[::-1], said_until=newest - 22 * SECOND))
+    said = asyncio.run(replayed(again, [each for each in coming if each[0] > stop], clock, until=until + HOUR))
+    assert said == [bar for bar in whole if bar.open_time >= said[0].open_time]
+    assert said[0].open_time <= max(since, stop - stop % HOUR)
+    assert again.sieve.verdicts == agent.sieve.verdicts
+    for source, table in agent.grown.dataset().posts.items():
+        other = again.grown.dataset().posts[source]
+        assert (other.post_id.tolist(), other.weight.tolist()) == (table.post_id.tolist(), table.weight.tolist())
+
+
+def test_more_texts_than_may_wait_are_remembered_all_the_same():
+    market = made()
+    _, until = asked(market)
+    history = with_posts(market, [(60 * BARS - 300 + k, f"Bitcoin text number {k}", "x") for k in range(200)])
+    config = AgentsConfig(sieve=OFF, most_waiting=40)
+    again = SignalAgent("text", SignalBook(SIGNALS), replace(history, posts={}), config, clock=VirtualClock(until))
+    asyncio.run(again.remember(list(messages_of(replace(history, bars={}), after=0, until=until))[::-1]))
+    asyncio.run(again.bars_due())
+    assert again.counts.dropped == 0
+    assert len(again.grown.dataset().posts["x"]) == 200
+
+
+@pytest.mark.parametrize("batch", [1, 256])
+def test_a_text_that_waited_for_earlier_ones_when_an_agent_stopped_waits_on(batch):
+    """The earlier one comes after the restart, says the same, and is the one that counts."""
+    market = made()
+    since, _ = asked(market)
+    clock = VirtualClock(since)
+    config = AgentsConfig(sieve=SieveConfig(relevance_threshold=0.0), reorder_seconds=20.0, batch=batch)
+    again = SignalAgent("text", SignalBook(SIGNALS), market.known_until(since), config, clock=clock)
+    before = [post(since + 10 * SECOND, TEXTS[0], 2), post(since + 11 * SECOND, TEXTS[3], 3), post(since + 12 * SECOND, TEXTS[4], 4)]
+    asyncio.run(again.remember([sealed_post(one) for one in before]))
+    again.read([sealed_post(post(since + 5 * SECOND, TEXTS[0], 1))])
+    clock.advance_to(since + 40 * SECOND)
+    asyncio.run(again.bars_due())
+    assert again.grown.dataset().posts["x"].post_id.tolist() == ["n1", "n3", "n4"]

@@ -35,7 +35,8 @@ def open_dataset(
     interval: str,
     instruments: Sequence[str] | None,
 ) -> Dataset:
-    """The data of a run: `data` if a directory is named, the simulated market if asked for, else the store.
+    """The data of a run: `data` if a directory is named, the simulated market if asked for, else the store; texts pass the sieve where
+    `signals.agents.sieve.on_history` says so.
 
     Raises:
         ConfigError: if both a directory and the simulated market are asked for, or bars that the simulated market does not have.
@@ -50,9 +51,9 @@ def open_dataset(
             hint=f"settings make the market: --set data.simulated.interval={interval}",
         )
     if simulated:
-        return simulate(settings.data.simulated, settings.engine.seed).dataset
-    if data is not None:
-        return load_directory(
+        dataset = simulate(settings.data.simulated, settings.engine.seed).dataset
+    elif data is not None:
+        dataset = load_directory(
             data,
             gate=BarGate(settings.store.bar_gate),
             now=time.time_ns(),
@@ -60,7 +61,14 @@ def open_dataset(
             instruments=instruments,
             config=settings.data.files,
         )
-    return open_store(home, interval=interval, instruments=instruments)
+    else:
+        dataset = open_store(home, interval=interval, instruments=instruments)
+    sieve = settings.signals.agents.sieve
+    if not sieve.on_history:
+        return dataset
+    from cryptoalpha.signals.agents.sieve import assets_of, sifted  # numba, for those alone who sift
+
+    return sifted(dataset, assets_of(dataset), sieve)
 
 
 def open_store(home: Path, *, interval: str, instruments: Sequence[str] | None, venue: str | None = None) -> Dataset:

@@ -24,10 +24,10 @@ from cryptoalpha.core.values import Bar, ChainReading, MarketState, Post, Signal
 from cryptoalpha.data.bus.envelope import Envelope, sealed
 from cryptoalpha.signals.agents.config import AgentsConfig
 from cryptoalpha.signals.agents.grown import GrownDataset
-from cryptoalpha.signals.agents.intake import Intake
+from cryptoalpha.signals.agents.intake import Counted, Intake
 from cryptoalpha.signals.agents.pulse import Pulse
 from cryptoalpha.signals.agents.reading import Reader, ReadHere
-from cryptoalpha.signals.agents.sieve import Sieve
+from cryptoalpha.signals.agents.sieve import Sieve, assets_of
 from cryptoalpha.signals.book import SignalBook
 from cryptoalpha.signals.text.tone import Tone, lexicon_tone
 from cryptoalpha.store.tables import Dataset
@@ -110,7 +110,7 @@ class SignalAgent:
         self._between: list[Signal] = []
         self.grown = GrownDataset(start)
         self.sieve = Sieve(self.config.sieve)
-        assets = tuple(start.rules[one].base if one in start.rules else one.split("/")[0] for one in self.grown.instruments)
+        assets = assets_of(start)
         self._intake = Intake(
             self.config,
             self.sieve,
@@ -150,7 +150,7 @@ class SignalAgent:
         return said
 
     async def remember(self, messages: Iterable[Streamed | Envelope], *, said_until: int | None = None) -> None:
-        """Take what happened before a restart, in any order; nothing is said about it here.
+        """Take what happened before a restart, in any order; nothing is said about it here. Texts that would still wait for others wait.
 
         Args:
             said_until: bars known up to this moment need no more signals; later ones become due again, and what is said of them has the
@@ -158,13 +158,16 @@ class SignalAgent:
 
         What cannot be read is passed over: whoever handled it then has put it away.
         """
-        for message in messages:
+        newest = 0
+        for message in sorted(messages, key=_known_at):
+            newest = _known_at(message)
+            self._join(await self._intake.catch_up(newest))
             with suppress(DataError):
                 if isinstance(message, Envelope):
                     self.read([message])
                 else:
                     self._take(message)
-        await self._join_texts(None)
+        await self._join_texts(newest)
         for open_time in sorted(self._whole):
             if said_until is None or open_time + self.grown.interval <= said_until:
                 self._said = max(self._said, open_time)
@@ -227,12 +230,14 @@ class SignalAgent:
         else:
             self.counts.ignored += 1
 
-    async def _join_texts(self, now: int | None, *, wait: bool = True) -> None:
-        """Let the texts that have waited long enough (all of them where nobody says what time it is) and count join the dataset.
+    async def _join_texts(self, now: int, *, wait: bool = True) -> None:
+        """Let the texts that have waited long enough and count join the dataset.
 
         Without `wait` those that others still read join later: nobody asks before a bar is due.
         """
-        counted = await self._intake.ready(now, wait=wait)
+        self._join(await self._intake.ready(now, wait=wait))
+
+    def _join(self, counted: Sequence[Counted]) -> None:
         for one in counted:
             self.grown.add_post(one.post, one.weight)
         if self._pulse is not None:
@@ -269,3 +274,7 @@ class SignalAgent:
             source=f"agent/{self.name}",
             native_id=f"{about}/{signal.source}/{signal.instrument}",
         )
+
+
+def _known_at(message: Streamed | Envelope) -> int:
+    return message.observed_time if isinstance(message, Envelope) else message.known_at

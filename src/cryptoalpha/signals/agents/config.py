@@ -43,6 +43,10 @@ class SieveConfig(Section):
     """Languages (ISO 639-1) that are read, because the word list and the encoders know no other. A post that does not say passes. Empty:
     all."""
 
+    on_history: bool = False
+    """Whether stored texts pass the sieve, too, where a whole history is read at once: backtest, audit, training. Stored texts say nothing
+    of author, reach and language; relevance and repeats are judged. What was stored live has passed it and keeps its weight."""
+
 
 OFF = SieveConfig(relevance_threshold=0.0, near_duplicate=1.0, posts_per_author=0, full_reach=0.0, languages=())
 """Every text counts as it would in a stored history."""

@@ -9,19 +9,20 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import OrderedDict
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
-from cryptoalpha.core.errors import WorkerDiedError
+from cryptoalpha.core.errors import DataError, WorkerDiedError
 from cryptoalpha.core.time import SECOND
 from cryptoalpha.core.values import Post
+from cryptoalpha.data.bus.envelope import Envelope
 from cryptoalpha.signals.agents.config import AgentsConfig
 from cryptoalpha.signals.agents.grown import place_of
 from cryptoalpha.signals.agents.reading import Reader, Readings
 from cryptoalpha.signals.agents.sieve import Sieve
 from cryptoalpha.signals.recent_texts import remember_named
 from cryptoalpha.signals.text.tone import Tone, lexicon_tone, remember_tone
-
-NEVER = 1 << 63
 
 IDS = 1 << 19
 """Ids remembered; the oldest leaves first. An id takes some 150 bytes."""
@@ -106,8 +107,29 @@ class Intake:
         heapq.heappop(self._waiting)
         return 1
 
-    async def ready(self, now: int | None, *, wait: bool = True) -> list[Counted]:
-        """Texts that have waited long enough (all of them where nobody says what time it is) and count, in the order they became known.
+    async def remember(self, envelopes: Iterable[Envelope]) -> None:
+        """Learn what was read before a restart, in any order: the sieve then stands where it stood, and repeats are known.
+
+        Texts that would still wait wait; nothing else comes of these. What cannot be read was put away by whoever read it then.
+        """
+        for envelope in sorted(envelopes, key=lambda one: one.observed_time):
+            if self.knows(envelope.id):
+                continue
+            with suppress(DataError):
+                value = envelope.value()
+                self.learn(envelope.id)
+                if isinstance(value, Post):
+                    await self.catch_up(value.known_at)
+                    self.put(value)
+        await self.ready(max((one[0] for one in self._waiting), default=0))
+
+    async def catch_up(self, moment: int) -> list[Counted]:
+        """What counts of a batch that lies in the past, once one waits; all of it was known before that moment, the next one's."""
+        many = len(self) >= min(self._config.batch, self._config.most_waiting)
+        return await self.ready(moment - 1) if many else []
+
+    async def ready(self, now: int, *, wait: bool = True) -> list[Counted]:
+        """Texts that have waited long enough and count, in the order they became known.
 
         Args:
             wait: for what others are still reading. Without it the texts up to the first of those are ready; they join in the same order.
@@ -115,7 +137,7 @@ class Intake:
         Raises:
             WorkerDiedError: if whoever reads is gone; nothing is lost, asking again reads again.
         """
-        until = NEVER if now is None else now - self._reorder
+        until = now - self._reorder
         if self._reads:
             await self._read_until(until, wait=wait or not self._reader.reads_elsewhere or 2 * len(self) > self._config.most_waiting)
         else:

@@ -10,6 +10,7 @@ from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.signals.agents.agent import SignalAgent
 from cryptoalpha.signals.agents.pulse import Pulse
 from cryptoalpha.signals.agents.reading import ReadHere, ReadInProcesses
+from cryptoalpha.signals.agents.sieve import assets_of
 from cryptoalpha.signals.book import SignalBook
 from cryptoalpha.signals.config import RegimeConfig, SignalsConfig, SourceName
 from cryptoalpha.signals.text.tone import open_tone
@@ -57,7 +58,7 @@ def open_agent(
         from cryptoalpha.signals.agents.learned import LearnedTexts  # torch, for those alone who name a model
 
         learned = LearnedTexts(config.agents.model, config)
-    assets = tuple(start.rules[one].base if one in start.rules else one.split("/")[0] for one in start.bars)
+    assets = assets_of(start)
     enough = config.agents.sieve.relevance_threshold
     workers = config.agents.workers
     reader = ReadInProcesses(assets, workers, enough=enough) if workers else ReadHere(assets, enough=enough)

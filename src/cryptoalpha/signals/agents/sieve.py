@@ -27,6 +27,7 @@ from cryptoalpha.core.time import DAY, HOUR
 from cryptoalpha.core.values import Post
 from cryptoalpha.signals.agents.config import SieveConfig
 from cryptoalpha.signals.agents.duplicates import NearDuplicates
+from cryptoalpha.signals.chain_features import base_of
 from cryptoalpha.signals.text.relevance import relevance as relevance_of
 from cryptoalpha.store.tables import Dataset, PostTable
 
@@ -103,7 +104,8 @@ class Sieve:
         config = self.config
         if not config.full_reach or not (post.author or post.reach):
             return 1.0
-        share = min(1.0, math.log1p(max(post.reach, 0.0)) / math.log1p(config.full_reach))
+        readers = max(post.reach, 0.0) if math.isfinite(post.reach) else 0.0
+        share = min(1.0, math.log1p(readers) / math.log1p(config.full_reach))
         return max(config.least_weight, share / (1 + repeats))
 
     def _author(self, post: Post) -> _Author:
@@ -126,7 +128,8 @@ class Sieve:
 def sifted(dataset: Dataset, assets: tuple[str, ...], config: SieveConfig, *, sieve: Sieve | None = None) -> Dataset:
     """The dataset with the texts that count, weighed: what an agent's dataset would be had it read this history as a stream.
 
-    Stored texts say nothing of author, reach or language; their relevance and repeats are judged.
+    Stored texts say nothing of author, reach or language; their relevance and repeats are judged. Those that were stored with a weight keep
+    it.
     """
     sieve = sieve or Sieve(config)
     if sieve.is_off:
@@ -139,6 +142,11 @@ def sifted(dataset: Dataset, assets: tuple[str, ...], config: SieveConfig, *, si
         if weight > 0.0:
             kept[name].append((i, weight))
     return replace(dataset, posts={name: _weighed(dataset.posts[name], rows) for name, rows in kept.items() if rows})
+
+
+def assets_of(dataset: Dataset) -> tuple[str, ...]:
+    """What the instruments of a dataset trade, in their order: `BTC/USDT` → `BTC`."""
+    return tuple(base_of(dataset, instrument) for instrument in dataset.bars)
 
 
 def post_of(table: PostTable, row: int) -> Post:
@@ -154,4 +162,5 @@ def post_of(table: PostTable, row: int) -> Post:
 
 def _weighed(table: PostTable, rows: list[tuple[int, float]]) -> PostTable:
     places = np.array([row for row, _ in rows], np.int64)
-    return replace(table.take(places), weight=np.array([weight for _, weight in rows], np.float64))
+    kept = table.take(places)
+    return replace(kept, weight=kept.weight * np.array([weight for _, weight in rows], np.float64))

@@ -58,6 +58,9 @@ def test_what_the_cap_stops_is_not_remembered_and_hides_nothing():
         ("a", 10_000.0, 1.0),
         ("a", 1e9, 1.0),
         ("", 99.0, math.log(100.0) / math.log1p(10_000.0)),
+        ("a", math.nan, 0.1),  # a number that is none says nothing
+        ("a", math.inf, 0.1),
+        ("a", -5.0, 0.1),
     ],
 )
 def test_reach_weighs_by_its_logarithm(author, reach, weight):

@@ -20,7 +20,7 @@ from cryptoalpha.app.credentials import Hide, reveal
 from cryptoalpha.app.deciders import model_files, unused_models
 from cryptoalpha.app.live.gates import missing_for_live
 from cryptoalpha.app.settings import Settings
-from cryptoalpha.core.errors import ConfigError, CryptoAlphaError, StoreError, StoreLockedError, VenueError
+from cryptoalpha.core.errors import ConfigError, CryptoAlphaError, StoreError, StoreLockedError
 from cryptoalpha.core.time import day_of, interval_name, iso
 from cryptoalpha.store.history import Coverage, History
 from cryptoalpha.store.home import Home
@@ -144,7 +144,7 @@ def _models(settings: Settings) -> Check:
 
 def _streams(settings: Settings) -> list[Check]:
     """Which live sources would run, and a line for each that is wanted and cannot."""
-    from cryptoalpha.app.streams.standing import openable, silent_servers
+    from cryptoalpha.app.streams.standing import faults_of_servers, openable
 
     config = settings.data.streams
     if not config.listen:
@@ -154,8 +154,7 @@ def _streams(settings: Settings) -> list[Check]:
         f"`trade` listens to {', '.join(running) or 'none'}, over {'Kafka and Redis' if config.backend == 'servers' else 'its own files'}"
     )
     checks = [Check("live sources", "ok", found), *(Check(f"source {one.name}", "note", one.reason, one.hint) for one in missing)]
-    fix = "start it, correct its address in data.streams, or set data.streams.backend to embedded"
-    return checks + [Check("stream servers", "fault", silent, fix, VenueError) for silent in silent_servers(config)]
+    return checks + [Check("stream servers", "fault", str(error), error.hint, type(error)) for error in faults_of_servers(config)]
 
 
 def _dotenv(path: Path) -> Check:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 
-from cryptoalpha.core.config import Count, Fraction, Section
+from cryptoalpha.core.config import Count, Fraction, Positive, Section
 from cryptoalpha.data.bus.config import BusConfig, WorkerConfig
 from cryptoalpha.data.sources.config import SourcesConfig
 
@@ -36,7 +36,10 @@ class StreamsConfig(Section):
     """Redis for shared state, host:port."""
 
     ray_address: Address = "ray://localhost:10001"
-    """Ray cluster for agents and training on many machines."""
+    """Ray cluster of agents with `learn.runtime.backend: ray` beside `backend: servers`; `learn.runtime.address` goes before it."""
+
+    answer_seconds: Positive = 2.0
+    """How long `check` and `status` wait for each server before they call it away. What runs is more patient: it waits for them."""
 
     relevance_threshold: Fraction = 0.3
     """Messages less relevant than this are dropped before they are scored (0–1)."""

@@ -1,17 +1,19 @@
-"""The live sources of the settings, opened with what they share; who cannot run is said."""
+"""The live sources of the settings, opened with what they share, and the pump that runs them; who cannot run is said."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.core.clock import Clock
+from cryptoalpha.data.bus.contract import Bus
 from cryptoalpha.data.sources.contract import Health, Source
 from cryptoalpha.data.sources.opening import Tools
+from cryptoalpha.data.sources.pump import Pump
 from cryptoalpha.data.sources.recording import open_recorder
 from cryptoalpha.data.sources.registry import Unavailable, open_sources
 from cryptoalpha.store.state.contract import StateStore
@@ -53,6 +55,36 @@ class Notices:
                 self._troubled.add(name)
                 self._said[name] = now
                 self._say(f"{name}{' waits' if one.state == 'waiting' else ''}: {trouble}")
+
+
+@asynccontextmanager
+async def opened_pump(
+    settings: Settings,
+    folder: Path,
+    bus: Bus,
+    state: StateStore,
+    instruments: Sequence[str],
+    *,
+    say: Callable[[str], None],
+    alert: Callable[[str, str], None],
+    clock: Clock,
+    given: Sequence[Source] | None = None,
+    prices: Callable[[], Mapping[str, float]] = dict,
+) -> AsyncIterator[Pump]:
+    """The sources of the settings, or `given`, on their way to the bus; they end with the block."""
+    config = settings.data.streams.sources
+    with opened_sources(settings, folder, state, instruments, say=say, alert=alert, clock=clock, given=given, prices=prices) as sources:
+        async with Pump(
+            bus,
+            state,
+            sources,
+            position_seconds=config.position_seconds,
+            most_waiting=config.most_waiting,
+            alert=alert,
+            seed=settings.engine.seed,
+        ) as pump:
+            pump.start()
+            yield pump
 
 
 @contextmanager

@@ -8,19 +8,45 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import msgspec
+
 from cryptoalpha.app.settings import Settings
-from cryptoalpha.app.streams.listening import FOLDER, STATE_FILE, kept_health
+from cryptoalpha.app.streams.servers import FOLDER, STATE_FILE, host_and_port, state_of
+from cryptoalpha.core.errors import ConfigError, VenueError
 from cryptoalpha.core.time import SECOND
 from cryptoalpha.data.sources.contract import Health
 from cryptoalpha.data.sources.opening import Tools
 from cryptoalpha.data.sources.registry import Unavailable, open_sources
 from cryptoalpha.data.streams_config import StreamsConfig
 from cryptoalpha.monitoring.metrics import SetMetric
-from cryptoalpha.store.state.open import open_state
+from cryptoalpha.store.state.contract import StateStore
 from cryptoalpha.store.state.sqlite_state import SqliteState
 
 SILENT_SECONDS = 30.0
-"""A session writes every five seconds: a source nobody has written about for so long is not listened to any more."""
+"""A source nobody has written about for so long is not listened to any more."""
+
+HEALTH_SECONDS = 5.0
+"""How often a session writes down how its sources fare."""
+
+HEALTH_AREA = "health"
+
+
+async def keep_health(state: StateStore, health: Mapping[str, Health], now: int) -> None:
+    """Write down how sources fare; forgotten after an hour without news."""
+    encode = msgspec.json.encode
+    await state.put({f"{HEALTH_AREA}/{name}": encode({**asdict(one), "at": now}) for name, one in health.items()}, expires_seconds=3600.0)
+
+
+async def kept_health(state: StateStore) -> dict[str, tuple[Health, int]]:
+    """What `keep_health` wrote, by source: how it fares, and when that was written (UTC ns)."""
+    names = await state.names(HEALTH_AREA)
+    found: dict[str, tuple[Health, int]] = {}
+    for name, data in zip(names, await state.get(names), strict=True):
+        if data is not None:
+            content = msgspec.json.decode(data)
+            at = content.pop("at")
+            found[name.removeprefix(f"{HEALTH_AREA}/")] = (msgspec.convert(content, Health), at)
+    return found
 
 
 @dataclass(frozen=True)
@@ -56,8 +82,6 @@ class SourceStanding:
 
 
 _SHORT = 160
-_ANSWER_SECONDS = 2.0
-"""How long a server may take to accept a connection when somebody only asks whether it is there."""
 
 COLUMNS = ("source", "state", "messages", "unreadable", "lag", "newest", "why")
 
@@ -66,15 +90,14 @@ def source_standings(settings: Settings, home: Path, *, now: int) -> list[Source
     """What sessions of this store last wrote; empty where none has listened lately.
 
     Raises:
-        StoreError: if the state cannot be read.
+        ConfigError, StoreError, VenueError: if the state cannot be read (`servers`).
     """
-    path = home / FOLDER / STATE_FILE
     config = settings.data.streams
-    if config.backend == "embedded" and not path.is_file():
+    if config.backend == "embedded" and not (home / FOLDER / STATE_FILE).is_file():
         return []
 
     async def read() -> dict[str, tuple[Health, int]]:
-        async with open_state(config.backend, path=path, address=config.redis_address) as state:
+        async with state_of(config, home, patience_seconds=config.answer_seconds) as state:
             return await kept_health(state)
 
     return [
@@ -106,21 +129,21 @@ def in_short(reason: str) -> str:
     return reason if len(reason) <= _SHORT else f"{reason[: _SHORT - 1]}…"
 
 
-def silent_servers(config: StreamsConfig) -> list[str]:
-    """Servers of the settings that accept no connection, each with why; none for the embedded backend. Nothing is said to those that do."""
+def faults_of_servers(config: StreamsConfig) -> list[ConfigError | VenueError]:
+    """Addresses that are none and servers that accept no connection; none for the embedded backend. Nothing is said to those that do."""
     if config.backend == "embedded":
         return []
-    wanted = [("Kafka", one.strip()) for one in config.kafka_servers.split(",")] + [("Redis", config.redis_address)]
-    found = []
-    for name, address in wanted:
-        host, _, port = address.rpartition(":")
-        if not (host and port.isdigit() and 0 < int(port) < 65_536):
-            found.append(f"{name}: {address!r} is not host:port")
-            continue
+    wanted = [("Kafka", "kafka_servers", one.strip()) for one in config.kafka_servers.split(",")]
+    found: list[ConfigError | VenueError] = []
+    for name, setting, address in [*wanted, ("Redis", "redis_address", config.redis_address)]:
         try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_SECONDS).close()
+            socket.create_connection(host_and_port(setting, address), timeout=config.answer_seconds).close()
+        except ConfigError as error:
+            found.append(error)
         except OSError as error:
-            found.append(f"{name} at {address} does not answer: {error.strerror or error}")
+            why = error.strerror or f"{error}"
+            hint = "start it, correct its address in data.streams, or set data.streams.backend to embedded"
+            found.append(VenueError(f"{name} at {address} does not answer: {why}", hint=hint))
     return found
 
 

@@ -13,34 +13,33 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cryptoalpha.app.settings import Settings
-from cryptoalpha.app.streams.listening import BUS_FILE, FOLDER, STATE_FILE, keep_health
-from cryptoalpha.app.streams.opened import Notices, opened_sources
+from cryptoalpha.app.streams.hearing import told_of_loss
+from cryptoalpha.app.streams.opened import Notices, opened_pump
+from cryptoalpha.app.streams.servers import FOLDER, Servers, runtime_of, servers_of
+from cryptoalpha.app.streams.standing import HEALTH_SECONDS, keep_health
 from cryptoalpha.core.clock import Clock, SystemClock
-from cryptoalpha.core.errors import ConfigError, StoreError, VenueError
+from cryptoalpha.core.errors import ConfigError, StoreError, VenueError, WorkerDiedError
 from cryptoalpha.core.seeds import stream
 from cryptoalpha.core.values import Signal
-from cryptoalpha.data.bus.contract import Bus
+from cryptoalpha.data.bus.contract import Bus, Place, Progress, Regress
 from cryptoalpha.data.bus.envelope import Envelope
 from cryptoalpha.data.bus.inbox import Inbox
-from cryptoalpha.data.bus.open import open_bus
 from cryptoalpha.data.bus.own_group import own_group
 from cryptoalpha.data.bus.worker import Worker
 from cryptoalpha.data.sources.contract import Health, Source
-from cryptoalpha.data.sources.pump import Pump
 from cryptoalpha.signals.agents.anywhere import Agent, open_agents
 from cryptoalpha.signals.agents.opening import sources_by_agent
 from cryptoalpha.signals.agents.rebuilding import rebuild
 from cryptoalpha.store.state.contract import StateStore
-from cryptoalpha.store.state.open import open_state
 from cryptoalpha.store.tables import Dataset
 
 READ_BY_AGENTS = ("market", "texts", "chain", "readings")
-_TICK_SECONDS, _LOOK_SECONDS, _HEALTH_SECONDS = 0.05, 0.5, 5.0
+_TICK_SECONDS, _LOOK_SECONDS, _ANSWER_SECONDS = 0.05, 0.5, 2.0
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -77,7 +76,7 @@ class StationCounts:
 
 
 class Station:
-    """Runs sources, agents or both until told to end; an asynchronous context manager.
+    """Runs sources, agents or both until told to end.
 
     Args:
         home: the store; bus, state and inboxes lie in its folder `streams`.
@@ -86,8 +85,8 @@ class Station:
         sources: instead of those of the settings.
         heard: told every signal.
 
-    Raises (on entering):
-        CryptoAlphaError: if bus, state or a model cannot be opened, or nothing would run.
+        servers: where messages and state are kept, instead of those of the settings.
+        patience_seconds: how long agents may take to finish what they have in hand once the station is told to end.
     """
 
     def __init__(
@@ -103,8 +102,11 @@ class Station:
         alert: Callable[[str, str], None] = lambda subject, text: None,
         heard: Callable[[Signal], None] = lambda signal: None,
         clock: Clock | None = None,
+        servers: Servers | None = None,
+        patience_seconds: float = 5.0,
     ) -> None:
         self._settings, self._folder, self._instruments = settings, home / FOLDER, tuple(instruments)
+        self._servers, self._patience_seconds = servers or servers_of(settings, home, clock=clock), patience_seconds
         self._start, self._listens, self._given = start, listens, sources
         self._say, self._alert, self._heard, self._clock = say, alert, heard, clock or SystemClock()
         self.counts = StationCounts()
@@ -114,30 +116,40 @@ class Station:
         """Work until `end` is set.
 
         Raises:
-            CryptoAlphaError: if an agent or the bus fails for good.
+            CryptoAlphaError: if bus, state, an inbox or a model cannot be opened, nothing would run, or an agent fails for good.
         """
-        config = self._settings.data.streams
-        async with AsyncExitStack() as stack:
-            state = open_state(config.backend, path=self._folder / STATE_FILE, address=config.redis_address, clock=self._clock)
-            bus = open_bus(config, self._folder / BUS_FILE)
-            async with state, bus, self._sources(state, bus):
-                agents: Mapping[str, Agent] = {}
-                if self._start is not None:
-                    names = sources_by_agent(self._settings.signals)
-                    opened = open_agents(names, self._settings.signals, self._start, self._settings.learn.runtime, clock=self._clock)
-                    agents = await stack.enter_async_context(opened)
-                tasks = [asyncio.create_task(self._agent(name, agent, bus, end), name=f"agent {name}") for name, agent in agents.items()]
-                tasks.append(asyncio.create_task(self._watch(state, end), name="watch"))
-                waiting = asyncio.create_task(end.wait())
-                await asyncio.wait({*tasks, waiting}, return_when=asyncio.FIRST_COMPLETED)
-                end.set()
-                for worker in self._workers.values():
-                    worker.stop()
-                results = await asyncio.gather(*tasks, waiting, return_exceptions=True)
-                await self.count()
-                for result in results:
-                    if isinstance(result, BaseException):
-                        raise result
+        async with self._servers.state() as state, self._servers.bus() as bus, self._sources(state, bus):
+            if self._start is None:
+                await self._together({}, bus, state, end)
+                return
+            config = self._settings.signals
+            runtime = runtime_of(self._settings)
+            async with open_agents(sources_by_agent(config), config, self._start, runtime, clock=self._clock) as agents:
+                await self._together(agents, bus, state, end)
+
+    async def _together(self, agents: Mapping[str, Agent], bus: Bus, state: StateStore, end: asyncio.Event) -> None:
+        """Agents and the watch, until told to end or one of them fails.
+
+        Agents then finish the batch in hand. One that has not begun to work, or that waits for a broker or a store, is cancelled: what it
+        had in hand comes again, and whoever told the station to end does not wait for a server that is away.
+        """
+        tasks = {name: asyncio.create_task(self._agent(name, agent, bus, end), name=f"agent {name}") for name, agent in agents.items()}
+        everything = [*tasks.values(), asyncio.create_task(self._watch(state, end), name="watch")]
+        waiting = asyncio.create_task(end.wait())
+        try:
+            await asyncio.wait({*everything, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            end.set()
+            await self.count()
+            for name, task in tasks.items():
+                if name in self._workers:
+                    self._workers[name].stop()
+                else:
+                    task.cancel()
+            await asyncio.wait(everything, timeout=self._patience_seconds)
+        finally:
+            waiting.cancel()
+            await _ended(everything)
+            self._add_up()
 
     @asynccontextmanager
     async def _sources(self, state: StateStore, bus: Bus) -> AsyncIterator[None]:
@@ -146,30 +158,20 @@ class Station:
                 self._say("no source runs here, and nobody else reaches a bus in this process's files: agents read what it holds, no more")
             yield
             return
-        config = self._settings.data.streams.sources
-        with opened_sources(
-            self._settings, self._folder, state, self._instruments, say=self._say, alert=self._alert, clock=self._clock, given=self._given
-        ) as sources:
-            if not sources and self._start is None:
+        async with opened_pump(
+            self._settings, self._folder, bus, state, self._instruments, say=self._say, alert=self._alert, clock=self._clock,
+            given=self._given,
+        ) as pump:  # fmt: skip
+            if not pump.health and self._start is None:
                 raise ConfigError(
                     "no live source can run here, and no agents would", hint="switch one on, or see `check --set data.streams.listen=true`"
                 )
-            async with Pump(
-                bus,
-                state,
-                sources,
-                position_seconds=config.position_seconds,
-                most_waiting=config.most_waiting,
-                alert=self._alert,
-                seed=self._settings.engine.seed,
-            ) as pump:
-                self.counts.health = pump.health
-                pump.start()
-                try:
-                    yield
-                finally:  # as they fared, not that they were closed
-                    self.counts.health = {name: replace(one) for name, one in pump.health.items()}
-            await self._keep(state, pump.health)
+            self.counts.health = pump.health
+            try:
+                yield
+            finally:  # as they fared, not that they were closed
+                self.counts.health = {name: replace(one) for name, one in pump.health.items()}
+        await self._keep(state, pump.health)
 
     async def _agent(self, name: str, agent: Agent, bus: Bus, end: asyncio.Event) -> None:
         """One agent: its worker, and the clock that lets it speak while nothing comes."""
@@ -181,31 +183,53 @@ class Station:
 
         group = own_group(self._folder, f"agent/{name}")
         async with Inbox(self._folder / f"inbox_{name}.sqlite", group, config, clock=self._clock) as inbox:
-            handled = await inbox.progress()
+            handled = await inbox.progress() or await self._begun(inbox, bus)
             await rebuild(agent, self._settings.signals.agents, bus, READ_BY_AGENTS, handled, group=f"rebuild/{group}")
             random = stream(self._settings.engine.seed, "station", name)
-            worker = Worker(bus, inbox, handle, topics=READ_BY_AGENTS, config=config, random=random)
+            worker = Worker(bus, inbox, handle, topics=READ_BY_AGENTS, config=config, random=random, on_regress=self._lost)
             self._workers[name] = worker
-            ticking = asyncio.create_task(self._tick(name, agent, bus, end))
+            both = [asyncio.create_task(worker.run()), asyncio.create_task(self._tick(name, agent, bus, end))]
             try:
-                await worker.run()
+                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+                end.set()  # one of them failed, or was told to
+                worker.stop()
+                await asyncio.wait(both)
             finally:
-                end.set()
-                await ticking
+                await _ended(both)
+
+    async def _begun(self, inbox: Inbox, bus: Bus) -> dict[Place, Progress]:
+        """A new inbox reads all that the bus holds, whatever the bus remembers of its group: an agent that remembers nothing of what the
+        group had read would speak of half. What it says again has the ids it had."""
+        settings = self._settings.data.streams.bus
+        topics = [name for name in READ_BY_AGENTS if settings.topic(name).start == "earliest"]
+        if not topics:
+            return {}
+        consumer = await bus.subscribe(inbox.group, topics)
+        try:
+            while not (places := dict.fromkeys(await consumer.lag(), Progress(0))):
+                await consumer.take(1, wait_seconds=_LOOK_SECONDS)  # partitions are given to who asks
+            await consumer.commit(places)
+        finally:
+            await consumer.close()
+        await inbox.settle([], places, [])
+        return places
+
+    def _lost(self, lost: Regress) -> None:
+        if lost.following:  # a new inbox has lost nothing
+            self._alert("stream_log", told_of_loss(lost))
 
     async def _tick(self, name: str, agent: Agent, bus: Bus, end: asyncio.Event) -> None:
         """Signals that became due because time passed. Their ids are made of what they are about: said twice, they are recognised."""
         due: list[Envelope] = []
         while not end.is_set():
             await asyncio.sleep(_TICK_SECONDS)
-            due += self._told(name, await agent.due())
-            if due:
-                try:
-                    await bus.publish(due)
-                except (StoreError, VenueError) as error:  # a broker that comes back takes them
-                    _LOGGER.debug("signals of %s wait: %s", name, error)
-                else:
-                    due = []
+            try:
+                due += self._told(name, await agent.due())
+                await bus.publish(due)
+            except (StoreError, VenueError, WorkerDiedError) as error:  # a broker that comes back takes them, an agent is built again
+                _LOGGER.debug("signals of %s wait: %s", name, error)
+            else:
+                due = []
 
     def _told(self, name: str, said: list[Envelope]) -> list[Envelope]:
         self.counts.signals[name] += len(said)
@@ -218,10 +242,10 @@ class Station:
     async def _watch(self, state: StateStore, end: asyncio.Event) -> None:
         """Say how sources fare where that changes, write it down now and then, and count what agents did."""
         notices, now = Notices(self._say), asyncio.get_running_loop().time
-        written = -_HEALTH_SECONDS
+        written = -HEALTH_SECONDS
         while not end.is_set():
             notices.look(self.counts.health)
-            if now() - written >= _HEALTH_SECONDS:
+            if now() - written >= HEALTH_SECONDS:
                 written = now()
                 await self.count()
                 await self._keep(state, self.counts.health)
@@ -238,9 +262,23 @@ class Station:
 
     async def count(self) -> None:
         """Bring `counts` up to date."""
+        self._add_up()
+        for name, worker in self._workers.items():
+            with suppress(StoreError, VenueError, TimeoutError):  # a broker that is away does not say
+                async with asyncio.timeout(_ANSWER_SECONDS):
+                    self.counts.lag[name] = await worker.lag()
+
+    def _add_up(self) -> None:
         for name, worker in self._workers.items():
             self.counts.handled[name] = worker.counts.handled
             self.counts.repeats[name] = worker.counts.repeats
             self.counts.dead[name] = worker.counts.dead
-            with suppress(StoreError, VenueError):  # a broker that is away does not say
-                self.counts.lag[name] = await worker.lag()
+
+
+async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel what still runs; raises the first failure there was."""
+    for task in tasks:
+        task.cancel()
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(result, Exception):
+            raise result

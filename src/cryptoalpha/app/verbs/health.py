@@ -133,11 +133,11 @@ def _sources(frame: Frame) -> tuple[list[dict[str, object]], list[str | Table], 
     """How the live sources fare that a session of this store listens to, or why nobody can tell."""
     from cryptoalpha.app.streams.standing import COLUMNS, source_standings
     from cryptoalpha.core.clock import SystemClock
-    from cryptoalpha.core.errors import ConfigError, StoreError
+    from cryptoalpha.core.errors import ConfigError, StoreError, VenueError
 
     try:
         found = source_standings(frame.settings, frame.home, now=SystemClock().now())
-    except (ConfigError, StoreError) as error:
+    except (ConfigError, StoreError, VenueError) as error:
         return [], [f"how live sources fare is not known: {error}"], error
     lines: list[str | Table] = [Table(COLUMNS, [one.row() for one in found], "live sources")] if found else []
     return [one.as_dict() for one in found], lines, None

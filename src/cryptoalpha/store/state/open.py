@@ -23,6 +23,7 @@ def open_state(
     prefix: str = "cryptoalpha:",
     environment: Mapping[str, str] | None = None,
     clock: Clock | None = None,
+    patience_seconds: float = 5.0,
 ) -> SqliteState | RedisState:
     """The state store of `backend`; nothing is opened before `async with`.
 
@@ -32,6 +33,7 @@ def open_state(
         prefix: of all keys in Redis.
         environment: names and values, `os.environ` by default.
         clock: what the embedded one judges expiries by.
+        patience_seconds: how long a server that does not answer is asked again.
 
     Raises:
         ConfigError: if the address is none.
@@ -39,4 +41,10 @@ def open_state(
     if backend == "embedded":
         return SqliteState(path, clock=clock)
     environment = os.environ if environment is None else environment
-    return RedisState(address, prefix=prefix, user=environment.get(USER_VARIABLE, ""), password=environment.get(PASSWORD_VARIABLE, ""))
+    return RedisState(
+        address,
+        prefix=prefix,
+        user=environment.get(USER_VARIABLE, ""),
+        password=environment.get(PASSWORD_VARIABLE, ""),
+        patience_seconds=patience_seconds,
+    )

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from cryptoalpha.app.settings import Settings
-from cryptoalpha.app.streams.listening import BUS_FILE, FOLDER, STATE_FILE, Listening, kept_health
+from cryptoalpha.app.streams.listening import Listening
+from cryptoalpha.app.streams.servers import BUS_FILE, FOLDER, STATE_FILE, Servers, runtime_of, servers_of
+from cryptoalpha.app.streams.standing import kept_health
 from cryptoalpha.app.streams.taking import Heard
 from cryptoalpha.core.clock import VirtualClock
-from cryptoalpha.core.errors import ConfigError, StoreError, VenueError
+from cryptoalpha.core.errors import ConfigError, StoreError
 from cryptoalpha.core.time import SECOND
 from cryptoalpha.core.values import ChainReading, Post
 from cryptoalpha.data.bus.config import BusConfig
+from cryptoalpha.data.bus.contract import Bus
 from cryptoalpha.data.bus.dead import Dead, read_dead
 from cryptoalpha.data.bus.envelope import Envelope, sealed
 from cryptoalpha.data.bus.memory import MemoryBus
@@ -68,11 +72,12 @@ def gather(listening: Listening, count: int, *, store: bool = True) -> list[str]
     return found
 
 
-def listen(home: Path, *sources: Numbers, told: list[str] | None = None) -> Listening:
+def listen(home: Path, *sources: Numbers, told: list[str] | None = None, **more: object) -> Listening:
     said = [] if told is None else told
     return Listening(
-        SETTINGS, home, ("BTC/USDT",), say=said.append, alert=lambda subject, text: said.append(f"{subject}: {text}"), sources=sources
-    )
+        SETTINGS, home, ("BTC/USDT",), say=said.append, alert=lambda subject, text: said.append(f"{subject}: {text}"), sources=sources,
+        **more,
+    )  # fmt: skip
 
 
 def test_everything_is_handed_over_once_and_in_order(tmp_path: Path):
@@ -167,52 +172,23 @@ def test_what_is_no_message_is_put_away_with_where_it_lay(tmp_path: Path):
     assert "holds no" in letter.reason
 
 
-class Unsteady:
-    """A reader of a bus, and a state, that fail at every second call, as brokers do that are started again."""
-
-    def __init__(self, inner: object, *names: str, error: type[Exception] = VenueError) -> None:
-        self._inner, self._names, self._error, self._calls = inner, names, error, 0
-
-    def __getattr__(self, name: str) -> object:
-        found = getattr(self._inner, name)
-        if name not in self._names:
-            return found
-
-        async def unsteady(*given: object, **named: object) -> object:
-            self._calls += 1
-            if self._calls % 2:
-                raise self._error("the server is started again")
-            return await found(*given, **named)
-
-        return unsteady
-
-
-def test_a_broker_and_a_state_that_come_back_end_nothing(tmp_path: Path):
-    listening = listen(tmp_path, Numbers(60))
-    look, keep = listening._look, listening._keep_health
-    readers: dict[int, Unsteady] = {}
-
-    async def looked(bus, consumer):
-        await look(bus, readers.setdefault(id(consumer), Unsteady(consumer, "take", "commit")))
-
-    async def kept(state, pump):
-        await keep(Unsteady(state, "put", error=StoreError), pump)
-
-    listening._look, listening._keep_health = looked, kept
-    with listening:
+def test_a_broker_and_a_state_that_come_back_end_nothing(tmp_path: Path, unsteady_servers: Callable[..., Servers]):
+    told: list[str] = []
+    servers = unsteady_servers(SETTINGS, tmp_path, of_readers=["take", "commit"], of_state=["put"])
+    with listen(tmp_path, Numbers(60), told=told, servers=servers) as listening:
         assert gather(listening, 60) == [str(number) for number in range(60)]
         deadline = time.monotonic() + 5.0
-        while listening._stored and time.monotonic() < deadline:
+        while listening.counts["outages"] < 4 and time.monotonic() < deadline:
             listening.take()
             listening.stored()
-            time.sleep(0.1)
-        assert listening.counts["outages"] > 2
-        listening.demand_well()
+            time.sleep(0.02)
+        assert listening.counts["outages"] >= 4
+        assert (listening.trouble, told) == ("", [])
 
 
-def begun(home: Path, *envelopes: Envelope, clock: VirtualClock, reorder_seconds: float = 0.0) -> Listening:
+def begun(home: Path, *envelopes: Envelope, clock: VirtualClock, reorder_seconds: float = 0.0, **more: object) -> Listening:
     patient = Settings.model_validate({"signals": {"agents": {"reorder_seconds": reorder_seconds, "sieve": {"near_duplicate": 1.0}}}})
-    return Listening(patient, home, ("BTC/USDT",), say=lambda text: None, sources=[OnTheBus(*envelopes)], clock=clock)
+    return Listening(patient, home, ("BTC/USDT",), say=lambda text: None, sources=[OnTheBus(*envelopes)], clock=clock, **more)
 
 
 def heard_within(listening: Listening, seconds: float, *, store: bool) -> list[str]:
@@ -256,25 +232,136 @@ def test_what_was_taken_and_never_stored_is_heard_again(tmp_path: Path):
         assert heard_within(listening, 0.6, store=False) == ["1"]
 
 
-def test_a_place_that_a_broker_did_not_take_moves_with_the_next_look(tmp_path: Path):
+def test_a_place_that_a_broker_did_not_take_moves_with_the_next_look(tmp_path: Path, unsteady_servers: Callable[..., Servers]):
     clock = VirtualClock(1_000 * SECOND)
-    listening = begun(tmp_path, numbered(1, clock.now()), clock=clock)
-    look, readers = listening._look, []
-
-    async def looked(bus, consumer):
-        readers.append(readers[0] if readers else Unsteady(consumer, "commit"))
-        await look(bus, readers[0])
-
-    listening._look = looked
-    with listening:
+    servers = unsteady_servers(SETTINGS, tmp_path, of_readers=["commit"], clock=clock)
+    with begun(tmp_path, numbered(1, clock.now()), clock=clock, servers=servers) as listening:
         assert heard_within(listening, 0.8, store=True) == ["1"]
         assert listening.counts["outages"] == 1
     with begun(tmp_path, clock=clock) as listening:
         assert heard_within(listening, 0.6, store=True) == []
 
 
-def test_a_bus_that_cannot_be_opened_is_said_at_the_start(tmp_path: Path):
-    (tmp_path / FOLDER).mkdir()
-    (tmp_path / FOLDER / BUS_FILE).write_bytes(b"this is no database, whatever it looks like" * 100)
-    with pytest.raises(StoreError, match="bus"), listen(tmp_path, Numbers(1)):
+def until(claim: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 15.0
+    while not claim() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert claim()
+
+
+def damage(file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"this is no database, whatever it looks like" * 100)
+
+
+@pytest.mark.parametrize("name", [BUS_FILE, STATE_FILE])
+def test_a_damaged_file_ends_no_session_and_is_told_once_until_it_is_moved_away(tmp_path: Path, name: str):
+    """Positions of a book want watching more than streams want hearing: the session goes on, and mends itself when the file is gone."""
+    damage(file := tmp_path / FOLDER / name)
+    told: list[str] = []
+    attempts: list[float] = []
+    real = servers_of(SETTINGS, tmp_path)
+
+    def state():
+        attempts.append(time.monotonic())
+        return real.state()
+
+    with listen(tmp_path, Numbers(5), told=told, servers=Servers(real.bus, state), again_seconds=0.01) as listening:
+        assert listening.take() == []
+        assert str(file) in listening.trouble
+        until(lambda: len(attempts) > 3)
+        assert [str(file) in text and "move it away" in text for text in told] == [True], told
+        file.unlink()
+        assert gather(listening, 5) == [str(number) for number in range(5)]
+        assert listening.trouble == ""
+    assert told[1:] == ["the live streams are heard again"]
+
+
+def test_a_bus_that_fails_later_is_opened_again_and_nothing_is_heard_twice(tmp_path: Path):
+    real = servers_of(SETTINGS, tmp_path)
+    broken: list[object] = []
+
+    @asynccontextmanager
+    async def bus() -> AsyncIterator[Bus]:
+        async with real.bus() as opened:
+            subscribe = opened.subscribe
+
+            async def subscribed(*given: object, **named: object) -> object:
+                consumer = await subscribe(*given, **named)
+                return consumer if broken else FullAfter(consumer, broken)
+
+            opened.subscribe = subscribed
+            yield opened
+
+    class FullAfter:
+        """A disk that is full once something was read."""
+
+        def __init__(self, inner: object, broken: list[object]) -> None:
+            self._inner, self._broken, self._takes = inner, broken, 0
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._inner, name)
+
+        async def take(self, most: int, *, wait_seconds: float) -> object:
+            records = await self._inner.take(most, wait_seconds=wait_seconds)
+            self._takes += bool(records)
+            if self._takes > 1:
+                self._broken.append(self)
+                raise StoreError("the disk is full")
+            return records
+
+    told: list[str] = []
+
+    class Anew(Numbers):
+        """A source that can be begun again, as those of the settings are made anew."""
+
+        async def arrivals(self, position: str) -> AsyncIterator[Arrival]:
+            self._closed = asyncio.Event()
+            async for arrival in super().arrivals(position):
+                yield arrival
+                await asyncio.sleep(0.002)
+
+    with listen(tmp_path, Anew(80), told=told, servers=Servers(bus, real.state), again_seconds=0.01) as listening:
+        found = gather(listening, 80)
+    assert broken
+    assert found == [str(number) for number in range(80)]
+    assert [text for text in told if "the disk is full" in text] == [text for text in told if text.startswith("streams:")]
+    assert told[-1] == "the live streams are heard again"
+
+
+@pytest.mark.parametrize(
+    "setting", [{"redis_address": "nowhere"}, {"redis_address": "http://localhost:6379"}, {"redis_address": "localhost:abc"}]
+)
+def test_an_address_that_is_none_is_said_at_the_start(tmp_path: Path, setting: dict[str, str]):
+    settings = Settings.model_validate({"data": {"streams": {"backend": "servers", **setting}}})
+    with (
+        pytest.raises(ConfigError, match=r"redis_address: .* is not host:port"),
+        Listening(settings, tmp_path, ("BTC/USDT",), say=lambda text: None, sources=[]),
+    ):
         pass
+
+
+@pytest.mark.parametrize("address", ["host", "host:abc", "http://localhost:9092", "localhost:9092,host", "localhost:0", ""])
+def test_an_address_of_kafka_that_is_none_is_a_fault_of_usage(tmp_path: Path, address: str):
+    settings = Settings.model_validate({"data": {"streams": {"backend": "servers", "kafka_servers": address}}})
+
+    async def run() -> None:
+        async with servers_of(settings, tmp_path).bus():
+            pass
+
+    with pytest.raises(ConfigError, match=r"kafka_servers: .* is not host:port"):
+        asyncio.run(run())
+
+
+def test_agents_on_ray_are_where_the_servers_are_shared_unless_told_another():
+    def address(streams: str, runtime: dict[str, str]) -> str:
+        return runtime_of(
+            Settings.model_validate(
+                {"data": {"streams": {"backend": streams, "ray_address": "ray://a:10001"}}, "learn": {"runtime": runtime}}
+            )
+        ).address
+
+    assert address("servers", {"backend": "ray"}) == "ray://a:10001"
+    assert address("servers", {"backend": "ray", "address": "b:6379"}) == "b:6379"
+    assert address("embedded", {"backend": "ray"}) == ""
+    assert address("servers", {"backend": "local"}) == ""

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from cryptoalpha.app.settings import Settings
-from cryptoalpha.app.streams.listening import FOLDER, STATE_FILE, Listening, kept_health
+from cryptoalpha.app.streams.listening import Listening
 from cryptoalpha.app.streams.opened import Notices
+from cryptoalpha.app.streams.servers import FOLDER, STATE_FILE
+from cryptoalpha.app.streams.standing import kept_health
 from cryptoalpha.app.streams.station import Station
 from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.data.sources.contract import Arrival, Health

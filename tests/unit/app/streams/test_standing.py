@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from cryptoalpha.app.cli import main
-from cryptoalpha.app.streams.listening import FOLDER, STATE_FILE
-from cryptoalpha.app.streams.standing import silent_servers
+from cryptoalpha.app.streams.servers import FOLDER, STATE_FILE
+from cryptoalpha.app.streams.standing import faults_of_servers
 from cryptoalpha.data.streams_config import StreamsConfig
 
 
@@ -36,7 +36,7 @@ def test_status_tells_what_it_knows_before_it_fails_on_a_damaged_state(home: Pat
 def test_status_tells_what_it_knows_where_redis_is_away(capsys: pytest.CaptureFixture[str]):
     pytest.importorskip("redis", reason="the client of Redis is not installed")
     streams = ["--set", "data.streams.backend=servers", "--set", "data.streams.redis_address=127.0.0.1:1"]
-    assert main(["status", *streams]) == 3
+    assert main(["status", *streams, "--set", "data.streams.answer_seconds=0.05"]) == 5
     told = capsys.readouterr()
     assert "no runs yet" in told.out
     assert "127.0.0.1:1 does not answer" in told.err
@@ -49,6 +49,10 @@ def test_check_names_each_server_that_is_away(capsys: pytest.CaptureFixture[str]
                    "data.streams.redis_address=nowhere"]  # fmt: skip
         assert main(["check", "--json", *(part for one in servers for part in ("--set", one))]) == 5
         found = [one["found"] for one in json.loads(capsys.readouterr().out)["result"]["checks"] if one["name"] == "stream servers"]
-        assert found == ["Kafka at 127.0.0.1:1 does not answer: Connection refused", "Redis: 'nowhere' is not host:port"]
-        assert silent_servers(StreamsConfig(backend="servers", kafka_servers=here, redis_address=here)) == []
-    assert silent_servers(StreamsConfig(kafka_servers="127.0.0.1:1")) == []
+        assert found == [
+            "Kafka at 127.0.0.1:1 does not answer: Connection refused",
+            "data.streams.redis_address: 'nowhere' is not host:port",
+        ]
+        assert main(["check", *(part for one in (*servers, f"data.streams.kafka_servers={here}") for part in ("--set", one))]) == 2
+        assert faults_of_servers(StreamsConfig(backend="servers", kafka_servers=here, redis_address=here)) == []
+    assert faults_of_servers(StreamsConfig(kafka_servers="127.0.0.1:1")) == []

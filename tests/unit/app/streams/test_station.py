@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cryptoalpha.app.settings import Settings
-from cryptoalpha.app.streams.listening import BUS_FILE, FOLDER
+from cryptoalpha.app.streams.servers import BUS_FILE, FOLDER
 from cryptoalpha.app.streams.station import Station
 from cryptoalpha.core.clock import VirtualClock
 from cryptoalpha.core.errors import ConfigError
@@ -134,6 +134,16 @@ def test_a_station_that_was_ended_goes_on_where_it_stood(tmp_path: Path, market:
     asyncio.run(run_until_said(tmp_path, market, before=half.counts.handled["text"]))
     envelopes = asyncio.run(said(tmp_path))
     assert found(envelopes) == expected(market)
+
+
+def test_an_agent_whose_inbox_is_gone_reads_all_that_the_bus_holds(tmp_path: Path, market: Dataset):
+    """The bus remembers how far its group had come, and the agent nothing of it: going on there, it would speak of the rest alone."""
+    half = asyncio.run(run_until_said(tmp_path, market, upto=0.75))
+    for file in (tmp_path / FOLDER).glob("inbox_text.sqlite*"):
+        file.unlink()
+    whole = asyncio.run(run_until_said(tmp_path, market, before=half.counts.handled["price"]))
+    assert whole.counts.handled["text"] == half.counts.handled["text"] + whole.counts.handled["price"]
+    assert found(asyncio.run(said(tmp_path))) == expected(market)
 
 
 def test_one_agent_that_cannot_be_opened_is_a_clear_error(tmp_path: Path, market: Dataset):

@@ -95,7 +95,9 @@ class BusConfig(Section):
     """Let Kafka drop what a producer sends twice after an error. Off only for brokers that cannot."""
 
     transactions: bool = False
-    """Publish each batch in one Kafka transaction, and read only what was committed. No promise rests on it: ids do."""
+    """Publish each batch in one Kafka transaction, and read only what was committed. No promise rests on it: ids do. Readers wait for a
+    transaction that a killed publisher left open: its next start ends it, else the broker after twice `request_seconds` (seen: noida-db
+    0.2.3 keeps all of this but never gives one up by itself). Lag then also counts the marks that end transactions."""
 
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "lz4"
     """How messages travel to Kafka. `lz4`, the cheapest, comes with the extra `streams`; `gzip` needs nothing."""

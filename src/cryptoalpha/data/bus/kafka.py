@@ -3,13 +3,19 @@
 `publish` returns when the broker has all messages (`acks=all`, idempotent unless the settings say otherwise, in one transaction if they say
 so). Topics are made with the settings' partitions and retention where they do not exist. A producer that failed is thrown away: what it
 had under way is unknown, the caller publishes again, and ids tell repeats apart. Readers: `kafka_consumer`.
+
+Readers of transactions wait for one that was left open. So a publisher keeps its name over restarts: the next of that name ends what a
+killed one had begun, and a broker gives up by itself what nobody ends.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import count
+from pathlib import Path
 from typing import Self
 from uuid import uuid4
 
@@ -18,14 +24,18 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
 
 from cryptoalpha.core.clock import Clock, SystemClock
-from cryptoalpha.core.errors import ConfigError, VenueError
+from cryptoalpha.core.errors import ConfigError, StoreLockedError, VenueError
 from cryptoalpha.data.bus.config import BusConfig
 from cryptoalpha.data.bus.contract import Place, Progress
 from cryptoalpha.data.bus.envelope import Envelope, to_bytes
 from cryptoalpha.data.bus.kafka_consumer import KafkaConsumer
+from cryptoalpha.data.bus.lock import take_hold
+from cryptoalpha.data.bus.own_group import own_group
 
 _EXISTS, _NOT_ALLOWED = 36, 29
 """Answers to making a topic that are no failure: it is there, or somebody else has to make it."""
+_LONGEST_TRANSACTION_MS = 900_000
+"""What brokers allow by default."""
 
 
 class KafkaBus:
@@ -34,11 +44,17 @@ class KafkaBus:
     Args:
         config: topics and patience.
         servers: bootstrap servers, `host:port`, several with commas.
+        folder: where the home keeps its streams; with transactions, what tells its publishers apart. None: their names are drawn.
         clock: tells readers when they read; messages carry the time of the producer's machine.
+
+    Raises (on entering):
+        StoreError: if the folder cannot be used.
     """
 
-    def __init__(self, config: BusConfig, servers: str, *, clock: Clock | None = None) -> None:
-        self.config, self._servers = config, servers
+    def __init__(self, config: BusConfig, servers: str, *, folder: Path | None = None, clock: Clock | None = None) -> None:
+        self.config, self._servers, self._folder = config, servers, folder
+        self._publisher = f"publisher/{uuid4().hex}"
+        self._hold: int | None = None
         self._clock = SystemClock() if clock is None else clock
         self.published: Counter[str] = Counter()
         self._producer: AIOKafkaProducer | None = None
@@ -49,6 +65,8 @@ class KafkaBus:
         self._consumers: list[KafkaConsumer] = []
 
     async def __aenter__(self) -> Self:
+        if self.config.transactions and self._folder is not None:
+            self._publisher, self._hold = _free_name(self._folder)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -61,6 +79,9 @@ class KafkaBus:
         self._drop_producer()
         while self._leaving:
             await asyncio.wait(self._leaving)
+        hold, self._hold = self._hold, None
+        if hold is not None:
+            os.close(hold)
 
     async def publish(self, envelopes: Sequence[Envelope]) -> None:
         if not envelopes:
@@ -127,7 +148,8 @@ class KafkaBus:
                         linger_ms=0,
                         compression_type=compression,
                         enable_idempotence=self.config.idempotence,
-                        transactional_id=f"cryptoalpha-{uuid4().hex}" if self.config.transactions else None,
+                        transactional_id=f"cryptoalpha/{self._publisher}" if self.config.transactions else None,
+                        transaction_timeout_ms=min(int(2000 * self.config.request_seconds) + 1000, _LONGEST_TRANSACTION_MS),
                         request_timeout_ms=int(1000 * self.config.request_seconds),
                     )
                 except (RuntimeError, ValueError) as error:
@@ -171,3 +193,14 @@ class KafkaBus:
         return VenueError(
             f"Kafka at {self._servers} {what}: {error!r}", hint="check that it runs; what was published may be published again"
         )
+
+
+def _free_name(folder: Path) -> tuple[str, int]:
+    """The first of a home's names for publishers that no process uses, and what holds it: who was killed is followed by one of its name."""
+    for number in count():
+        try:
+            hold = take_hold(folder / f"publisher{number}", "publisher's name", hint="another name is free")
+        except StoreLockedError:
+            continue
+        return own_group(folder, f"publisher/{number}"), hold
+    raise AssertionError("numbers do not end")

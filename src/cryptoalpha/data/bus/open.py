@@ -18,7 +18,7 @@ def open_bus(config: StreamsConfig, path: Path | None, *, clock: Clock | None = 
     """The bus the settings ask for; use it inside `async with`.
 
     Args:
-        path: file of the embedded log; None keeps it in memory. Kafka keeps its own.
+        path: file of the embedded log; None keeps it in memory. Kafka keeps its own, and names its publishers in that folder.
 
     Raises:
         ConfigError: if Kafka is asked for and its client is not installed.
@@ -29,4 +29,4 @@ def open_bus(config: StreamsConfig, path: Path | None, *, clock: Clock | None = 
         from cryptoalpha.data.bus.kafka import KafkaBus
     except ModuleNotFoundError as error:
         raise ConfigError(f"Kafka needs the package {error.name}", hint='pip install "cryptoalpha[streams]"') from None
-    return KafkaBus(config.bus, config.kafka_servers, clock=clock)
+    return KafkaBus(config.bus, config.kafka_servers, folder=None if path is None else path.parent, clock=clock)

@@ -108,9 +108,9 @@ class Intake:
         return 1
 
     async def remember(self, envelopes: Iterable[Envelope]) -> None:
-        """Learn what was read before a restart, in any order: the sieve then stands where it stood, and repeats are known.
+        """Learn what left here before a restart, in any order: the sieve then stands where it stood, and repeats are known.
 
-        Texts that would still wait wait; nothing else comes of these. What cannot be read was put away by whoever read it then.
+        Nothing else comes of these. What cannot be read was put away by whoever read it then.
         """
         for envelope in sorted(envelopes, key=lambda one: one.observed_time):
             if self.knows(envelope.id):
@@ -121,12 +121,14 @@ class Intake:
                 if isinstance(value, Post):
                     await self.catch_up(value.known_at)
                     self.put(value)
-        await self.ready(max((one[0] for one in self._waiting), default=0))
+        await self.ready(max((one[0] for one in self._waiting), default=0) + self._reorder)
 
     async def catch_up(self, moment: int) -> list[Counted]:
         """What counts of a batch that lies in the past, once one waits; all of it was known before that moment, the next one's."""
-        many = len(self) >= min(self._config.batch, self._config.most_waiting)
-        return await self.ready(moment - 1) if many else []
+        if len(self) < min(self._config.batch, self._config.most_waiting):
+            return []
+        await asyncio.sleep(0.0)  # there may be days of texts, and sources on the same loop
+        return await self.ready(moment - 1)
 
     async def ready(self, now: int, *, wait: bool = True) -> list[Counted]:
         """Texts that have waited long enough and count, in the order they became known.

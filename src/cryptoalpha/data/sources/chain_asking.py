@@ -22,6 +22,7 @@ from cryptoalpha.data.sources.contract import DeadLetter, Health
 from cryptoalpha.data.sources.opening import Tools
 from cryptoalpha.data.sources.reconnect import Line, check_answer, until_either
 from cryptoalpha.data.sources.section import SourceSection
+from cryptoalpha.data.sources.words import in_words
 
 if TYPE_CHECKING:
     import aiohttp
@@ -122,7 +123,7 @@ class Asking:
             except (VenueError, DataError) as failure:
                 error = failure
             except (aiohttp.ClientError, OSError, TimeoutError) as failure:
-                error = VenueError(f"{self.who} does not answer: {type(failure).__name__}", hint="it is asked again; check the network")
+                error = VenueError(f"{self.who} does not answer: {in_words(failure)}", hint="it is asked again; check the network")
             else:
                 self.heard_at = now
                 self.line.worked()

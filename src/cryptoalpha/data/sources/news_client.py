@@ -19,6 +19,7 @@ from cryptoalpha.data.sources.opening import needs
 from cryptoalpha.data.sources.reconnect import check_answer
 from cryptoalpha.data.sources.text_config import NewsSection
 from cryptoalpha.data.sources.text_intake import certificates
+from cryptoalpha.data.sources.words import in_words
 
 if TYPE_CHECKING:
     import httpx
@@ -90,7 +91,7 @@ class NewsClient:
         except TimeoutError:
             raise VenueError(f"{host_of(feed)} did not answer in time") from None
         except self._errors as error:
-            raise VenueError(f"{host_of(feed)} cannot be reached: {type(error).__name__}") from None
+            raise VenueError(f"{host_of(feed)} cannot be reached: {in_words(error)}") from None
         return Fetched(raw=packed(feed, body, kind), received_at=self._clock.now(), validators=kept, fresh_seconds=fresh)
 
     async def _body(self, feed: str, answer: Any) -> bytes:

@@ -25,6 +25,7 @@ from cryptoalpha.core.errors import ConfigError, CryptoAlphaError, VenueError
 from cryptoalpha.core.seeds import stream
 from cryptoalpha.core.time import SECOND, from_datetime
 from cryptoalpha.data.sources.contract import Health
+from cryptoalpha.data.sources.words import in_words
 
 T = TypeVar("T")
 Wait = Callable[[float], Awaitable[None]]
@@ -214,7 +215,9 @@ def retry_after_seconds(headers: Mapping[str, str], now: int) -> float:
 
 
 def _words(error: BaseException | str) -> str:
-    return error if isinstance(error, str) else (str(error) or type(error).__name__)
+    if isinstance(error, str | CryptoAlphaError):
+        return str(error)
+    return in_words(error)
 
 
 @contextlib.asynccontextmanager

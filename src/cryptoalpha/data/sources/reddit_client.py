@@ -15,6 +15,7 @@ from cryptoalpha.core.errors import CryptoAlphaError, VenueError
 from cryptoalpha.data.sources.opening import needs
 from cryptoalpha.data.sources.reconnect import RefusedError, check_answer
 from cryptoalpha.data.sources.text_config import RedditSection
+from cryptoalpha.data.sources.words import in_words
 
 if TYPE_CHECKING:
     import aiohttp
@@ -59,7 +60,7 @@ class RedditClient:
             await self.close()
             if isinstance(error.original_exception, CryptoAlphaError):
                 raise error.original_exception from None
-            raise VenueError(f"Reddit cannot be reached: {type(error.original_exception).__name__}") from None
+            raise VenueError(f"Reddit cannot be reached: {in_words(error.original_exception)}") from None
         except OAuthException as error:
             await self.close()
             raise RefusedError(f"Reddit gives no token: {error.error}", hint="check the application's id and secret") from None

@@ -20,6 +20,7 @@ from cryptoalpha.data.sources.opening import needs
 from cryptoalpha.data.sources.reconnect import LaterError, RefusedError, check_answer
 from cryptoalpha.data.sources.text_config import XSection
 from cryptoalpha.data.sources.text_intake import certificates
+from cryptoalpha.data.sources.words import in_words
 from cryptoalpha.data.sources.x_parsing import Problem, XRule, parse_x_problem, parse_x_rules
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ class XClient:
                     self._check(answer.status_code, answer.headers, await _body(answer))
                 yield _lines(answer)
         except self._errors as error:
-            raise VenueError(f"X's stream broke: {type(error).__name__}") from None
+            raise VenueError(f"X's stream broke: {in_words(error)}") from None
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -133,7 +134,7 @@ class XClient:
             async with self._client.stream(method, path, params=params, content=content, headers=headers) as answer:
                 body = await _body(answer)
         except self._errors as error:
-            raise VenueError(f"X cannot be reached: {type(error).__name__}") from None
+            raise VenueError(f"X cannot be reached: {in_words(error)}") from None
         self._check(answer.status_code, answer.headers, body)
         return body, self._clock.now()
 

@@ -12,13 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cryptoalpha.core.clock import VirtualClock
-from cryptoalpha.core.time import HOUR, MINUTE, SECOND
+from cryptoalpha.core.time import DAY, HOUR, MINUTE, SECOND
 from cryptoalpha.core.values import Post
 from cryptoalpha.data.bus.envelope import sealed
 from cryptoalpha.data.config import SimulatedConfig
 from cryptoalpha.data.simulated import simulate
 from cryptoalpha.signals.agents.agent import SignalAgent
 from cryptoalpha.signals.agents.config import OFF, AgentsConfig, SieveConfig
+from cryptoalpha.signals.agents.grown import GrownDataset
 from cryptoalpha.signals.agents.replay import messages_of, replayed, without_taker_volume
 from cryptoalpha.signals.agents.sieve import sifted
 from cryptoalpha.signals.book import SignalBook
@@ -43,8 +44,8 @@ TEXTS = (
 
 
 @cache
-def made():
-    market = simulate(SimulatedConfig(assets=2, bars=BARS, start="2021-01-01"), seed=3).dataset
+def made(bars=BARS):
+    market = simulate(SimulatedConfig(assets=2, bars=bars, start="2021-01-01"), seed=3).dataset
     return replace(without_taker_volume(market), posts={})
 
 
@@ -270,3 +271,24 @@ def test_a_text_that_waited_for_earlier_ones_when_an_agent_stopped_waits_on(batc
     clock.advance_to(since + 40 * SECOND)
     asyncio.run(again.bars_due())
     assert again.grown.dataset().posts["x"].post_id.tolist() == ["n1", "n3", "n4"]
+
+
+LONG = 24 * 8
+"""Bars of a market in which texts fall silent for longer than sources look back."""
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    early=st.lists(st.tuples(st.integers(0, 60 * 24), st.sampled_from(TEXTS)), min_size=2, max_size=6),
+    late=st.lists(st.tuples(st.integers(60 * (LONG - 5), 60 * LONG - 1), st.sampled_from(TEXTS)), min_size=1, max_size=6),
+)
+def test_after_a_silence_forgetting_what_no_source_sees_changes_no_signal(early, late):
+    """Days without a text are neutral days, if ever a text was published before: so the first of each source is kept."""
+    market = made(LONG)
+    _, until = asked(market)
+    history = with_posts(market, sorted([(*row, "x") for row in (*early, *late)]))
+    grown, book = GrownDataset(history), SignalBook(SIGNALS.model_copy(update={"sources": ("news_tone",)}))
+    grown.forget(until - book.reach(HOUR) * HOUR - DAY)
+    assert len(grown.dataset().posts["x"]) == 1 + len(late)
+    forgotten, whole = (book.prepare(known, since=until - HOUR, until=until).signals_at(0) for known in (grown.dataset(), history))
+    assert forgotten == whole

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-from cryptoalpha.core.values import ChainReading
+from cryptoalpha.core.values import ChainReading, Post
 from cryptoalpha.data.bus.config import BusConfig
 from cryptoalpha.data.bus.contract import Bus, Place, Progress, progress_of
 from cryptoalpha.data.bus.envelope import Envelope, sealed
 from cryptoalpha.data.bus.kafka import KafkaBus
 from cryptoalpha.data.bus.memory import MemoryBus
 from cryptoalpha.signals.agents.config import AgentsConfig
+from cryptoalpha.signals.agents.intake import Intake
+from cryptoalpha.signals.agents.reading import ReadHere
 from cryptoalpha.signals.agents.rebuilding import rebuild
+from cryptoalpha.signals.agents.sieve import Sieve
 
 COUNT = 3_000
 
@@ -82,3 +85,15 @@ def test_what_a_lost_log_held_is_not_waited_for(tmp_path):
             return await rebuild(agent, AgentsConfig(), bus, ["readings"], gone, group="rebuild", patience_seconds=0.2)
 
     assert asyncio.run(run()) == 5
+
+
+def test_an_intake_gives_out_nothing_of_what_it_remembers_and_knows_it_again():
+    post = Post(happened_at=7, known_at=7, post_id="1", source="x", text="Bitcoin rises")
+    intake = Intake(AgentsConfig(reorder_seconds=5.0), Sieve(), ReadHere(("BTC",)), ("BTC",))
+
+    async def run():
+        await intake.remember([sealed(post, topic="texts", key="x", source="x", native_id="1")] * 2)
+        return await intake.ready(1 << 62)
+
+    assert asyncio.run(run()) == []
+    assert intake.knows("x/1")

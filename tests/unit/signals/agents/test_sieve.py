@@ -73,6 +73,28 @@ def test_who_repeats_himself_weighs_less():
     assert said == [1.0, 0.0, 0.5]
 
 
+def test_each_repeat_weighs_on_him_until_the_hours_are_over():
+    sieve = Sieve(SieveConfig(author_hours=24.0, posts_per_author=0, least_weight=0.01))
+    said = [sieve.weigh(post(DISTINCT[0], HOUR * i, author="a", reach=1e4), 1.0) for i in range(4)]
+    assert said == [1.0, 0.0, 0.0, 0.0]
+    assert sieve.weigh(post(DISTINCT[1], 4 * HOUR, author="a", reach=1e4), 1.0) == 1 / 4
+    assert sieve.weigh(post(DISTINCT[2], 2 * HOUR + DAY, author="a", reach=1e4), 1.0) == 1 / 2  # one of them is younger than a day
+
+
+def test_the_same_name_at_two_publishers_is_two_authors():
+    sieve = Sieve(SieveConfig(posts_per_author=1))
+    said = [sieve.weigh(Post(happened_at=0, known_at=0, post_id="1", source=source, text=text, author="a", reach=1e4), 1.0)
+            for source, text in (("x", DISTINCT[0]), ("reddit", DISTINCT[1]), ("x", DISTINCT[2]))]  # fmt: skip
+    assert said == [1.0, 1.0, 0.0]
+
+
+def test_of_too_many_authors_the_one_heard_least_recently_is_forgotten(monkeypatch):
+    monkeypatch.setattr("cryptoalpha.signals.agents.sieve.AUTHORS", 2)
+    sieve = Sieve(SieveConfig(posts_per_author=1, near_duplicate=1.0))
+    said = [sieve.weigh(post(DISTINCT[0], i, author=author, reach=1e4), 1.0) for i, author in enumerate("abacab")]
+    assert said == [1.0, 1.0, 0.0, 1.0, 0.0, 1.0]  # c takes the place of b, because a was heard after him
+
+
 def test_switched_off_everything_weighs_one():
     sieve = Sieve(OFF)
     assert sieve.is_off

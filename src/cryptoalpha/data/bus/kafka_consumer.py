@@ -247,15 +247,15 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # the cli
     async def lag(self) -> Mapping[Place, int]:
         consumer = self._open()
         places = [place_named(partition) for partition in consumer.assignment()]
-        ends = {place: consumer.highwater(partition_named(place)) for place in places}
-        unknown = [place for place, end in ends.items() if end is None or place in self._unsettled]
-        reported = await self._look.extents(unknown) if unknown else {}
+        # What the client saw of an end is as old as its last fetch, and one that lags fetches nothing until it has given out what it holds.
+        reported = await self._look.extents(places) if places else {}
+        unknown = [place for place in places if place in self._unsettled]
         committed = await _committed(self._servers, self._group, self._config, unknown) if unknown else {}
         lags = {}
         for place in places:
             reader = self._kept.get(place) or committed.get(place) or self._read.get(place) or Progress(0)
-            end = reported[place].end if place in reported else ends[place]
-            lags[place] = max(0, (end or 0) - reader.following)
+            end = max(reported[place].end, consumer.highwater(partition_named(place)) or 0)
+            lags[place] = max(0, end - reader.following)
         return lags
 
     def regressed(self) -> Sequence[Regress]:

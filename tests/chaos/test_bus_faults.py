@@ -140,8 +140,8 @@ def test_killed_at_random_points_every_message_takes_effect_once(tmp_path, kills
         effects[name.split("#")[0]].add(name)
     doubled = {name: names for name, names in effects.items() if len(names) > 1}
     print(
-        f"consumer killed mid-batch: embedded, {kills} kills: {len(acknowledged)} messages acknowledged, {len(texts)} kept with repeats, {len(effects)} took effect, "
-        f"{len(doubled)} twice, {len(outputs) - len(set(outputs))} outputs said again under the same id"
+        f"consumer killed mid-batch: embedded, {kills} kills: {len(acknowledged)} messages acknowledged, {len(texts)} kept with repeats, "
+        f"{len(effects)} took effect, {len(doubled)} twice, {len(outputs) - len(set(outputs))} outputs said again under the same id"
     )
     assert len(acknowledged) > 10 * kills
     assert set(acknowledged) <= set(texts), "what was acknowledged is kept"
@@ -197,8 +197,8 @@ def test_a_burst_ten_times_too_large_and_a_slow_reader_are_borne_in_bounded_memo
                 slow_handled += len(records)
             published, dropped = bus.counts.published["flood"], bus.counts.dropped["flood"]
         print(
-            f"slow consumer, 10× burst: embedded, {published} published, {slow_handled} read by a slow reader, {dropped} dropped and counted; "
-            f"log at most {held:.0f} messages a partition, memory at most {most:.0f} MB more"
+            f"slow consumer, 10× burst: embedded, {published} published, {slow_handled} read by a slow reader, {dropped} dropped and "
+            f"counted; log at most {held:.0f} messages a partition, memory at most {most:.0f} MB more"
         )
         assert published == slow_handled + dropped == 42_000
         assert held <= 2000

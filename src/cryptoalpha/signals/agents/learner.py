@@ -31,6 +31,9 @@ from cryptoalpha.store.tables import Floats, Times
 POSITIONS = np.array([-1.0, -0.5, 0.0, 0.5, 1.0])
 """Of strong sell, sell, hold, buy, strong buy (`signals.tape.ACTIONS`)."""
 
+REPORTS = 1_000
+"""Reports of updates kept, the newest."""
+
 Actions = npt.NDArray[np.int64]
 
 
@@ -125,7 +128,7 @@ class TextLearner:
                 known_at=matured.known_at[part],
             )
             self.reports.append(self.learner.update(batch, now=now))
-            del self.reports[:-1_000]
+            del self.reports[:-REPORTS]
         return len(matured)
 
     def answers(self, inputs: Inputs) -> tuple[Floats, Floats]:

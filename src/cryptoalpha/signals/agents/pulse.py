@@ -84,8 +84,7 @@ class Pulse:
     def _signal(self, place: int, text: Counted) -> Signal:
         config, known_at = self._config, text.post.known_at
         total, weight = self.level(place, known_at)
-        value = total / (weight + config.news.shrinkage) if weight + config.news.shrinkage > 0.0 else 0.0
-        value = min(1.0, max(-1.0, value))
+        value = min(1.0, max(-1.0, total / (weight + config.news.shrinkage)))
         (action,) = proposed_actions(np.array([value]), config.act_at, config.act_strongly_at)
         return Signal(
             happened_at=text.post.happened_at,

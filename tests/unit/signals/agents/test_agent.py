@@ -224,3 +224,13 @@ def test_agents_share_out_the_configured_sources(market, since):
 def test_settings_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match="grace_seconds"):
         AgentsConfig(settle_seconds=30.0, grace_seconds=5.0)
+
+
+@pytest.mark.parametrize(("old", "left"), [(1, 10), (3, 10), (4, 7), (9, 2)])
+def test_texts_are_forgotten_once_they_are_a_third_of_all_and_never_the_first(market, since, old, left):
+    grown = GrownDataset(replace(market, posts={}))
+    for number in range(10):
+        grown.add_post(post(since + number * SECOND, number))
+    grown.forget(since + old * SECOND, at_least=1 / 3)
+    kept = grown.dataset().posts["x"].post_id.tolist()
+    assert (kept[0], len(kept)) == ("0", left)

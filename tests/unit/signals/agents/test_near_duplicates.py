@@ -6,7 +6,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cryptoalpha.core.time import HOUR
+from cryptoalpha.core.seeds import stream
+from cryptoalpha.core.time import DAY, HOUR
 from cryptoalpha.signals.agents.duplicates import NearDuplicates
 from cryptoalpha.signals.agents.shingles import MOST, likeness, shingles
 
@@ -123,3 +124,29 @@ def test_any_text_can_be_asked_about(text):
     assert not index.is_repeat(text, 0)
     index.add(0)
     assert index.is_repeat(text, 0) is bool(shingles(text))
+
+
+def test_a_repeat_is_found_behind_newer_texts_that_resemble_it():
+    """Forty texts that share half of its words, so that one of them is the newest in nearly every chain."""
+    rng = stream(3, "resembling")
+    words = [f"w{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(60)]
+    memory = NearDuplicates(likeness=0.7, remembered=256, window=DAY)
+    memory.is_repeat(" ".join(words), 0)
+    memory.add(0)
+    for number in range(40):
+        start = int(rng.integers(0, 20))
+        other = words[start : start + 40] + [f"x{chr(97 + number // 26)}{chr(97 + number % 26)}{chr(97 + i)}" for i in range(20)]
+        assert not memory.is_repeat(" ".join(other), 1)
+        memory.add(1)
+    assert memory.is_repeat(" ".join(words), 2)
+
+
+def test_a_text_without_words_takes_no_place():
+    memory = NearDuplicates(likeness=0.7, remembered=16, window=DAY)
+    memory.is_repeat("bitcoin falls below its average of two hundred days", 0)
+    memory.add(0)
+    for _ in range(20):
+        assert not memory.is_repeat("!!! ...", 1)
+        memory.add(1)
+    assert len(memory) == 1
+    assert memory.is_repeat("bitcoin falls below its average of two hundred days", 2)

@@ -18,7 +18,7 @@ from cryptoalpha.signals.agents.config import AgentsConfig
 from cryptoalpha.signals.agents.intake import Counted
 from cryptoalpha.signals.agents.opening import open_agent
 from cryptoalpha.signals.agents.pulse import Pulse
-from cryptoalpha.signals.config import SignalsConfig
+from cryptoalpha.signals.config import NewsConfig, SignalsConfig
 
 BOOK, ASSETS = ("BTC/USDT", "ETH/USDT"), ("BTC", "ETH")
 START = 20_000 * 24 * HOUR
@@ -65,6 +65,27 @@ def test_running_sums_are_the_sums(rows, at_once):
             total, weight = summed(texts[: start + at_once], BOOK.index(signal.instrument), signal.known_at)
             assert signal.value == pytest.approx(total / (weight + 1.0), abs=1e-12)
             assert signal.confidence == pytest.approx(1.0 - 0.5 ** (weight / 2.0), abs=1e-12)
+
+
+def test_a_text_that_comes_late_is_said_of_its_own_moment():
+    pulse = Pulse(BOOK, ASSETS, SignalsConfig())
+    pulse.add([text(100, -1.0, ("BTC",))])
+    (signal,) = pulse.add([text(10, 1.0, ("BTC",))])
+    assert (signal.known_at, signal.value) == (START + 10 * MINUTE, pytest.approx(1.0 / 2.0))  # 1 / (1 + shrinkage), not what came since
+
+
+def test_a_text_that_comes_a_whole_window_late_says_nothing_and_takes_nothing_away():
+    pulse = Pulse(BOOK, ASSETS, SignalsConfig())
+    pulse.add([text(3_000, 1.0, ("BTC",))])
+    before = pulse.level(0, START + 3_000 * MINUTE)
+    assert pulse.add([text(3_000 - 24 * 60, -1.0, ("BTC",))]) == []
+    assert pulse.level(0, START + 3_000 * MINUTE) == before
+
+
+def test_a_market_that_weighs_nothing_says_nothing():
+    pulse = Pulse(BOOK, ASSETS, SignalsConfig(news=NewsConfig(market_weight=0.0)))
+    assert pulse.add([text(10, 1.0, ())]) == []
+    assert [signal.instrument for signal in pulse.add([text(10, 1.0, ("ETH",))])] == ["ETH/USDT"]
 
 
 def test_the_agent_says_at_once_what_a_text_makes_of_it():

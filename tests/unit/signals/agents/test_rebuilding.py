@@ -89,7 +89,8 @@ def test_what_a_lost_log_held_is_not_waited_for(tmp_path):
 
 def test_an_intake_gives_out_nothing_of_what_it_remembers_and_knows_it_again():
     post = Post(happened_at=7, known_at=7, post_id="1", source="x", text="Bitcoin rises")
-    intake = Intake(AgentsConfig(reorder_seconds=5.0), Sieve(), ReadHere(("BTC",)), ("BTC",))
+    sieve = Sieve()
+    intake = Intake(AgentsConfig(reorder_seconds=5.0), sieve, ReadHere(("BTC",)), ("BTC",))
 
     async def run():
         await intake.remember([sealed(post, topic="texts", key="x", source="x", native_id="1")] * 2)
@@ -97,3 +98,4 @@ def test_an_intake_gives_out_nothing_of_what_it_remembers_and_knows_it_again():
 
     assert asyncio.run(run()) == []
     assert intake.knows("x/1")
+    assert (sieve.verdicts["counted"], sieve.verdicts["repeat"]) == (1, 0)

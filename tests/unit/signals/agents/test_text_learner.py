@@ -105,3 +105,52 @@ def test_a_state_gets_its_answer_whatever_stands_beside_it():
     assert set(POSITIONS.tolist()) == {-1.0, -0.5, 0.0, 0.5, 1.0}
     with torch.no_grad():
         assert np.allclose(one.value(torch.from_numpy(inputs)).squeeze(1).numpy(), value, atol=1e-6)
+
+
+def test_states_are_scaled_by_what_was_seen_before():
+    """Whoever sees the same in other units answers the same."""
+    seen, _ = planted(np.random.default_rng(5), 500)
+    here, there, unscaled = learner(), learner(), learner()
+    here.fit_scaler(seen)
+    there.fit_scaler(64.0 * seen + 3.0)
+    for one, other in zip(here.answers(seen), there.answers(64.0 * seen + 3.0), strict=True):
+        assert one == pytest.approx(other, abs=1e-3)
+    assert np.abs(there.answers(64.0 * seen + 3.0)[0] - unscaled.answers(64.0 * seen + 3.0)[0]).max() > 0.1
+
+
+def test_an_outcome_that_a_clock_at_fault_lets_through_is_refused_again():
+    one = learner()
+    inputs, move = planted(np.random.default_rng(6), 64)
+    actions, tickets = one.decide(inputs, decided_at=np.full(64, 1), due_at=np.full(64, 11))
+    one.settle(tickets, outcome(actions, move, np.zeros(64)), known_at=np.full(64, 11))
+    ripe = one.waiting.mature(11)
+    one.waiting.mature = lambda now: ripe
+    with pytest.raises(LookAheadError):
+        one.learn(10)
+    assert one.learn(11) == 64
+
+
+def test_of_many_reports_the_newest_are_kept(monkeypatch):
+    monkeypatch.setattr("cryptoalpha.signals.agents.learner.REPORTS", 2)
+    one = learner()
+    reports = []
+    for _ in range(4):
+        taught(one, np.random.default_rng(7), 1, settle_ahead=0)
+        reports.append(one.reports[-1])
+    assert one.reports == reports[-2:]
+
+
+def test_an_advantage_is_what_an_outcome_was_beyond_the_expected():
+    one, seen = learner(), []
+    update = one.learner.update
+    one.learner.update = lambda batch, *, now: (seen.append(batch), update(batch, now=now))[1]
+    inputs, move = planted(np.random.default_rng(8), 64)
+    expected, _ = one.answers(inputs)
+    actions, tickets = one.decide(inputs, decided_at=np.full(64, 1), due_at=np.full(64, 2))
+    rewards = outcome(actions, move, np.zeros(64))
+    one.settle(tickets, rewards, known_at=np.full(64, 2))
+    one.learn(2)
+    (batch,) = seen
+    assert batch.returns.numpy() == pytest.approx(rewards.astype(np.float32))
+    assert batch.advantages.numpy() == pytest.approx(rewards - expected, abs=1e-5)
+    assert np.abs(expected).max() > 0.01

@@ -24,6 +24,7 @@ from cryptoalpha.data.sources.venues.catalogue import VENUES
 from cryptoalpha.store.state.sqlite_state import SqliteState
 
 TEXTS = ("x", "reddit", "news")
+CHAINS = ("mempool", "ethereum", "coinmetrics", "fear_greed")
 
 
 class _AnyKey(Mapping[str, str]):
@@ -87,7 +88,7 @@ def reader_of(channel: str, settings: Settings, instruments: Sequence[str], *, s
     if name in VENUES:
         return partial(MarketReader(name, subject=subject).read)
     raise ConfigError(
-        f"nothing reads the channel {channel!r}", hint=f"--as names one of {', '.join((*TEXTS, *chains, *VENUES))}, with .FAMILY or without"
+        f"nothing reads the channel {channel!r}", hint=f"--as names one of {', '.join((*TEXTS, *CHAINS, *VENUES))}, with .FAMILY or without"
     )
 
 
@@ -99,7 +100,11 @@ def channels_in(place: Path) -> dict[str, list[Path]]:
     """
     files = sorted(place.glob("*.jsonl*")) if place.is_dir() else [place] if place.is_file() else []
     if not files:
-        raise DataMissingError(f"{place} holds no recordings", hint="data.streams.sources.recording.enabled=true makes them")
+        raise DataMissingError(
+            f"{place} holds no recordings: no file CHANNEL-*.jsonl or CHANNEL-*.jsonl.gz",
+            hint=f"data.streams.sources.recording.enabled=true makes them; a file of another name whose lines are `NANOSECONDS JSON` is "
+            f"read with --as CHANNEL ({', '.join((*TEXTS, *CHAINS, *VENUES))})",
+        )
     found: dict[str, list[Path]] = {}
     for file in files:
         found.setdefault(file.name.split("-")[0], []).append(file)

@@ -6,6 +6,7 @@ Everything that opens one of them asks here, so an address that is none and a se
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ def servers_of(settings: Settings, home: Path, *, clock: Clock | None = None) ->
         VenueError: if a server does not answer.
     """
     config, folder = settings.data.streams, home / FOLDER
+    logging.getLogger("aiokafka").addHandler(logging.NullHandler())  # what it says of a broker that is away, our errors say
 
     @asynccontextmanager
     async def bus() -> AsyncIterator[Bus]:

@@ -32,13 +32,19 @@ def listen(
     from cryptoalpha.app.streams.standing import in_short
     from cryptoalpha.app.streams.station import Station
     from cryptoalpha.app.trade_session import stopping
-    from cryptoalpha.core.errors import ConfigError
+    from cryptoalpha.core.errors import ConfigError, DataMissingError
     from cryptoalpha.core.time import iso_second
     from cryptoalpha.core.values import Signal
 
     if not sources and not agents:
         raise ConfigError("neither sources nor agents would run", hint="leave out --no-sources or --no-agents")
-    start = open_venue(frame.home, venue=venue, interval=interval, instruments=chosen(instruments), now=time.time_ns()) if agents else None
+    start = None
+    if agents:
+        try:
+            start = open_venue(frame.home, venue=venue, interval=interval, instruments=chosen(instruments), now=time.time_ns())
+        except DataMissingError as error:
+            hint = f"{error.hint}; or --no-agents, which runs sources alone"
+            raise DataMissingError(f"agents look back and find nothing: {error}", hint=hint) from None
     names = tuple(start.bars) if start is not None else tuple(chosen(instruments) or ("BTC/USDT", "ETH/USDT"))
 
     def heard(signal: Signal) -> None:

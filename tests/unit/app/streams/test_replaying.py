@@ -38,7 +38,9 @@ def test_a_folder_of_recordings_is_read_channel_by_channel(tmp_path: Path, capsy
 
 def test_what_nobody_reads_and_what_is_not_there_are_clear_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["data", "replay", str(tmp_path)]) == 3
-    assert "holds no recordings" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "holds no recordings: no file CHANNEL-*.jsonl" in told
+    assert "--as CHANNEL (x, reddit, news, mempool" in " ".join(told.split())
     (tmp_path / "nobody-1.jsonl").write_bytes(as_line(T, b"{}"))
     assert main(["data", "replay", str(tmp_path)]) == 2
     assert "--as names one of" in capsys.readouterr().err

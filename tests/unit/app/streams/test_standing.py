@@ -56,3 +56,24 @@ def test_check_names_each_server_that_is_away(capsys: pytest.CaptureFixture[str]
         assert main(["check", *(part for one in (*servers, f"data.streams.kafka_servers={here}") for part in ("--set", one))]) == 2
         assert faults_of_servers(StreamsConfig(backend="servers", kafka_servers=here, redis_address=here)) == []
     assert faults_of_servers(StreamsConfig(kafka_servers="127.0.0.1:1")) == []
+
+
+def test_listen_on_an_empty_store_names_both_ways_out(capsys: pytest.CaptureFixture[str]):
+    assert main(["listen", "--seconds", "0"]) == 3
+    told = " ".join(capsys.readouterr().err.split())
+    assert "cryptoalpha data fetch --venue binance" in told
+    assert "or --no-agents, which runs sources alone" in told
+
+
+def test_listen_says_what_kind_of_fault_a_server_is(capsys: pytest.CaptureFixture[str]):
+    """An address that is none is a fault of usage; a home that cannot be written one of the store."""
+    pytest.importorskip("aiokafka", reason="the client of Kafka is not installed")
+    listen = ["listen", "--no-agents", "--seconds", "0", "--set", "data.streams.backend=servers"]
+    assert main([*listen, "--set", "data.streams.redis_address=http://localhost:6379"]) == 2
+    assert "redis_address: 'http://localhost:6379' is not host:port" in capsys.readouterr().err
+
+
+def test_listen_in_a_home_that_cannot_be_written(home: Path, capsys: pytest.CaptureFixture[str]):
+    home.write_text("a file, where a folder should be")
+    assert main(["listen", "--no-agents", "--seconds", "0"]) == 3
+    assert "choose a writable folder" in " ".join(capsys.readouterr().err.split())

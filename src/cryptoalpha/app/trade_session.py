@@ -191,7 +191,9 @@ def _streams(
 
     with Listening(settings, store.root, tuple(dataset.bars), say=say, alert=alarms) as listening:
         listening.priced({name: float(table.close[-1]) for name, table in dataset.bars.items()})
-        monitor.listen_to(lambda put: set_metrics(put, listening.health(), listening.counts, now=time.time_ns()))
+        monitor.listen_to(
+            lambda put: set_metrics(put, listening.health(), listening.counts, now=time.time_ns(), is_open=not listening.trouble)
+        )
         yield listening
 
 

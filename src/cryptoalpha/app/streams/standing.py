@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -80,6 +80,20 @@ class SourceStanding:
         lag = "–" if not health.last_message else f"{health.lag_seconds:+.2f} s"
         return self.name, self.state, f"{health.messages:,}", f"{health.dead:,}", lag, newest, in_short(health.reason)
 
+    def rows(self) -> list[tuple[str, ...]]:
+        """Its line, and one for each part that has fallen silent while others are heard: a stream may be open and bring nothing."""
+        quiet = []
+        for name, part in sorted(self.health.parts.items()):
+            at = SourceStanding(f"{self.name}.{name}", part, self.age_seconds, None)
+            since = (self.health.last_message - part.last_message) / SECOND
+            if self.state == "connected" and (part.state != "connected" or since > QUIET_SECONDS):
+                fresh = (self.freshness_seconds or 0.0) + since if part.last_message else None
+                quiet.append(replace(at, freshness_seconds=fresh).row())
+        return [self.row(), *quiet]
+
+
+QUIET_SECONDS = 60.0
+"""A part that is so much older than the newest of its source is shown on its own."""
 
 _SHORT = 160
 
@@ -147,8 +161,9 @@ def faults_of_servers(config: StreamsConfig) -> list[ConfigError | VenueError]:
     return found
 
 
-def set_metrics(put: SetMetric, health: Mapping[str, Health], counts: Mapping[str, int], *, now: int) -> None:
+def set_metrics(put: SetMetric, health: Mapping[str, Health], counts: Mapping[str, int], *, now: int, is_open: bool = True) -> None:
     """Write the metrics of live streams; `put(name, value, *labels)`."""
+    put("cryptoalpha_stream_open", float(is_open))
     for name, one in health.items():
         put("cryptoalpha_source_up", float(one.state == "connected"), name)
         put("cryptoalpha_source_messages", float(one.messages), name)
@@ -157,6 +172,12 @@ def set_metrics(put: SetMetric, health: Mapping[str, Health], counts: Mapping[st
         if one.last_message:
             put("cryptoalpha_source_age_seconds", max(now - one.last_message, 0) / SECOND, name)
             put("cryptoalpha_source_lag_seconds", one.lag_seconds, name)
+        if one.least_lag_seconds is not None:
+            put("cryptoalpha_source_least_lag_seconds", one.least_lag_seconds, name)
+        for part, its in one.parts.items():
+            put("cryptoalpha_source_part_up", float(its.state == "connected"), name, part)
+            if its.last_message:
+                put("cryptoalpha_source_part_age_seconds", max(now - its.last_message, 0) / SECOND, name, part)
         for unit, amount in one.spent.items():
             put("cryptoalpha_source_spent", amount, name, unit)
     put("cryptoalpha_stream_lost_logs", float(counts.get("lost_logs", 0)))

@@ -139,7 +139,7 @@ def _sources(frame: Frame) -> tuple[list[dict[str, object]], list[str | Table], 
         found = source_standings(frame.settings, frame.home, now=SystemClock().now())
     except (ConfigError, StoreError, VenueError) as error:
         return [], [f"how live sources fare is not known: {error}"], error
-    lines: list[str | Table] = [Table(COLUMNS, [one.row() for one in found], "live sources")] if found else []
+    lines: list[str | Table] = [Table(COLUMNS, [row for one in found for row in one.rows()], "live sources")] if found else []
     return [one.as_dict() for one in found], lines, None
 
 

@@ -58,6 +58,10 @@ class Health:
     """Of the newest message: came less happened. Negative where the publisher's clock runs ahead of ours."""
     spent: dict[str, float] = field(default_factory=dict)
     """Units (posts, requests) and money of today, by name."""
+    least_lag_seconds: float | None = None
+    """Least lag of any message so far, where the source measures it: below 0, our clock is at least so far behind the publisher's."""
+    parts: dict[str, Health] = field(default_factory=dict)
+    """How each part of it fares that has a connection of its own, such as an exchange's trades."""
 
 
 class Source(Protocol):

@@ -89,6 +89,7 @@ class ExchangeSource:
         self.plans: list[Plan] = self._wiring.plans(families, self.instruments, section.bar_interval)
         self.streams: dict[str, Health] = {}
         """Health of every family of streams."""
+        self.health.parts = self.streams
         self.reader = MarketReader(venue, levels=section.book_levels, health=self.health)
         self._mending, self._is_behind = Health(), False
         self._lines: dict[str, Line] = {}
@@ -234,6 +235,7 @@ class ExchangeSource:
                 stream.last_message, stream.last_event, stream.lag_seconds = heard.received_at, health.last_event, health.lag_seconds
             if heard.done is not None:
                 heard.done.set()
+        health.least_lag_seconds = reader.least_lag
         if ((reader.least_lag or 0.0) < -_CLOCK_SECONDS) != self._is_behind:
             self._is_behind = not self._is_behind
             self.sum_up()

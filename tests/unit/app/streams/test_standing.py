@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from pathlib import Path
@@ -9,9 +10,22 @@ from pathlib import Path
 import pytest
 
 from cryptoalpha.app.cli import main
+from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.streams.servers import FOLDER, STATE_FILE
-from cryptoalpha.app.streams.standing import faults_of_servers
+from cryptoalpha.app.streams.standing import (
+    SourceStanding,
+    faults_of_servers,
+    in_short,
+    keep_health,
+    set_metrics,
+    source_standings,
+)
+from cryptoalpha.core.time import SECOND
+from cryptoalpha.data.sources.contract import Health
 from cryptoalpha.data.streams_config import StreamsConfig
+from cryptoalpha.monitoring.metrics import Metrics
+from cryptoalpha.monitoring.metrics_exposition import exposition
+from cryptoalpha.store.state.sqlite_state import SqliteState
 
 
 @pytest.fixture(autouse=True)
@@ -77,3 +91,49 @@ def test_listen_in_a_home_that_cannot_be_written(home: Path, capsys: pytest.Capt
     home.write_text("a file, where a folder should be")
     assert main(["listen", "--no-agents", "--seconds", "0"]) == 3
     assert "choose a writable folder" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_family_that_fell_silent_is_shown_beside_its_source_and_measured(home: Path):
+    now = 1_000 * SECOND
+    fine = Health("connected", messages=50, last_message=now - SECOND)
+    parts = {
+        "books": fine,
+        "bars": Health("connected", messages=3, last_message=now - 90 * SECOND),
+        "trades": Health("waiting", reason="HTTP 503"),
+    }
+    venue = Health("connected", "trades: HTTP 503", 53, last_message=now - SECOND, least_lag_seconds=-0.5, parts=parts)
+
+    async def kept() -> None:
+        async with SqliteState(home / FOLDER / STATE_FILE) as state:
+            await keep_health(state, {"binance": venue, "news": fine}, now)
+
+    asyncio.run(kept())
+    settings = Settings()
+    binance, news = source_standings(settings, home, now=now)
+    assert [row[:2] + row[5:] for row in binance.rows()] == [
+        ("binance", "connected", "1 s ago", "trades: HTTP 503"),
+        ("binance.bars", "connected", "90 s ago", ""),
+        ("binance.trades", "waiting", "–", "HTTP 503"),
+    ]
+    assert len(news.rows()) == 1
+    assert binance.as_dict()["parts"]["bars"]["messages"] == 3
+    assert binance.as_dict()["least_lag_seconds"] == -0.5
+
+    metrics = Metrics()
+    set_metrics(metrics.set, {"binance": binance.health, "news": news.health}, {}, now=now, is_open=False)
+    told = exposition(metrics)
+    for line in (
+        'cryptoalpha_source_least_lag_seconds{source="binance"} -0.5',
+        'cryptoalpha_source_part_up{part="trades",source="binance"} 0.0',
+        'cryptoalpha_source_part_up{part="books",source="binance"} 1.0',
+        'cryptoalpha_source_part_age_seconds{part="bars",source="binance"} 90.0',
+        "cryptoalpha_stream_open 0.0",
+    ):
+        assert line in told, told
+
+
+def test_long_reasons_are_cut_in_a_table_and_whole_in_json():
+    long = SourceStanding("x", Health("waiting", "w" * 161), 1.0, None)
+    assert long.row()[-1] == "w" * 159 + "…"
+    assert long.as_dict()["reason"] == "w" * 161
+    assert in_short("w" * 160) == "w" * 160

@@ -58,6 +58,24 @@ def test_a_stream_says_what_the_batch_says(history, since, hours, signals):
 
 
 @pytest.mark.slow
+def test_two_years_of_texts_said_bar_by_bar_are_what_the_batch_says(history, capsys):
+    """The tweets of 2023-03 and the news of 2021-10 to 2023-12, every bar of three instruments; counts are printed."""
+    begin, end = parse_time("2021-10-01T00:00"), parse_time("2024-01-01T00:00")
+    batch = SignalBook(TEXTS).prepare(history, since=begin, until=end)
+    said, agent = from_stream(history, TEXTS, OFF, begin, end)
+    by_time = {bar.open_time: list(bar.signals) for bar in said}
+    opened = batch.panel.open_time.tolist()
+    closed = {open_time for t, open_time in enumerate(opened) if np.isnan(batch.panel.close[t]).all()}  # hours without any market
+    equal = sum(by_time.get(open_time) == batch.signals_at(t) for t, open_time in enumerate(opened))
+    with capsys.disabled():
+        print(f"\nreplay: {agent.counts.posts:,} texts, {agent.counts.signals:,} signals, {equal:,} of {len(said):,} bars bit-equal")
+    assert len(said) == len(by_time) == equal == len(opened) - len(closed)
+    assert by_time.keys() == set(opened) - closed
+    assert not any(batch.signals_at(t) for t, open_time in enumerate(opened) if open_time in closed)
+    assert agent.counts.posts == sum(((table.known_at > begin) & (table.known_at <= end)).sum() for table in history.posts.values())
+
+
+@pytest.mark.slow
 def test_with_the_sieve_a_stream_says_what_the_batch_says_of_the_sifted_texts(history):
     """Two days of a bank run: the sieve leaves a part of the tweets, the same ones either way."""
     begin, sieve = parse_time("2023-03-09T12:00"), SieveConfig()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from cryptoalpha.core.errors import StoreError
 from cryptoalpha.data.bus.config import BusConfig, TopicConfig
 from cryptoalpha.data.bus.contract import Place, Progress, progress_of
 from cryptoalpha.data.bus.envelope import SCHEMA, Envelope, to_bytes
@@ -311,5 +312,21 @@ def test_an_empty_take_waits_as_long_as_it_was_told_and_a_message_ends_the_wait(
             await asyncio.sleep(0.05)
             await bus.publish(messages(1, begin=1))
             assert names(await waiting) == ["x/1"]
+
+    run(story)
+
+
+def test_a_reader_whose_bus_is_closed_is_told_so_and_does_not_wait_for_ever(opened):
+    async def story():
+        async with opened() as bus:
+            consumer = await bus.subscribe("g", ["texts"])
+            await bus.publish(messages(1))
+            await taken(consumer, 1)
+            waiting = asyncio.create_task(consumer.take(10, wait_seconds=20.0))
+            await asyncio.sleep(0.05)
+        with pytest.raises(StoreError):
+            await waiting
+        with pytest.raises(StoreError):
+            await consumer.take(1, wait_seconds=0.1)
 
     run(story)

@@ -77,7 +77,7 @@ class BusConfig(Section):
 
     verify_seconds: NonNegative = 0.0
     """Time after which a look whether Kafka's log is still the one that was read counts no more, s. 0 looks before every batch is given
-    out; a log lost and grown again within a longer time could be read on unnoticed."""
+    out; a log lost and grown again within a longer time could be read on unnoticed. A look fetches the batch of one message."""
 
     session_seconds: Annotated[float, Field(ge=6.0, le=300.0)] = 6.0
     """A member of a group that is not heard of for this long is given up, and its partitions go to others."""

@@ -85,7 +85,12 @@ class Consumer(Protocol):
     """One member of a group. An asynchronous context manager."""
 
     async def take(self, most: int, *, wait_seconds: float) -> Sequence[Record]:
-        """Up to `most` messages of the partitions assigned; empty after waiting that long."""
+        """Up to `most` messages of the partitions assigned; empty after waiting that long.
+
+        Raises:
+            VenueError: if the broker does not answer; ask again.
+            StoreError: if the log cannot be read, or reader or bus are closed.
+        """
         ...
 
     async def commit(self, progress: Mapping[Place, Progress]) -> None:

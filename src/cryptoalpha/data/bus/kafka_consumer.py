@@ -20,6 +20,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import (
     CommitFailedError,
+    ConsumerStoppedError,
     IllegalStateError,
     KafkaError,
     NoOffsetForPartitionError,
@@ -29,7 +30,7 @@ from aiokafka.errors import (
 from aiokafka.structs import OffsetAndMetadata
 
 from cryptoalpha.core.clock import Clock
-from cryptoalpha.core.errors import VenueError
+from cryptoalpha.core.errors import StoreError, VenueError
 from cryptoalpha.data.bus.config import BusConfig
 from cryptoalpha.data.bus.contract import Place, Progress, Record, Regress, progress_of
 from cryptoalpha.data.bus.kafka_look import KafkaLook, going_on, mark, partition_named
@@ -142,6 +143,8 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # the cli
                 await self._lost(place_named(partition) for partition in error.args[0])
             except NoOffsetForPartitionError:
                 pass  # an assignment is about to be told to us
+            except ConsumerStoppedError as error:
+                raise self._left() from error
             except KafkaError as error:
                 raise self._unreachable(error) from error
             except VenueError:
@@ -273,8 +276,12 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # the cli
 
     def _open(self) -> AIOKafkaConsumer:
         if self._consumer is None:
-            raise VenueError(f"this reader of group {self._group} has left it", hint="subscribe again")
+            raise self._left()
         return self._consumer
+
+    def _left(self) -> StoreError:
+        """No outage: waiting would not help."""
+        return StoreError(f"this reader of group {self._group} has left it", hint="subscribe again")
 
     def _unreachable(self, error: BaseException) -> VenueError:
         return _unreachable(self._servers, self._group, error)

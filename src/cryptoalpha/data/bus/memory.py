@@ -159,9 +159,18 @@ class MemoryBus:
         Raises:
             StoreError: if the bus is not open.
         """
+        self.demand_open()
+        assert self._log is not None
+        return self._log
+
+    def demand_open(self) -> None:
+        """Refuse to go on with a bus that is not open.
+
+        Raises:
+            StoreError: if it is not.
+        """
         if self._log is None or self._is_closing:
             raise StoreError("the embedded bus is closed", hint="use it inside `async with`")
-        return self._log
 
     async def publish(self, envelopes: Sequence[Envelope]) -> None:
         if not envelopes:
@@ -208,7 +217,7 @@ class MemoryBus:
         return settings.records - unread
 
     async def _enqueue(self, entries: list[Entry], envelopes: Sequence[Envelope]) -> None:
-        self.log  # noqa: B018 - refuses when closed
+        self.demand_open()
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queue.append(_Waiting(entries, envelopes, done))
         for entry in entries:
@@ -221,7 +230,7 @@ class MemoryBus:
 
     async def keep_progress(self, group: str, progress: Mapping[Place, Progress]) -> None:
         """Remember how far a group has come, with the next commit."""
-        self.log  # noqa: B018 - refuses when closed
+        self.demand_open()
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         for place, value in progress.items():
             self._progress[group, place] = value

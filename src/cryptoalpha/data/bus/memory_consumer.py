@@ -58,7 +58,7 @@ class MemoryConsumer:
             place: position for place, position in self._positions.items() if place in places and self._turns[place] == sharing.turn(place)
         }
         if not places:
-            self._bus.log  # noqa: B018 - refuses when closed
+            self._bus.demand_open()
             return []
         self._first = (self._first + 1) % len(places)
         taken: list[Record] = []

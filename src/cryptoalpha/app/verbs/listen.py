@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cryptoalpha.app.frame import Frame, verb
 from cryptoalpha.app.output import Table
 from cryptoalpha.app.verbs.research import Instruments, Interval, chosen
+
+if TYPE_CHECKING:
+    from cryptoalpha.app.streams.station import StationCounts
+    from cryptoalpha.store.tables import Dataset
 
 
 def register(app: typer.Typer) -> None:
@@ -28,23 +32,15 @@ def listen(
     import asyncio
     import time
 
-    from cryptoalpha.app.sources import open_venue
-    from cryptoalpha.app.streams.standing import in_short
     from cryptoalpha.app.streams.station import Station
     from cryptoalpha.app.trade_session import stopping
-    from cryptoalpha.core.errors import ConfigError, DataMissingError
+    from cryptoalpha.core.errors import ConfigError
     from cryptoalpha.core.time import iso_second
     from cryptoalpha.core.values import Signal
 
     if not sources and not agents:
         raise ConfigError("neither sources nor agents would run", hint="leave out --no-sources or --no-agents")
-    start = None
-    if agents:
-        try:
-            start = open_venue(frame.home, venue=venue, interval=interval, instruments=chosen(instruments), now=time.time_ns())
-        except DataMissingError as error:
-            hint = f"{error.hint}; or --no-agents, which runs sources alone"
-            raise DataMissingError(f"agents look back and find nothing: {error}", hint=hint) from None
+    start = _history(frame, venue, interval, instruments) if agents else None
     names = tuple(start.bars) if start is not None else tuple(chosen(instruments) or ("BTC/USDT", "ETH/USDT"))
 
     def heard(signal: Signal) -> None:
@@ -65,15 +61,40 @@ def listen(
             if stop.event.is_set() or (seconds is not None and time.monotonic() - begun >= seconds):
                 end.set()
         await working
-        counts = station.counts
-        told = [(name, one.state, f"{one.messages:,}", f"{one.dead:,}", in_short(one.reason)) for name, one in counts.health.items()]
-        done = [(name, f"{counts.handled[name]:,}", f"{counts.repeats[name]:,}", f"{counts.dead[name]:,}", f"{counts.signals[name]:,}")
-                for name in counts.handled]  # fmt: skip
-        tables: list[str | Table] = [Table(("source", "state", "messages", "unreadable", "why"), told, "sources")] if told else []
-        tables += [Table(("agent", "handled", "repeats", "dead", "signals"), done, "agents")] if done else []
-        frame.out.result(counts.as_dict(), tables or ["nothing ran"])
+        frame.out.result(station.counts.as_dict(), _tables(station.counts) or ["nothing ran"])
 
     with stopping() as stop:
         asyncio.run(run())
     if stop.by_keyboard:
         raise KeyboardInterrupt
+
+
+def _history(frame: Frame, venue: str, interval: str, instruments: str | None) -> Dataset:
+    """What agents begin with.
+
+    Raises:
+        DataMissingError: if there is none; sources alone need none.
+    """
+    import time
+
+    from cryptoalpha.app.sources import open_venue
+    from cryptoalpha.core.errors import DataMissingError
+
+    try:
+        return open_venue(frame.home, venue=venue, interval=interval, instruments=chosen(instruments), now=time.time_ns())
+    except DataMissingError as error:
+        hint = f"{error.hint}; or --no-agents, which runs sources alone"
+        raise DataMissingError(f"agents look back and find nothing: {error}", hint=hint) from None
+
+
+def _tables(counts: StationCounts) -> list[str | Table]:
+    """What sources and agents did."""
+    from cryptoalpha.app.streams.standing import in_short
+
+    told = [(name, one.state, f"{one.messages:,}", f"{one.dead:,}", in_short(one.reason)) for name, one in counts.health.items()]
+    done = [
+        (name, f"{counts.handled[name]:,}", f"{counts.repeats[name]:,}", f"{counts.dead[name]:,}", f"{counts.signals[name]:,}")
+        for name in counts.handled
+    ]
+    tables: list[str | Table] = [Table(("source", "state", "messages", "unreadable", "why"), told, "sources")] if told else []
+    return tables + ([Table(("agent", "handled", "repeats", "dead", "signals"), done, "agents")] if done else [])

@@ -15,7 +15,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from uuid import uuid4
 
 import pytest
@@ -131,6 +131,8 @@ def test_a_broker_killed_and_restarted_loses_nothing_it_still_holds(tmp_path, ka
             worker = worker_of(bus, inbox, effects.handle, on_regress=regressed.append)
             task = asyncio.create_task(worker.run())
 
+            asking = asyncio.create_task(ask(worker))
+
             async def handled(count: int, when: str) -> None:
                 await until(lambda: len(effects.drawn) == count, f"{count} messages to be handled {when}", task=task)
 
@@ -157,6 +159,9 @@ def test_a_broker_killed_and_restarted_loses_nothing_it_still_holds(tmp_path, ka
             lost = {f"m{n}" for n in range(at)} - names
             failures += await publish_for_certain(bus, [message(n) for n in range(at)])  # fetched again from the source
             await until(lambda: worker.counts.repeats >= at, f"{at} messages fetched again to be told apart", task=task)
+            asking.cancel()
+            await asyncio.wait([asking])
+            assert asking.cancelled(), "whoever asks for the lag is told of an outage and of nothing else"
             worker.stop()
             await task
             assert await inbox.handled([f"m{n}" for n in range(at)]) == {f"m{n}" for n in range(at)}
@@ -172,6 +177,14 @@ def test_a_broker_killed_and_restarted_loses_nothing_it_still_holds(tmp_path, ka
         assert regressed or not lost, "everything had been handled, so a message that is lost left the reader beyond the end"
 
     run(story())
+
+
+async def ask(worker) -> None:
+    """How far behind it is, all the time, as whoever watches it does: also while the broker is away."""
+    while True:
+        with suppress(VenueError):
+            await worker.lag()
+        await asyncio.sleep(0.02)
 
 
 def on_disk(broker) -> int:

@@ -6,10 +6,11 @@ fetch beyond its end with nothing; so the end is the largest of what is reported
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import ConsumerStoppedError, KafkaError, OffsetOutOfRangeError
 
 from cryptoalpha.core.errors import VenueError
 from cryptoalpha.data.bus.config import BusConfig
@@ -19,6 +20,8 @@ from cryptoalpha.data.bus.resume import Extent, decide
 
 _FETCH_BYTES = 16_384
 """A fetch brings whole batches; no more than needed."""
+_NO_ANSWER = (ConsumerStoppedError, KafkaError, ValueError)
+"""What the client raises where the broker does not answer, or where another look had no answer and closed the connection."""
 
 
 def partition_named(place: Place) -> TopicPartition:
@@ -36,6 +39,7 @@ class KafkaLook:
     def __init__(self, servers: str, request_seconds: float) -> None:
         self._servers, self._seconds = servers, request_seconds
         self._consumer: AIOKafkaConsumer | None = None
+        self._opening = asyncio.Lock()
 
     async def close(self) -> None:
         consumer, self._consumer = self._consumer, None
@@ -52,7 +56,7 @@ class KafkaLook:
         try:
             consumer = await self._open()
             starts, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
-        except (KafkaError, ValueError) as error:
+        except _NO_ANSWER as error:
             raise await self._gone(error) from error
         return {place: Extent(starts[key], max(starts[key], ends[key])) for place, key in zip(places, partitions, strict=True)}
 
@@ -85,7 +89,7 @@ class KafkaLook:
                 if not left:
                     break
             consumer.pause(*consumer.assignment())
-        except (KafkaError, ValueError) as error:
+        except _NO_ANSWER as error:
             raise await self._gone(error) from error
         if left:
             raise await self._gone(TimeoutError("no answer to a fetch"))
@@ -123,27 +127,28 @@ class KafkaLook:
         partition = partition_named(place)
         try:
             answer = (await (await self._open()).offsets_for_times({partition: max(0, time // 1_000_000)}))[partition]
-        except (KafkaError, ValueError):
+        except _NO_ANSWER:
             return None
         return None if answer is None or answer.offset < 0 else int(answer.offset)
 
     async def _open(self) -> AIOKafkaConsumer:
-        if self._consumer is None:
-            consumer = AIOKafkaConsumer(
-                bootstrap_servers=self._servers,
-                auto_offset_reset="none",
-                enable_auto_commit=False,
-                fetch_max_wait_ms=20,
-                max_partition_fetch_bytes=_FETCH_BYTES,
-                request_timeout_ms=int(1000 * self._seconds),
-            )
-            try:
-                await consumer.start()
-            except KafkaError:
-                await consumer.stop()
-                raise
-            self._consumer = consumer
-        return self._consumer
+        async with self._opening:  # a reader and whoever asks for its lag may come at once
+            if self._consumer is None:
+                consumer = AIOKafkaConsumer(
+                    bootstrap_servers=self._servers,
+                    auto_offset_reset="none",
+                    enable_auto_commit=False,
+                    fetch_max_wait_ms=20,
+                    max_partition_fetch_bytes=_FETCH_BYTES,
+                    request_timeout_ms=int(1000 * self._seconds),
+                )
+                try:
+                    await consumer.start()
+                except KafkaError:
+                    await consumer.stop()
+                    raise
+                self._consumer = consumer
+            return self._consumer
 
     async def _gone(self, error: BaseException) -> VenueError:
         """The broker does not answer: begin again with the next question."""

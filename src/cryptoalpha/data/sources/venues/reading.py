@@ -16,7 +16,7 @@ import msgspec
 
 from cryptoalpha.core.errors import ConfigError, DataError
 from cryptoalpha.core.streamed import Streamed, Trade
-from cryptoalpha.core.time import DAY, MILLISECOND, parse_interval
+from cryptoalpha.core.time import DAY, MILLISECOND, MINUTE, parse_interval
 from cryptoalpha.core.values import Bar, ChainReading
 
 Price = Annotated[float, msgspec.Meta(gt=0.0, le=1e18)]
@@ -203,8 +203,12 @@ def told_bar(instrument: str, length: int, opened: int, prices: tuple[float, flo
 
 
 def told_settlement(venue: str, instrument: str, rate: float, settled_at: int, received_at: int) -> tuple[str, ChainReading]:
-    """A funding rate that was settled: known when it has come. Its number is the settlement, the same whenever it is asked for."""
-    base = instrument.partition("/")[0]
+    """A funding rate that was settled: known when it has come. Its number is the settlement, the same whenever it is asked for.
+
+    Venues stamp a settlement some milliseconds after the full minute, over REST and socket not always the same. It is told of its minute, as
+    `data.funding_history` stores it: a settlement that stood in a series twice would be paid twice.
+    """
+    base, settled_at = instrument.partition("/")[0], settled_at // MINUTE * MINUTE
     return f"settled:{instrument}:{settled_at}", ChainReading(
         happened_at=min(settled_at, received_at), known_at=received_at, asset=base, metric="funding_rate", value=rate, source=venue
     )

@@ -67,6 +67,19 @@ def test_the_taker_sells_where_the_buyer_was_there_first(samples):
     assert sides["kraken"] == ["sell", "sell", "buy"]
 
 
+@pytest.mark.parametrize("venue", ["binanceusdm", "bybitlinear", "okx"])
+def test_a_settlement_is_told_of_its_minute_however_late_its_stamp(samples, venue):
+    """As the fetched history stores it: a settlement under two times would be paid twice."""
+    (said,) = [raw for raw in samples[venue] if b'"answer":"settled"' in raw.replace(b" ", b"")]
+    told = set()
+    minute = 1_700_000_040_000  # 22:14:00, after the samples' 22:13:20
+    for late in (0, 3, 999, 59_999):
+        moved = said.replace(b"1700000000000", str(minute + late).encode())
+        (envelope,) = MarketReader(venue).read(moved, NOW)
+        told.add((envelope.id, envelope.value().happened_at))
+    assert [happened_at for _, happened_at in told] == [minute * 1_000_000]
+
+
 def test_contracts_of_okx_are_counted_in_base_units_once_their_size_is_known(samples):
     reader = MarketReader("okx")
     forced = next(raw for raw in samples["okx"] if b"liquidation-orders" in raw)

@@ -205,8 +205,8 @@ def told_bar(instrument: str, length: int, opened: int, prices: tuple[float, flo
 def told_settlement(venue: str, instrument: str, rate: float, settled_at: int, received_at: int) -> tuple[str, ChainReading]:
     """A funding rate that was settled: known when it has come. Its number is the settlement, the same whenever it is asked for.
 
-    Venues stamp a settlement some milliseconds after the full minute, over REST and socket not always the same. It is told of its minute, as
-    `data.funding_history` stores it: a settlement that stood in a series twice would be paid twice.
+    Venues stamp a settlement some milliseconds after the full minute. It is told of its minute, as `data.funding_history` stores it: one
+    that stood in a series twice would be paid twice.
     """
     base, settled_at = instrument.partition("/")[0], settled_at // MINUTE * MINUTE
     return f"settled:{instrument}:{settled_at}", ChainReading(

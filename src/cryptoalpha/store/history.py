@@ -185,6 +185,19 @@ class History:
             for series, parts in sorted(found.items())
         ]
 
+    def moments(self, series: Series) -> npt.NDArray[np.int64]:
+        """When the stored rows of one series happened, UTC ns, ascending.
+
+        Raises:
+            StoreError: if a file is missing or damaged.
+        """
+        parts = [partition for partition in self._manifest.current() if partition.series == series]
+        if not parts:
+            return np.empty(0, np.int64)
+        pending = list(self._manifest.pending())
+        files = [resolve(self._home.root, part, pending)[0] for part in parts]
+        return np.sort(read_columns(self._duckdb, series.kind, files)["happened_at"].astype(np.int64))
+
     def verify(self) -> list[Fault]:
         """Hash every file again and compare with the manifest; files it does not know are listed too."""
         faults: list[Fault] = []

@@ -12,13 +12,14 @@ import pytest
 from cryptoalpha.app.venues import Venues
 from cryptoalpha.core.clock import VirtualClock
 from cryptoalpha.core.errors import ConfigError, VenueError
-from cryptoalpha.core.time import HOUR, iso, parse_time
+from cryptoalpha.core.time import HOUR, MINUTE, iso, parse_time
 from cryptoalpha.data.config import ExchangeConfig
 from cryptoalpha.data.exchange import FetchReport, fetch
 from cryptoalpha.data.funding_history import fetch_funding
 from cryptoalpha.store.bar_gate import BarGate
 from cryptoalpha.store.history import History
 from cryptoalpha.store.home import Home
+from cryptoalpha.store.tables import ReadingTable
 
 SINCE = parse_time("2022-01-01")
 
@@ -253,3 +254,21 @@ def test_funding_is_fetched_and_resumed(bench: Bench, venue: Any) -> None:
     venue.faults = [(200, b"<html>", {})] * 4
     with pytest.raises(VenueError, match="failed 4 times to answer for funding"):
         fetch_funding(bench.history, client, instruments=["ETH/USDT"], since=SINCE, clock=clock, wait=bench.waits.append)
+
+
+@pytest.mark.parametrize(("heard_from", "fetched_as"), [("binance", "funding_rate"), ("okx", "funding_rate.binance")])
+def test_funding_that_was_heard_live_is_not_stored_twice_and_hides_nothing_before_it(
+    bench: Bench, heard_from: str, fetched_as: str
+) -> None:
+    """The venue stamps a settlement 7 ms late: asked for what came after the one that was heard, it tells that one again."""
+    settled = SINCE + (bench.now - SINCE) // (8 * HOUR) * 8 * HOUR
+    heard = ReadingTable("BTC", "funding_rate", heard_from, np.array([settled]), np.array([settled + MINUTE]), np.array([0.25]))
+    bench.history.write_readings(heard, origin="live stream")
+    clock, client = VirtualClock(bench.now), bench.venues.client("binanceusdm")
+    fetch_funding(bench.history, client, instruments=["BTC/USDT"], since=SINCE, clock=clock, wait=bench.waits.append)
+    bench.fetch()
+    readings = bench.history.load(interval=HOUR).readings
+    moments = readings["BTC", fetched_as].happened_at.tolist()
+    assert moments == list(range(SINCE, settled + 1, 8 * HOUR))
+    assert readings["BTC", "funding_rate"].source == heard_from
+    assert (readings["BTC", "funding_rate"].known_at[-1], readings["BTC", "funding_rate"].value[-1]) == (settled + MINUTE, 0.25)

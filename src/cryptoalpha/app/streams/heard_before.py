@@ -12,9 +12,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from cryptoalpha.core.errors import StoreError
-from cryptoalpha.core.time import DAY, HOUR
 from cryptoalpha.data.bus.contract import Bus, Consumer, Place, Progress, Record, Regress
-from cryptoalpha.signals.agents.config import SieveConfig
 from cryptoalpha.signals.agents.intake import Intake
 from cryptoalpha.signals.agents.rebuilding import still_held
 from cryptoalpha.store.state.contract import StateStore
@@ -74,8 +72,10 @@ async def kept_progress(state: StateStore, group: str) -> dict[Place, Progress]:
     return {Place(topic, partition): progress for topic, partition, progress in entries}
 
 
-async def remember(intake: Intake, config: SieveConfig, bus: Bus, state: StateStore, group: str) -> int:
+async def remember(intake: Intake, bus: Bus, state: StateStore, group: str) -> int:
     """Let an intake and its sieve stand where they stood when the group of the book was stopped; how many texts that took.
+
+    All that is held is judged, however old: of a text that comes again and again, which ones count hangs on the first.
 
     Raises:
         StoreError: if the state or the bus cannot be read.
@@ -83,8 +83,5 @@ async def remember(intake: Intake, config: SieveConfig, bus: Bus, state: StateSt
     """
     handled = await kept_progress(state, group)
     held = await still_held(bus, TEXTS, handled, group=f"remember/{group}", patience_seconds=PATIENCE_SECONDS)
-    reach = max(round(config.repeat_days * DAY), round(config.author_hours * HOUR))
-    since = max((one.observed_time for one in held), default=0) - reach
-    seen = [one for one in held if one.observed_time > since]
-    await intake.remember(seen)
-    return len(seen)
+    await intake.remember(held)
+    return len(held)

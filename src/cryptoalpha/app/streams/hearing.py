@@ -44,7 +44,7 @@ class Hearing:
         self.counts: dict[str, int] = {"messages": 0, "repeats": 0, "unreadable": 0, "dropped": 0, "lost_logs": 0, "outages": 0}
         self._clock, self._alert = clock, alert
         self._intake = Intake(config, Sieve(config.sieve), ReadHere(assets), assets)
-        self._sieve_config, self._remembers = config.sieve, False
+        self._remembers = False
         self._reorder = round(config.reorder_seconds * SECOND)
         self._lock = threading.Lock()
         self._heard: deque[Heard] = deque()
@@ -72,7 +72,7 @@ class Hearing:
     async def remember(self, bus: Bus, state: StateStore, group: str) -> None:
         """Stand where the session before stood (`heard_before`); before the first look, and not again after an outage."""
         if not self._remembers:
-            await remember(self._intake, self._sieve_config, bus, state, group)
+            await remember(self._intake, bus, state, group)
             self._remembers = True
 
     async def look(self, bus: Bus, consumer: Consumer, end: asyncio.Event) -> None:

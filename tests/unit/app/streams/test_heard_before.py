@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pytest
@@ -50,8 +50,21 @@ def texts(step: int) -> list[Envelope]:
     return found
 
 
+def same_again(step: int) -> list[Envelope]:
+    """One text, every ten seconds."""
+    at = START + 10 * step * SECOND
+    post = Post(happened_at=at, known_at=at, post_id=f"{step}", source="a", text=SAYS[0])
+    return [sealed(post, topic="texts", key="a", source="a", native_id=post.post_id)]
+
+
 async def heard(
-    folder: Path, *, stops: Collection[int], stores: bool = True, steps: int = 8, sieve: SieveConfig = SIEVE
+    folder: Path,
+    *,
+    stops: Collection[int],
+    stores: bool = True,
+    steps: int = 8,
+    sieve: SieveConfig = SIEVE,
+    made: Callable[[int], list[Envelope]] = texts,
 ) -> dict[str, float]:
     """What came to the book and with which weight; the session is killed after some steps, and begun again."""
     found: dict[str, float] = {}
@@ -63,7 +76,7 @@ async def heard(
             hearing = Hearing(config, ("BTC",), clock, lambda subject, text: None)
             await hearing.remember(bus, state, "book")
             while step < steps:
-                await bus.publish(texts(step))
+                await bus.publish(made(step))
                 clock.advance_to(START + (10 * step + 6) * SECOND)  # the newest text still waits for earlier ones
                 await hearing.look(bus, consumer, end)
                 if step == steps - 1:
@@ -98,12 +111,19 @@ def test_what_was_never_stored_is_judged_once_and_not_remembered_before_it_comes
 
 
 def test_a_sieve_forgets_what_it_would_have_forgotten(tmp_path: Path):
-    """Texts older than repeats are looked for are not read again."""
+    """Texts older than repeats are looked for hide nothing."""
     brief = SieveConfig(posts_per_author=1, repeat_days=5 * SECOND / DAY, author_hours=5 * SECOND / (DAY / 24))
     (tmp_path / "a").mkdir()
     expected = asyncio.run(heard(tmp_path / "a", stops=(), sieve=brief))
     assert asyncio.run(heard(tmp_path, stops={2, 4, 6}, sieve=brief)) == expected
     assert len(expected) > 8
+
+
+@pytest.mark.parametrize("stop", range(1, 9))
+def test_a_text_that_comes_again_and_again_counts_when_it_would_have(tmp_path: Path, stop: int):
+    """Which ones count hangs on the first of all, however long ago that was: every third, where repeats are looked for during 25 s."""
+    brief = SieveConfig(repeat_days=25 * SECOND / DAY, author_hours=1 * SECOND / (DAY / 24))
+    assert set(asyncio.run(heard(tmp_path, stops={stop}, steps=9, sieve=brief, made=same_again))) == {"0", "3", "6"}
 
 
 def test_how_far_a_group_has_come_is_kept_place_by_place_and_damage_counts_as_nothing(tmp_path: Path):

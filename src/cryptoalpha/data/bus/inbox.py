@@ -173,7 +173,8 @@ class Inbox:
         connection.execute("COMMIT")
         if row is not None and row[0] != self.group:
             connection.close()
-            raise StoreError(f"the inbox {self._path} belongs to group {row[0]}, not {self.group}", hint="one file for each group")
+            hint = "one file for each group; where the identity of the home was lost, move the inbox away"
+            raise StoreError(f"the inbox {self._path} belongs to group {row[0]}, not {self.group}", hint=hint)
         return connection
 
     def _in_transaction(self, task: Callable[[sqlite3.Connection], T]) -> T:

@@ -34,7 +34,7 @@ def own_group(folder: Path, name: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise StoreError(f"the identity {path} of this home cannot be used: {error}", hint="choose a writable folder") from error
     if not identity:
-        raise StoreError(f"the identity {path} of this home is empty", hint="delete it: groups then begin anew, ids tell repeats apart")
+        raise StoreError(f"the identity {path} of this home is empty", hint="delete it and the inboxes beside it: groups then begin anew")
     return f"{name}@{identity}"
 
 

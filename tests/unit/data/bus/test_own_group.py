@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 
 import pytest
 
 from cryptoalpha.core.errors import StoreError
+from cryptoalpha.data.bus.config import WorkerConfig
+from cryptoalpha.data.bus.inbox import Inbox
 from cryptoalpha.data.bus.own_group import FILE, own_group
 
 
@@ -32,3 +35,23 @@ def test_an_identity_that_is_none_is_refused(tmp_path):
         own_group(tmp_path, "book")
     with pytest.raises(StoreError, match="cannot be used"):
         own_group(tmp_path / FILE / "below", "book")
+
+
+def test_a_home_whose_identity_is_lost_says_what_to_do_and_that_helps(tmp_path):
+    inbox = tmp_path / "inbox_text.sqlite"
+
+    async def handled():
+        async with Inbox(inbox, own_group(tmp_path, "agent/text"), WorkerConfig()) as opened:
+            return await opened.settle(["one"], {}, [])
+
+    asyncio.run(handled())
+    (tmp_path / FILE).write_text("")
+    with pytest.raises(StoreError, match="is empty") as empty:
+        asyncio.run(handled())
+    assert "delete it and the inboxes beside it" in empty.value.hint
+    (tmp_path / FILE).unlink()
+    with pytest.raises(StoreError, match="belongs to group agent/text@") as others:
+        asyncio.run(handled())
+    assert "move the inbox away" in others.value.hint
+    inbox.rename(tmp_path / "away")
+    asyncio.run(handled())

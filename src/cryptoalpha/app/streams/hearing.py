@@ -15,7 +15,7 @@ from collections.abc import Callable
 import msgspec
 
 from cryptoalpha.app.streams.heard_before import remember
-from cryptoalpha.app.streams.taking import Heard
+from cryptoalpha.app.streams.taking import Heard, demand_place
 from cryptoalpha.core.clock import Clock
 from cryptoalpha.core.errors import DataError, VenueError
 from cryptoalpha.core.time import SECOND
@@ -131,6 +131,8 @@ class Hearing:
             value = envelope.value()
             if isinstance(value, ChainReading) and not math.isfinite(value.value):
                 raise DataError(f"{value.metric} of {value.asset} from {value.source} is {value.value}, no number")
+            if isinstance(value, Post | ChainReading):
+                demand_place(value)
             self._intake.learn(envelope.id)
         except DataError as error:
             self.counts["unreadable"] += 1

@@ -20,13 +20,18 @@ from typing import TypeVar
 import msgspec
 import numpy as np
 
+from cryptoalpha.core.errors import ConfigError, DataError
 from cryptoalpha.core.values import ChainReading, Post
 from cryptoalpha.signals.agents.grown import GrownDataset
 from cryptoalpha.signals.agents.series import Key, in_series
 from cryptoalpha.store.history import History
+from cryptoalpha.store.partition import Series
 from cryptoalpha.store.tables import Dataset, PostTable, ReadingTable
 
 T = TypeVar("T", PostTable, ReadingTable)
+
+_LONGEST_NAME = 80
+"""Letters of a source, asset or metric: file systems take names of 255, and a series' name joins two of these."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,26 @@ class Taken:
             history.write_posts(posts, origin=origin)
         for readings in self.readings:
             history.write_readings(readings, origin=origin)
+
+
+def demand_place(value: Post | ChainReading) -> None:
+    """Refuse what the store could not keep: with it in hand a session could not go on, nor begin again.
+
+    Raises:
+        DataError: if a text has no id, or a source, asset or metric is called what no file can be.
+    """
+    if isinstance(value, Post):
+        series, names = Series("posts", value.source), [value.source]
+        if not value.post_id:
+            raise DataError(f"a text of {value.source} has no id")
+    else:
+        series, names = Series("readings", value.source, value.asset, value.metric), [value.source, value.asset, value.metric]
+    if too_long := [name for name in names if len(name) > _LONGEST_NAME]:
+        raise DataError(f"{too_long[0][:_LONGEST_NAME]}… is too long a name to be stored under")
+    try:
+        series.path("")
+    except ConfigError as error:
+        raise DataError(str(error)) from None
 
 
 def taken_in(dataset: Dataset, heard: Sequence[Heard], *, since: int) -> Taken:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from cryptoalpha.app.streams.heard_before import AREA, Kept, kept_progress
@@ -143,16 +144,42 @@ def test_how_far_a_group_has_come_is_kept_place_by_place_and_damage_counts_as_no
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_reading_that_says_no_number_is_a_dead_letter(tmp_path: Path, value: float):
+def a_text(**changes: str) -> Post:
+    return msgspec.structs.replace(Post(happened_at=START, known_at=START, post_id="1", source="s", text="Bitcoin rises"), **changes)
+
+
+def a_reading(**changes: float | str) -> ChainReading:
+    reading = ChainReading(happened_at=START, known_at=START, asset="BTC", metric="fees", value=1.0, source="s")
+    return msgspec.structs.replace(reading, **changes)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        a_reading(value=math.nan),
+        a_reading(value=math.inf),
+        a_reading(metric="../fees"),
+        a_reading(asset=""),
+        a_reading(source="s" * 81),
+        a_text(source="a source"),
+        a_text(post_id=""),
+    ],
+    ids=str,
+)
+def test_what_the_store_could_not_keep_is_a_dead_letter(tmp_path: Path, value: Post | ChainReading):
+    """Taken into a session it would end it, and again after each restart."""
+
     async def run() -> tuple[int, int, int]:
-        reading = ChainReading(happened_at=START, known_at=START, asset="BTC", metric="fees", value=value, source="s")
         async with MemoryBus(BusConfig(), tmp_path / "bus.sqlite") as bus:
             consumer = await bus.subscribe("book", TOPICS)
-            hearing = Hearing(AgentsConfig(), ("BTC",), VirtualClock(START), lambda subject, text: None)
-            await bus.publish([sealed(reading, topic="readings", key="BTC", source="s", native_id="1")])
+            clock = VirtualClock(START)
+            hearing = Hearing(AgentsConfig(), ("BTC",), clock, lambda subject, text: None)
+            topic = "texts" if isinstance(value, Post) else "readings"
+            await bus.publish([sealed(value, topic=topic, key="BTC", source="s", native_id="1")])
             await hearing.look(bus, consumer, asyncio.Event())
-            async with await bus.subscribe("test", ["readings.dead"]) as letters:
+            clock.advance_to(START + DAY)
+            await hearing.look(bus, consumer, asyncio.Event())
+            async with await bus.subscribe("test", [f"{topic}.dead"]) as letters:
                 return len(hearing.take()), hearing.counts["unreadable"], len(await letters.take(10, wait_seconds=0.5))
 
     assert asyncio.run(run()) == (0, 1, 1)

@@ -385,6 +385,7 @@ def test_members_come_and_go_and_one_is_cancelled_while_duplicates_arrive_out_of
         )
         assert set(effects.kept) == {f"m{n}" for n in range(1200)}
         assert effects.doubled == []
-        assert sum(handled for handled, _ in counts) == 1200
+        # who is cancelled while its batch is being kept does not count it, though it is kept
+        assert 1200 - QUICK.batch <= sum(handled for handled, _ in counts) <= 1200
 
     run(story())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -144,11 +145,18 @@ def in_short(reason: str) -> str:
 
 
 def faults_of_servers(config: StreamsConfig) -> list[ConfigError | VenueError]:
-    """Addresses that are none and servers that accept no connection; none for the embedded backend. Nothing is said to those that do."""
+    """Packages that are missing, addresses that are none and servers that accept no connection; none for the embedded backend.
+
+    Nothing is said to servers that accept one: a password is tried by who uses it.
+    """
     if config.backend == "embedded":
         return []
     wanted = [("Kafka", "kafka_servers", one.strip()) for one in config.kafka_servers.split(",")]
-    found: list[ConfigError | VenueError] = []
+    found: list[ConfigError | VenueError] = [
+        ConfigError(f"{server} needs the package {package}", hint='pip install "cryptoalpha[streams]"')
+        for server, package in (("Kafka", "aiokafka"), ("Redis", "redis"))
+        if importlib.util.find_spec(package) is None
+    ]
     for name, setting, address in [*wanted, ("Redis", "redis_address", config.redis_address)]:
         try:
             socket.create_connection(host_and_port(setting, address), timeout=config.answer_seconds).close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,8 @@ def test_status_tells_what_it_knows_where_redis_is_away(capsys: pytest.CaptureFi
 
 
 def test_check_names_each_server_that_is_away(capsys: pytest.CaptureFixture[str]):
+    for package in ("aiokafka", "redis"):
+        pytest.importorskip(package, reason=f"{package} is not installed")
     with socket.create_server(("127.0.0.1", 0)) as there:
         here = f"127.0.0.1:{there.getsockname()[1]}"
         servers = ["data.streams.listen=true", "data.streams.backend=servers", f"data.streams.kafka_servers={here},127.0.0.1:1",
@@ -70,6 +73,16 @@ def test_check_names_each_server_that_is_away(capsys: pytest.CaptureFixture[str]
         assert main(["check", *(part for one in (*servers, f"data.streams.kafka_servers={here}") for part in ("--set", one))]) == 2
         assert faults_of_servers(StreamsConfig(backend="servers", kafka_servers=here, redis_address=here)) == []
     assert faults_of_servers(StreamsConfig(kafka_servers="127.0.0.1:1")) == []
+
+
+def test_check_names_a_package_that_servers_need(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setitem(sys.modules, "aiokafka", None)  # as if it were not installed
+    with socket.create_server(("127.0.0.1", 0)) as there:
+        here = f"127.0.0.1:{there.getsockname()[1]}"
+        servers = ["data.streams.listen=true", "data.streams.backend=servers", f"data.streams.kafka_servers={here}",
+                   f"data.streams.redis_address={here}"]  # fmt: skip
+        assert main(["check", *(part for one in servers for part in ("--set", one))]) == 2
+    assert "Kafka needs the package aiokafka" in capsys.readouterr().out
 
 
 def test_listen_on_an_empty_store_names_both_ways_out(capsys: pytest.CaptureFixture[str]):

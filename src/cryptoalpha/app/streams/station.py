@@ -84,7 +84,6 @@ class Station:
         listens: whether sources run here.
         sources: instead of those of the settings.
         heard: told every signal.
-
         servers: where messages and state are kept, instead of those of the settings.
         patience_seconds: how long agents may take to finish what they have in hand once the station is told to end.
     """

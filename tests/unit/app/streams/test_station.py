@@ -33,7 +33,9 @@ SETTINGS = Settings.model_validate(
             "sources": ["momentum", "news_tone", "funding"],
             "keep_features": False,
             "agents": {
-                "sieve": {"relevance_threshold": 0.0, "near_duplicate": 1.0, "posts_per_author": 0, "full_reach": 0.0, "languages": []}
+                # hours pass in milliseconds here: a bar that is still on its way must not be taken for a missing one
+                "grace_seconds": 7200.0,
+                "sieve": {"relevance_threshold": 0.0, "near_duplicate": 1.0, "posts_per_author": 0, "full_reach": 0.0, "languages": []},
             },
         },
     }

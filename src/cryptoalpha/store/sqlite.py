@@ -54,22 +54,34 @@ def open_database(
     """
     if read_only and (path is None or not path.is_file()):
         raise StoreError(f"no {schema.name} at {path}", hint="check the path; `cryptoalpha status` lists what the store holds")
+    deadline = time.monotonic() + patience_seconds
     with sqlite_errors(path, schema.name):
-        try:
-            connection = _connect(path, read_only=read_only)
-        except OSError as error:
-            raise StoreError(f"{schema.name} {path} cannot be created: {error.strerror}", hint="choose a writable folder") from error
-        try:
-            connection.execute(f"PRAGMA busy_timeout = {round(1000 * patience_seconds)}")
-            if not read_only:
-                # takes effect in a new file only: bulk rows are written a third faster in 16 KiB pages, single commits touch less in 4 KiB
-                connection.execute(f"PRAGMA page_size = {4096 if durable else 16384}")
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-            _agree(connection, path, schema, read_only=read_only)
-        except (sqlite3.Error, StoreError):
-            connection.close()
-            raise
+        while True:
+            try:
+                return _open(path, schema, durable=durable, read_only=read_only, patience_seconds=patience_seconds)
+            except sqlite3.OperationalError as error:
+                # Who turns a file to WAL, and who closes it last, hold it alone for a moment, and SQLite sends others away without waiting.
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                    raise
+                time.sleep(0.01)
+
+
+def _open(path: Path | None, schema: Schema, *, durable: bool, read_only: bool, patience_seconds: float) -> sqlite3.Connection:
+    try:
+        connection = _connect(path, read_only=read_only)
+    except OSError as error:
+        raise StoreError(f"{schema.name} {path} cannot be created: {error.strerror}", hint="choose a writable folder") from error
+    try:
+        connection.execute(f"PRAGMA busy_timeout = {round(1000 * patience_seconds)}")
+        if not read_only:
+            # takes effect in a new file only: bulk rows are written a third faster in 16 KiB pages, single commits touch less in 4 KiB
+            connection.execute(f"PRAGMA page_size = {4096 if durable else 16384}")
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+        _agree(connection, path, schema, read_only=read_only)
+    except (sqlite3.Error, StoreError):
+        connection.close()
+        raise
     return connection
 
 

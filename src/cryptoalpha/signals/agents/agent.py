@@ -121,6 +121,9 @@ class SignalAgent:
         )
         self.counts = Counts()
         self._whole: dict[int, set[str]] = {}
+        self._come: dict[str, tuple[int, int]] = {}
+        """How far reading has come in each instrument: its newest bar's open time, and when it was read."""
+        self._begun: int | None = None
         self._said = max((int(table.open_time[-1]) for table in start.bars.values() if len(table)), default=-1)
         """Open time of the newest bar that needs no more signals."""
 
@@ -177,7 +180,7 @@ class SignalAgent:
     async def recall(self, calls: Iterable[tuple[int, Sequence[Envelope]]]) -> None:
         """Become what another one was after it was called with these messages at these moments; what it said then is not said again."""
         for now, envelopes in calls:
-            self.read(envelopes)
+            self._read(envelopes, now)
             await self._join_texts(now)
             for open_time in self._now_due(now):
                 self._said = open_time
@@ -190,11 +193,24 @@ class SignalAgent:
         due = []
         for open_time in sorted(self._whole):
             age = now - (open_time + self.grown.interval)
-            is_whole = len(self._whole[open_time]) == len(self.grown.instruments)
-            if age < settled or not (is_whole or age >= self.config.grace_seconds * SECOND):
+            if age < settled or not (self._is_whole(open_time) or self._is_given_up(open_time, now)):
                 break
             due.append(open_time)
         return due
+
+    def _is_whole(self, open_time: int) -> bool:
+        return len(self._whole[open_time]) == len(self.grown.instruments)
+
+    def _is_given_up(self, open_time: int, now: int) -> bool:
+        """Whether what the bar lacks is waited for no longer. After an outage the clock is far ahead of what is read, and one instrument's
+        bars may lie in a partition that is read after the others': while older bars of it still come, it is not late."""
+        reading = [self._begun or 0, open_time + self.grown.interval]
+        for instrument in self.grown.instruments:
+            if instrument not in self._whole[open_time]:
+                newest, read_at = self._come.get(instrument, (0, 0))
+                if newest < open_time:
+                    reading.append(read_at)
+        return now - max(reading) >= self.config.grace_seconds * SECOND
 
     def read(self, envelopes: Iterable[Envelope]) -> None:
         """Read messages, in any order; what they make due is said when that is asked for.
@@ -202,13 +218,20 @@ class SignalAgent:
         Raises:
             DataError: if a message holds no value, or a bar off the grid.
         """
+        self._read(envelopes, self._clock.now())
+
+    def _read(self, envelopes: Iterable[Envelope], now: int) -> None:
+        self._begun = now if self._begun is None else self._begun
         for envelope in envelopes:
             if envelope.kind not in READ:
                 self.counts.ignored += 1
             elif self._intake.knows(envelope.id):
                 self.counts.repeats += 1
             else:
-                self._take(envelope.value())
+                value = envelope.value()
+                self._take(value)
+                if isinstance(value, Bar) and value.happened_at >= self._come.get(value.instrument, (0, 0))[0]:
+                    self._come[value.instrument] = (value.happened_at, now)
                 self._intake.learn(envelope.id)  # not before: what cannot be read is given again and must fail again
 
     def _take(self, value: Streamed) -> None:

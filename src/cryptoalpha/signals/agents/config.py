@@ -77,7 +77,8 @@ class AgentsConfig(Section):
     """Seconds after the end of a bar before its signals are formed: texts known before it may still be on their way."""
 
     grace_seconds: Positive = 20.0
-    """Seconds after the end of a bar at which its signals are formed without the instruments that did not bring theirs."""
+    """Seconds after the end of a bar at which its signals are formed without the instruments that did not bring theirs, if none of their
+    older bars was read for as long: after an outage the clock is ahead of what is read."""
 
     workers: Annotated[int, Field(ge=0)] = 0
     """Processes that read texts; 0 reads in this one."""

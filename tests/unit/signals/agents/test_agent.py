@@ -97,6 +97,30 @@ def test_a_bar_without_an_instrument_waits_for_it_until_its_grace_is_over(market
     assert [envelope.key for envelope in due] == [name]
 
 
+def test_after_an_outage_a_bar_waits_for_an_instrument_whose_older_bars_are_still_being_read(market, since):
+    """The clock is hours ahead of what is read; the one partition is read whole before the other, which goes on bar by bar."""
+    agent, clock = agent_at(market, since)
+    (one, other), hours = sorted(market.bars), range(4)
+    clock.advance_to(since + 100 * HOUR)
+
+    async def run():
+        said = await agent([in_envelope(bar_of(market, one, since + hour * HOUR), f"one{hour}") for hour in hours])
+        for hour in hours[:-1]:
+            clock.advance_to(clock.now() + 19 * SECOND)
+            said += await agent([in_envelope(bar_of(market, other, since + hour * HOUR), f"other{hour}")])
+        clock.advance_to(clock.now() + 20 * SECOND - 1)
+        early = await agent.due()
+        clock.advance_to(clock.now() + 1)  # nothing more was read of the other one in its time of grace: it is given up
+        return said, early, await agent.due()
+
+    said, early, late = asyncio.run(run())
+    assert [(envelope.key, envelope.observed_time) for envelope in said] == [
+        (name, since + (hour + 1) * HOUR) for hour in hours[:-1] for name in (one, other)
+    ]
+    assert early == []
+    assert [(envelope.key, envelope.observed_time) for envelope in late] == [(one, since + 4 * HOUR)]
+
+
 def test_what_is_none_of_its_business_is_passed_over_and_what_cannot_be_read_fails_each_time(market, since):
     agent, _ = agent_at(market, since)
     trade = Trade(happened_at=since, known_at=since, instrument="SIM1/USDT", venue="v", trade_id="1", side="buy", price=1.0, amount=1.0)

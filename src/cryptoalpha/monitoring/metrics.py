@@ -131,6 +131,17 @@ METRICS: Mapping[str, Metric] = _table(
         ("tier",),
     ),
     Metric("cryptoalpha_retraining_proposed", "gauge", "1 while a drift alarm proposes to train anew, else 0.", "proposed"),
+    Metric("cryptoalpha_accuracy_ratio", "gauge", "Share of the newest labels whose direction came true; of one horizon each.", "ratio"),
+    Metric("cryptoalpha_accuracy_promised_ratio", "gauge", "Accuracy below which a model is trained anew: baseline less margin.", "ratio"),
+    Metric("cryptoalpha_accuracy_labels_total", "counter", "Directions of the book that came true or did not.", "total"),
+    Metric("cryptoalpha_accuracy_hits_total", "counter", "Those that came true.", "total"),
+    Metric(
+        "cryptoalpha_accuracy_evidence_ratio",
+        "gauge",
+        "Evidence that accuracy lies below what is promised, as a share of what is needed to say so; from 1 on it is said.",
+        "ratio",
+    ),
+    Metric("cryptoalpha_accuracy_alarm_age_seconds", "gauge", "Time since accuracy was found below what is promised.", "seconds"),
     Metric("cryptoalpha_bar_timestamp_seconds", "gauge", "When the newest bar was known, seconds since 1970.", "seconds"),
     Metric("cryptoalpha_bar_interval_seconds", "gauge", "Length of a bar.", "seconds"),
     Metric(
@@ -141,6 +152,9 @@ METRICS: Mapping[str, Metric] = _table(
         ("instrument",),
     ),
     Metric("cryptoalpha_journal_rows_total", "counter", "Rows of the journal, one for each step.", "total"),
+    Metric("cryptoalpha_journal_lag_seconds", "gauge", "From the close of the newest bar taken to its row on disk, wall clock.", "seconds"),
+    Metric("cryptoalpha_disk_used_ratio", "gauge", "Share of the disk under the store that is in use, as this process may use it.", "ratio"),
+    Metric("cryptoalpha_disk_free_bytes", "gauge", "Space on the disk under the store that this process may still use.", "bytes"),
     Metric("cryptoalpha_venue_orders", "gauge", "Orders of a live run by what is known of them.", "orders", ("state",)),
     Metric(
         "cryptoalpha_venue_unknown_seconds", "gauge", "How long the fate of an order has been unknown; 0 where that of all is.", "seconds"
@@ -184,6 +198,18 @@ METRICS: Mapping[str, Metric] = _table(
     Metric("cryptoalpha_step_interval_seconds", "gauge", "Time meant between two steps, on the wall clock.", "seconds"),
     Metric("cryptoalpha_step_seconds", "histogram", "Time from one bar in hand to its row written and its orders sent.", "seconds"),
     Metric("cryptoalpha_step_p99_seconds", "gauge", "99th percentile of the last thousand steps' time.", "seconds"),
+    Metric("cryptoalpha_prediction_seconds", "histogram", "From a request's last byte to its answer, by who answered.", "seconds", ("arm",)),
+    Metric(
+        "cryptoalpha_predictions_total",
+        "counter",
+        "Requests by who was asked (stable, canary, shadow) and what came of it (ok, error, timeout, nan, out_of_range, schema).",
+        "total",
+        ("arm", "outcome"),
+    ),
+    Metric("cryptoalpha_serving_refused_total", "counter", "Requests that nobody computed, by why.", "total", ("reason",)),
+    Metric("cryptoalpha_serving_waiting", "gauge", "Requests that wait for a free worker.", "waiting"),
+    Metric("cryptoalpha_serving_memory_ratio", "gauge", "Memory of a serving process as a fraction of what it may use.", "ratio"),
+    Metric("cryptoalpha_serving_weight_ratio", "gauge", "Share of the requests that an arm is given.", "ratio", ("arm",)),
     Metric("cryptoalpha_memory_bytes", "gauge", "Memory this process has in use.", "bytes"),
     Metric("cryptoalpha_memory_ratio", "gauge", "The same as a fraction of what it may use.", "ratio"),
     Metric("cryptoalpha_alerts", "gauge", "Alerts pending or firing in the process itself.", "alerts", ("alert", "state")),
@@ -209,7 +235,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._values: dict[tuple[str, Labels], float] = {}
-        self._histograms: dict[str, Histogram] = {}
+        self._histograms: dict[tuple[str, Labels], Histogram] = {}
 
     def set(self, name: str, value: float, *labels: str) -> None:
         """Give a gauge its value."""
@@ -228,10 +254,11 @@ class Metrics:
         key = (name, labels)
         self._values[key] = self._values.get(key, 0.0) + float(amount)
 
-    def observe(self, name: str, value: float) -> None:
+    def observe(self, name: str, value: float, *labels: str) -> None:
         """Put one observation into a histogram."""
-        _check(name, "histogram", ())
-        self._histograms[name] = self._histograms.get(name, Histogram()).plus(value)
+        _check(name, "histogram", labels)
+        key = (name, labels)
+        self._histograms[key] = self._histograms.get(key, Histogram()).plus(value)
 
     def value(self, name: str, *labels: str) -> float | None:
         """The value of a gauge or counter, None where none was given."""
@@ -241,9 +268,13 @@ class Metrics:
         """All values of a metric by its labels, in order of the labels."""
         return iter(sorted((labels, value) for (each, labels), value in self._values.copy().items() if each == name))
 
-    def histogram(self, name: str) -> Histogram | None:
+    def histogram(self, name: str, *labels: str) -> Histogram | None:
         """The observations of a histogram."""
-        return self._histograms.get(name)
+        return self._histograms.get((name, labels))
+
+    def histograms(self, name: str) -> Iterator[tuple[Labels, Histogram]]:
+        """All observations of a histogram by its labels, in order of the labels."""
+        return iter(sorted((labels, seen) for (each, labels), seen in self._histograms.copy().items() if each == name))
 
     def copy(self) -> Metrics:
         """The values as they are now; later changes do not show."""

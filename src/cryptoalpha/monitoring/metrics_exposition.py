@@ -92,10 +92,9 @@ def _family(metric: Metric, now: Metrics) -> Family:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
     if metric.kind == "histogram":
-        seen = now.histogram(metric.name)
-        histogram = HistogramMetricFamily(metric.name, metric.help)
-        if seen is not None:
-            histogram.add_metric([], list(_cumulative(seen)), seen.total)
+        histogram = HistogramMetricFamily(metric.name, metric.help, labels=metric.labels)
+        for labels, seen in now.histograms(metric.name):
+            histogram.add_metric(labels, list(_cumulative(seen)), seen.total)
         return histogram
     kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
     family = kind(metric.name, metric.help, labels=metric.labels)

@@ -31,7 +31,7 @@ def every_metric() -> Metrics:
         elif metric.kind == "counter":
             metrics.add(metric.name, 0.1 * place, *labels)
         else:
-            metrics.observe(metric.name, 0.1 * place)
+            metrics.observe(metric.name, 0.1 * place, *labels)
     return metrics
 
 
@@ -58,6 +58,20 @@ def test_the_text_form_is_read_by_prometheus_own_parser_with_every_value_and_lab
             for labels, value in metrics.labelled(metric.name):
                 assert read[metric.name, tuple(sorted(zip(metric.labels, labels, strict=True)))] == value
     assert {name for name, _ in read} >= {metric.name for metric in METRICS.values() if metric.kind != "histogram"}
+
+
+def test_a_histogram_is_kept_apart_by_its_labels():
+    metrics = Metrics()
+    for arm, seconds in (("stable", 0.02), ("stable", 0.2), ("canary", 0.1)):
+        metrics.observe("cryptoalpha_prediction_seconds", seconds, arm)
+    assert [(labels, sum(seen.counts)) for labels, seen in metrics.histograms("cryptoalpha_prediction_seconds")] == [
+        (("canary",), 1),
+        (("stable",), 2),
+    ]
+    read = parsed(exposition(metrics))
+    edge = {arm: read["cryptoalpha_prediction_seconds_bucket", (("arm", arm), ("le", "0.1"))] for arm in ("stable", "canary")}
+    assert edge == {"stable": 1.0, "canary": 1.0}
+    assert read["cryptoalpha_prediction_seconds_sum", (("arm", "stable"),)] == pytest.approx(0.22)
 
 
 def test_nan_and_infinity_travel_and_what_was_never_given_is_left_out():

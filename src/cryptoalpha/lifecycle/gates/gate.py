@@ -4,8 +4,8 @@
     registry.report(version.id, report.as_dict())
     report.require()
 
-The order is that of `values.GATES`. With `stop_at_first` what comes after a refusal of a required gate is not asked. The holdout is looked at
-only if every other required gate has passed, whatever `stop_at_first` says: a look cannot be taken back.
+The order is that of `values.GATES`. With `stop_at_first` what comes after a refusal of a required gate is not asked. The holdout is
+looked at only if every other required gate has passed, whatever `stop_at_first` says: a look cannot be taken back.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from math import nan
 from cryptoalpha.core.errors import CryptoAlphaError
 from cryptoalpha.lifecycle.gates.config import GateConfig
 from cryptoalpha.lifecycle.gates.evidence import Checks
-from cryptoalpha.lifecycle.gates.judges import JUDGES, Hearing
+from cryptoalpha.lifecycle.gates.hearing import Hearing
+from cryptoalpha.lifecycle.gates.judges import JUDGES
 from cryptoalpha.lifecycle.gates.values import GATES, Contender, GateName, GateReport, GateResult
 
 Tell = Callable[[int, int, str], None]

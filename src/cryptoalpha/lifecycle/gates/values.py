@@ -26,7 +26,7 @@ GATES: tuple[GateName, ...] = (
     "look_ahead", "walk_forward", "paths", "deflated_sharpe", "track_record", "overfitting", "champion", "baselines", "calibration",
     "latency", "memory", "shadow_parity", "shadow_latency", "holdout",
 )  # fmt: skip
-"""All gates, in the order in which they are judged: a leak first, for it makes the rest worthless; the holdout last, for a look spends it."""
+"""All gates, in the order in which they are judged: a leak first, it makes the rest worthless; the holdout last, a look spends it."""
 
 Relation = Literal[">", "≥", "≤", "="]
 

@@ -62,8 +62,8 @@ class LiveMonitor:
         self._measured = -_MEASURE_SECONDS
         self._steps: deque[float] = deque(maxlen=_REMEMBERED_STEPS)
         self._memory_allowed = memory_allowed()
-        port = self._config.metrics.port
-        self.endpoint = MetricsEndpoint(port, self.now) if port is not None else None
+        port, address = self._config.metrics.port, str(self._config.metrics.address)
+        self.endpoint = MetricsEndpoint(port, self.now, address=address) if port is not None else None
         if self.endpoint is not None:
             say(f"metrics at {self.endpoint.url}")
 

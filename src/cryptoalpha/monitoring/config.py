@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, IPvAnyAddress
 
 from cryptoalpha.core.config import Count, NonNegative, Positive, PositiveFraction, Section
 from cryptoalpha.monitoring.drift.config import DriftConfig
@@ -17,8 +18,12 @@ class MetricsConfig(Section):
     """[monitoring.metrics] Figures of a running `trade`, for Prometheus."""
 
     port: Annotated[int, Field(ge=0, le=65_535)] | None = None
-    """TCP port on 127.0.0.1 under which `trade` serves its metrics (0–65535; 0 takes a free one, none = not served). None: a port is
+    """TCP port under which `trade` serves its metrics (0–65535; 0 takes a free one, none = not served). None: a port is
     opened only when somebody asks for it."""
+
+    address: IPvAnyAddress = IPv4Address("127.0.0.1")
+    """Address it listens on. This machine's own, because the figures tell what is held; 0.0.0.0 in a container, whose network says who may
+    come (deploy/helm does)."""
 
     window_days: Count = 90
     """Days over which the rolling Sharpe ratio is taken. 90: a quarter; shorter ones are mostly noise."""

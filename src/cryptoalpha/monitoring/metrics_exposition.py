@@ -1,6 +1,6 @@
 """Metrics as text and over HTTP, in Prometheus' own format, written by its own client library.
 
-The endpoint listens on 127.0.0.1 only and runs in threads of its own that read copies; nothing it does, or fails to do, reaches the loop.
+The endpoint listens on 127.0.0.1 unless told otherwise and runs in threads of its own that read copies; nothing it does, or fails to do, reaches the loop.
 prometheus_client is imported when it is first needed.
 """
 
@@ -28,32 +28,35 @@ def exposition(metrics: Metrics) -> str:
 
 
 class MetricsEndpoint:
-    """Serves `http://127.0.0.1:port/metrics` until closed.
+    """Serves `http://ADDRESS:port/metrics` until closed.
 
     Args:
         port: where; 0 takes a free port, `port` then says which.
         metrics: asked at every scrape, from another thread.
+        address: whom it listens to; an address of this machine, or 0.0.0.0 for all of them.
 
     Raises:
         ConfigError: if the port cannot be had.
     """
 
-    def __init__(self, port: int, metrics: Callable[[], Metrics]) -> None:
+    def __init__(self, port: int, metrics: Callable[[], Metrics], *, address: str = LOOPBACK) -> None:
         from prometheus_client import start_http_server
 
+        self.address = address
         try:
-            self._server, self._thread = start_http_server(port, LOOPBACK, registry=_registry(metrics))
+            self._server, self._thread = start_http_server(port, address, registry=_registry(metrics))
         except OSError as error:
             taken = error.errno == errno.EADDRINUSE
             raise ConfigError(
-                f"cannot serve metrics on {LOOPBACK}:{port}: {'the port is taken' if taken else error.strerror}",
+                f"cannot serve metrics on {address}:{port}: {'the port is taken' if taken else error.strerror}",
                 hint="set monitoring.metrics.port to another port, 0 for any free one, or none to serve nothing",
             ) from None
         self.port = self._server.server_port
 
     @property
     def url(self) -> str:
-        return f"http://{LOOPBACK}:{self.port}/metrics"
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"http://{host}:{self.port}/metrics"
 
     def close(self) -> None:
         """Stop listening; a scrape under way is not waited for."""

@@ -145,6 +145,16 @@ def test_the_endpoint_serves_what_is_there_now_on_loopback_and_stops():
         urllib.request.urlopen(endpoint.url, timeout=1)
 
 
+def test_the_endpoint_of_a_container_listens_to_every_address():
+    endpoint = MetricsEndpoint(0, Metrics, address="0.0.0.0")
+    try:
+        assert endpoint.url == f"http://0.0.0.0:{endpoint.port}/metrics"
+        with urllib.request.urlopen(f"http://127.0.0.2:{endpoint.port}/metrics", timeout=5) as answer:
+            assert answer.status == 200
+    finally:
+        endpoint.close()
+
+
 def test_a_port_that_is_taken_is_a_setting_to_change():
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

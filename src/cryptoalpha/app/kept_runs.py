@@ -22,7 +22,7 @@ from cryptoalpha.app.run_settings import differing_settings, keep_settings
 from cryptoalpha.app.runs import CONTENT, JOURNAL, METRICS, REPORT, digest_of, find_run, list_runs, new_run
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.summary import as_dict, report_content
-from cryptoalpha.app.trials import count_trial
+from cryptoalpha.app.trials import backtest_look, trial_ledger
 from cryptoalpha.core.errors import ConfigError, DataMissingError
 from cryptoalpha.core.time import day_of
 from cryptoalpha.store.journal_reader import JournalReader
@@ -70,12 +70,15 @@ def run_and_keep(
     run = name or f"backtest-{day_of(period.since)}-{day_of(period.until)}-{digest_of(identity)[:8]}"
     if name is not None and not replace:
         _refuse_to_overwrite(home, run, identity, settings)
+    ledger, look = trial_ledger(home), backtest_look(identity)
     with new_run(home, run) as draft:
-        trials = count_trial(home, identity) + elsewhere
+        trials = ledger.enter(look) + elsewhere
         result = run_backtest(
             settings, dataset, period, run=run, journal_path=draft / JOURNAL, instruments=names, trials=trials, advance=advance,
             ablation=has_learned(settings) if ablation is None else ablation,
         )  # fmt: skip
+        daily = result.strategy.daily
+        ledger.settle(look, "done", first_day=int(daily.days[0]) if len(daily) else None, returns=daily.returns if len(daily) else None)
         content = report_content(result, command=command, audited=audited)
         (draft / CONTENT).write_bytes(dump_content(content))
         write_whole(draft / METRICS, json.dumps(plain(as_dict(result)), indent=2, ensure_ascii=False))

@@ -15,7 +15,6 @@ from cryptoalpha.app.period import Period, period_of
 from cryptoalpha.app.runs import JOURNAL, digest_of, find_run, list_runs, new_run
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.sources import open_dataset
-from cryptoalpha.app.trials import count_trial
 from cryptoalpha.core.errors import ConfigError, DataMissingError, StoreError
 from cryptoalpha.core.time import DAY, HOUR
 from cryptoalpha.store.tables import BarTable, Dataset
@@ -130,31 +129,6 @@ def test_a_digest_does_not_depend_on_the_order_of_keys() -> None:
     assert digest_of({"a": 1, "b": [1.5, "x"]}) == digest_of({"b": [1.5, "x"], "a": 1})
     assert digest_of({"a": 1}) != digest_of({"a": 2})
     assert len(digest_of({})) == 16
-
-
-# ── trials ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def trial(**changed: str) -> dict[str, str]:
-    return {"data": "d", "since": "0", "until": "100", "config": "c", "interval": "1h", "instruments": "A,B", "version": "1", **changed}
-
-
-def test_each_configuration_counts_once(tmp_path: Path) -> None:
-    assert count_trial(tmp_path, trial()) == 1
-    assert count_trial(tmp_path, trial()) == 1
-    assert count_trial(tmp_path, trial(config="c2")) == 2
-    assert count_trial(tmp_path, trial(instruments="A")) == 3
-    assert count_trial(tmp_path, trial(seed="7")) == 3
-    assert count_trial(tmp_path, trial(interval="4h")) == 4
-
-
-def test_trials_count_on_their_own_data_and_wherever_periods_overlap(tmp_path: Path) -> None:
-    assert count_trial(tmp_path, trial()) == 1
-    assert count_trial(tmp_path, trial(data="other", config="c2")) == 1
-    assert count_trial(tmp_path, trial(since="100", until="200", config="c2")) == 1  # the next period: not one bar shared
-    assert count_trial(tmp_path, trial(since="99", until="150", config="c3")) == 3  # both
-    assert count_trial(tmp_path, trial(until="101")) == 3  # the first configuration again, over all three
-    assert count_trial(tmp_path, trial(data="")) == 1  # data made by hand have no fingerprint
 
 
 # ── periods and sources ───────────────────────────────────────────────────────────────────────────────────────────────────────────

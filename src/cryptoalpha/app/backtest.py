@@ -7,7 +7,6 @@ baselines on the same bars and costs, a random signal of equal turnover, interva
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -48,6 +47,7 @@ from cryptoalpha.monitoring.period_tables import PeriodRow
 from cryptoalpha.signals.book import SignalBook
 from cryptoalpha.signals.tape import SignalTape
 from cryptoalpha.store.journal import Journal
+from cryptoalpha.store.model_folder import folder_digest
 from cryptoalpha.store.panel import Panel, build_panel
 from cryptoalpha.store.tables import Dataset, Floats
 
@@ -153,9 +153,9 @@ def decisive_settings(settings: Settings) -> dict[str, object]:
 def model_hashes(settings: Settings) -> dict[str, str]:
     """SHA-256 of what describes each trained model that is asked, by setting: a path may hold another model tomorrow.
 
-    A folder's `model.json` holds the hashes of its folds. A file that is not there is left to whoever opens the model.
+    A folder's `model.json` holds the hashes of its folds; a series of models stays the one it is as it grows. A file that is not there is left to whoever opens the model.
     """
-    return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in model_files(settings).items() if file.is_file()}
+    return {name: folder_digest(file) for name, file in model_files(settings).items() if file.is_file()}
 
 
 def run_backtest(

@@ -7,6 +7,8 @@ A bar is answered by the newest fold that may be used at the moment the bar is k
 a model that was trained before it. The folds are written first and `model.json` last: a folder without it is unfinished and refused.
 
 `model.json` holds the SHA-256 of every fold: one that was exchanged, cut off or edited is refused. That finds accidents, not an attacker.
+
+A *series* (`model_series`) is a folder to which folds of later models are added while it is used; what its older folds answer never changes.
 """
 
 from __future__ import annotations
@@ -33,11 +35,22 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class FoldFile:
-    """One fold's file: its name in the folder, the moment (UTC ns) from which it may answer, and its SHA-256."""
+    """One fold's file: its name in the folder, the moment (UTC ns) from which it may answer, and its SHA-256. In a series the fold of a
+    later model `takes_over` at a later moment than that."""
 
     file: str
     usable_from: int
     sha256: str
+    takes_over: int | None = None
+
+    @property
+    def answers_from(self) -> int:
+        """The moment from which it answers, until the next one does."""
+        return self.usable_from if self.takes_over is None else self.takes_over
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `model.json`."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def write_fold(folder: Path, number: int, arrays: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any], *, kind: str) -> FoldFile:
@@ -77,7 +90,7 @@ def write_folder(
         "kind": kind,
         "description": dict(description),
         "lineage": dict(lineage),
-        "folds": [asdict(fold) for fold in ordered],
+        "folds": [fold.as_dict() for fold in ordered],
     }
     write_whole(folder / "model.json", json.dumps(content, indent=1, sort_keys=True) + "\n")
     return ModelFolder.open(folder, kind)
@@ -92,6 +105,10 @@ class ModelFolder:
     description: Mapping[str, Any]
     lineage: Mapping[str, Any]
     folds: tuple[FoldFile, ...]
+    series: Mapping[str, Any] | None = None
+    """Of a series: whose models follow each other in it."""
+    seen: tuple[int, int, int] = (0, 0, 0)
+    """Which `model.json` was read."""
 
     @classmethod
     def open(cls, path: Path, kind: str) -> ModelFolder:
@@ -104,6 +121,7 @@ class ModelFolder:
         file = path / "model.json"
         hint = f"train one: cryptoalpha train {kind}"
         try:
+            seen = _seen(file)
             content = json.loads(file.read_text(encoding="utf-8"))
             found, number = content["kind"], content["format"]
         except (FileNotFoundError, NotADirectoryError):
@@ -117,18 +135,43 @@ class ModelFolder:
         if number != FORMAT:
             raise ModelError(f"{path} is written in format {number}, this version reads {FORMAT}", hint=hint)
         try:
-            folds = tuple(FoldFile(str(one["file"]), int(one["usable_from"]), str(one["sha256"])) for one in content["folds"])
+            folds = tuple(_fold_file(one) for one in content["folds"])
             description, lineage = dict(content["description"]), dict(content["lineage"])
+            series = dict(content["series"]) if "series" in content else None
         except (ValueError, KeyError, TypeError):
             raise ModelError(f"{file} is damaged: its list of folds or its description is malformed", hint=hint) from None
-        moments = [fold.usable_from for fold in folds]
+        moments = [fold.answers_from for fold in folds]
         if not folds or any(b <= a for a, b in pairwise(moments)):
             raise ModelError(f"{file} is damaged: its folds do not take over one after the other", hint=hint)
-        return cls(path, kind, description, lineage, folds)
+        if any(fold.answers_from < fold.usable_from for fold in folds):
+            raise ModelError(f"{file} is damaged: a fold answers before it may be used", hint=hint)
+        return cls(path, kind, description, lineage, folds, series, seen)
+
+    def refreshed(self) -> ModelFolder:
+        """A series as it is now, with the folds that were added since it was opened; a folder that is none never changes.
+
+        Raises:
+            ModelError: if what was there is no longer there: bars that were answered would be answered otherwise.
+        """
+        if self.series is None:
+            return self
+        try:
+            unchanged = _seen(self.path / "model.json") == self.seen
+        except OSError as error:
+            raise ModelError(f"{self.path} cannot be read any more: {error.strerror}", hint="put it back") from error
+        if unchanged:
+            return self
+        now = ModelFolder.open(self.path, self.kind)
+        if now.folds[: len(self.folds)] != self.folds or now.description != self.description:
+            raise ModelError(
+                f"{self.path} was changed while it is used: a series may only grow",
+                hint="put back what was there, or begin a run of its own",
+            )
+        return now
 
     def numbers_at(self, known_at: Times) -> npt.NDArray[np.int64]:
         """The fold that answers at each moment, −1 before the first. Any shape."""
-        moments = np.array([fold.usable_from for fold in self.folds], np.int64)
+        moments = np.array([fold.answers_from for fold in self.folds], np.int64)
         return np.asarray(np.searchsorted(moments, known_at, side="right") - 1, np.int64)
 
     def read(self, number: int) -> Kept:
@@ -154,6 +197,23 @@ class ModelFolder:
         return kept
 
 
+def folder_digest(file: Path) -> str:
+    """SHA-256 of what a `model.json` says of its models, which are part of a run's identity. A series stays the one it is as it grows: what
+    it answered before is answered by the same models still.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    content = file.read_bytes()
+    try:
+        told = json.loads(content)
+        if "series" in told:
+            content = json.dumps([told["kind"], told["description"], told["series"]], sort_keys=True).encode()
+    except (ValueError, KeyError, TypeError):
+        pass  # whoever opens it says what is wrong
+    return hashlib.sha256(content).hexdigest()
+
+
 def refuse_other(where: str, trained: Mapping[str, Any], given: Mapping[str, Any], *, kind: str) -> None:
     """Refuse to use a model with other settings, features or bars than it was trained with. Compared are the names in `given`.
 
@@ -174,6 +234,16 @@ def plain(value: Any) -> Any:
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 80 else f"{text[:77]}…"
+
+
+def _fold_file(told: Mapping[str, Any]) -> FoldFile:
+    over = told.get("takes_over")
+    return FoldFile(str(told["file"]), int(told["usable_from"]), str(told["sha256"]), None if over is None else int(over))
+
+
+def _seen(file: Path) -> tuple[int, int, int]:
+    found = file.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _file_kind(kind: str) -> str:

@@ -88,11 +88,11 @@ class TrainedFolds:
 
     def __init__(self, folder: ModelFolder, name: ScenarioName, *, block: int) -> None:
         self._folder, self._name, self._block = folder, name, block
-        self._moments = [fold.usable_from for fold in folder.folds]
         self._open: tuple[int, Fitted] | None = None
 
     def __call__(self, at: int) -> Fitted | None:
-        number = int(np.searchsorted(self._moments, at, side="right")) - 1
+        self._folder = self._folder.refreshed()
+        number = int(self._folder.numbers_at(np.array([at], np.int64))[0])
         if number < 0:
             return None
         if self._open is None or self._open[0] != number:

@@ -77,6 +77,7 @@ class TrainedFolder:
 
     def number_at(self, at: int) -> int:
         """The fold that answers at a moment (UTC ns), −1 before the first."""
+        self.folder = self.folder.refreshed()
         return int(self.folder.numbers_at(np.array([at], np.int64))[0])
 
     def fold(self, number: int) -> Guidance:

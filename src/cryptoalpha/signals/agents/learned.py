@@ -164,6 +164,7 @@ class LearnedTexts:
         mine = [i for i, signal in enumerate(signals) if signal.source == self._design.source]
         if not mine:
             return list(signals)
+        self._folder = self._folder.refreshed()
         number = int(self._folder.numbers_at(np.array([signals[mine[0]].known_at]))[0])
         if number < 0:
             return list(signals)

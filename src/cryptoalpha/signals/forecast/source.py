@@ -103,6 +103,7 @@ class ForecastSource:
 
     def _answers(self, frame: Frame) -> tuple[Answers, npt.NDArray[np.int64]]:
         """What the network says at every row, NaN where it is not asked, and the fold that says it (−1 = none). `[T, …]`, `[T]`."""
+        self._folder = self._folder.refreshed()
         fold = self._folder.numbers_at(frame.panel.known_at)
         fold[: frame.first] = -1
         answers = self._nothing(frame)

@@ -102,6 +102,7 @@ class GenomeSource:
         levels, kinds = sizes.supports + sizes.resistances, sizes.trend_classes
         widths = {"levels": levels, "hold": levels, "trend": kinds, "movement": kinds}
         answers = {name: np.full((*frame.shape, width), np.nan) for name, width in widths.items()}
+        self._folder = self._folder.refreshed()
         fold = self._folder.numbers_at(frame.panel.known_at)
         fold[: frame.first] = -1
         asked = np.flatnonzero((fold >= 0) & frame.usable.any(axis=1))

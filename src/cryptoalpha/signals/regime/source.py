@@ -76,6 +76,7 @@ class RegimeSource:
                 f"these have {interval_name(frame.panel.interval)}",
                 hint="ask for the bars it was trained on with --interval, or train it on these",
             )
+        self._folder = self._folder.refreshed()
         fold = self._folder.numbers_at(frame.panel.known_at)
         fold[: frame.first] = -1
         found = no_beliefs(frame.shape, fold)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from time import monotonic, perf_counter
 from types import TracebackType
 from typing import Self
@@ -17,16 +18,17 @@ import numpy as np
 
 from cryptoalpha.app.alarms import Alarms
 from cryptoalpha.app.engine import Step, StepOutcome
-from cryptoalpha.app.run_metrics import RunMeter
+from cryptoalpha.app.run_metrics import RunMeter, accuracy_watch
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.tail_meter import TailMeter
 from cryptoalpha.core.clock import Clock
 from cryptoalpha.core.time import SECOND, iso_second
 from cryptoalpha.execution.orders.states import TRANSITIONS
-from cryptoalpha.monitoring.alerts import AlertBoard, alert_rules
+from cryptoalpha.lifecycle.alerts.rules import every_rule
+from cryptoalpha.monitoring.alerts import AlertBoard, AlertChange
 from cryptoalpha.monitoring.metrics import Metrics, SetMetric
 from cryptoalpha.monitoring.metrics_exposition import MetricsEndpoint
-from cryptoalpha.monitoring.process import memory_allowed, memory_used
+from cryptoalpha.monitoring.process import disk_room, memory_allowed, memory_used
 from cryptoalpha.risk.market_memory import MarketMemory
 from cryptoalpha.store.order_ledger import LedgerSummary
 
@@ -44,14 +46,25 @@ class LiveMonitor:
     Args:
         say: told in words what fires and what is over.
         alarms: sends what fires on to people.
+        act: told of what fires and what is over, after people; it must return at once.
+        home: the store, whose disk is watched.
 
     Raises:
         ConfigError: if the port that was set cannot be had; nothing else has begun by then.
     """
 
-    def __init__(self, settings: Settings, say: Callable[[str], None], alarms: Alarms | None = None) -> None:
-        self._config, self._say, self._alarms = settings.monitoring, say, alarms
-        self._board = AlertBoard(alert_rules(self._config.alerts) if self._config.alerts.enabled else ())
+    def __init__(
+        self,
+        settings: Settings,
+        say: Callable[[str], None],
+        alarms: Alarms | None = None,
+        *,
+        act: Callable[[AlertChange], None] | None = None,
+        home: Path | None = None,
+    ) -> None:
+        self._config, self._served = settings.monitoring, settings.lifecycle.alerts
+        self._say, self._alarms, self._act, self._home = say, alarms, act, home
+        self._board = AlertBoard(every_rule(self._config.alerts, self._served) if self._config.alerts.enabled else ())
         self._meter: RunMeter | None = None
         self._tails: TailMeter | None = None
         self._streams: Callable[[SetMetric], None] | None = None
@@ -95,8 +108,10 @@ class LiveMonitor:
         alerts = self._config.alerts
         if wall is not None and alerts.enabled:
             least = LEAST_STALE_SECONDS * SECOND / interval
-            self._board = AlertBoard(alert_rules(alerts.model_copy(update={"stale_bars": max(alerts.stale_bars, least)})))
-        self._meter = RunMeter(self._config, instruments, interval)
+            lag = max(alerts.journal_lag_bars, least)
+            patient = alerts.model_copy(update={"stale_bars": max(alerts.stale_bars, least), "journal_lag_bars": lag})
+            self._board = AlertBoard(every_rule(patient, self._served))
+        self._meter = RunMeter(self._config, instruments, interval, accuracy_watch(self._served, interval, bet=self._config.drift.bet))
         self._tails = None if market is None else TailMeter(market, self._meter.metrics)
         if step_seconds is not None:
             self._meter.metrics.set("cryptoalpha_step_interval_seconds", step_seconds)
@@ -123,6 +138,8 @@ class LiveMonitor:
             self._steps.append(seconds)
             self._stepped = monotonic()
             meter.metrics.observe("cryptoalpha_step_seconds", seconds)
+            if self._wall is not None and not step.is_interim:
+                meter.metrics.set("cryptoalpha_journal_lag_seconds", max(self._wall.now() - step.bar.at, 0) / SECOND)
         self._judge(meter, step.bar.at if recovering or self._wall is None else self._wall.now(), aloud=not recovering)
 
     def idle(self) -> None:
@@ -157,8 +174,6 @@ class LiveMonitor:
             return Metrics()
         metrics = self._meter.metrics.copy()
         self._of_the_process(metrics)
-        if self._streams is not None:
-            self._streams(metrics.set)
         return metrics
 
     def _judge(self, meter: RunMeter, at: int, *, aloud: bool) -> None:
@@ -176,6 +191,8 @@ class LiveMonitor:
                 self._say(f"{iso_second(change.at)}  {change.text}")
                 if self._alarms is not None:
                     self._alarms.of_rule(change)
+                if self._act is not None:
+                    self._act(change)
         standing = list(self._board.standing.items())
         for rule in self._board.rules:
             firing = [each.is_firing for (name, _), each in standing if name == rule.name]
@@ -192,3 +209,9 @@ class LiveMonitor:
             metrics.set("cryptoalpha_memory_bytes", used)
             if self._memory_allowed:
                 metrics.set("cryptoalpha_memory_ratio", used / self._memory_allowed)
+        room = disk_room(self._home) if self._home is not None else None
+        if room is not None:
+            metrics.set("cryptoalpha_disk_used_ratio", room.used_share)
+            metrics.set("cryptoalpha_disk_free_bytes", float(room.free))
+        if self._streams is not None:
+            self._streams(metrics.set)

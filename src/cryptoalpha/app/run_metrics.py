@@ -12,11 +12,13 @@ from math import nan
 from typing import Any
 
 from cryptoalpha.app.book_forecasts import BookForecasts, JudgedDay
-from cryptoalpha.core.time import DAY, DAYS_PER_YEAR, SECOND, parse_interval
+from cryptoalpha.core.time import DAY, DAYS_PER_YEAR, HOUR, SECOND, parse_interval
 from cryptoalpha.core.values import (
     Alarm,
     Fill,
     FundingPayment,
+    FusedSignal,
+    MarketState,
     ObservationRef,
     Order,
     PortfolioState,
@@ -26,11 +28,14 @@ from cryptoalpha.core.values import (
     Sizing,
     Travelling,
 )
+from cryptoalpha.lifecycle.alerts.config import AlertConfig
+from cryptoalpha.monitoring.accuracy_watch import AccuracyWatch
 from cryptoalpha.monitoring.config import MonitoringConfig
 from cryptoalpha.monitoring.metrics import Metrics
 from cryptoalpha.monitoring.ratios import sharpe_ratio
 from cryptoalpha.monitoring.streaming import StreamingMetrics
 from cryptoalpha.risk.kill_switch import NAME as KILL_SWITCH
+from cryptoalpha.risk.ladder import NAME as LADDER
 from cryptoalpha.risk.tail.backtests import kupiec_pof
 from cryptoalpha.store.journal_reader import JournalReader
 
@@ -45,15 +50,17 @@ class RunMeter:
     Args:
         instruments: the book; references to other observations are passed over.
         interval: length of a bar, ns.
+        accuracy: by what directions are judged; None does not judge them.
     """
 
-    def __init__(self, config: MonitoringConfig, instruments: Sequence[str], interval: int) -> None:
+    def __init__(self, config: MonitoringConfig, instruments: Sequence[str], interval: int, accuracy: AccuracyWatch | None = None) -> None:
         self.metrics = Metrics()
         self._alarm_days = config.alerts.alarm_days
         self._newest = dict.fromkeys(instruments, 0)
         self._held: set[str] = set()
         self._states: dict[tuple[str, str], str] = {}
         self._alarms: dict[str, int] = {}
+        self._accuracy = None if accuracy is None else _Accuracy(self.metrics, accuracy)
         self._days = _Days(self.metrics, config.metrics.window_days)
         self._forecasts = BookForecasts()
         self._judged = self._exceeded = 0
@@ -67,6 +74,8 @@ class RunMeter:
             Order: self._order, Refusal: self._refusal, Sizing: self._sizing, RiskEvent: self._risk_event, RiskState: self._risk_state,
             Alarm: self._alarm,
         }  # fmt: skip
+        if self._accuracy is not None:
+            self._takers |= {MarketState: self._accuracy.state, FusedSignal: self._accuracy.said}
         self.metrics.set("cryptoalpha_bar_interval_seconds", interval / SECOND)
         self.metrics.set("cryptoalpha_kill_switch", 0.0)
 
@@ -77,6 +86,8 @@ class RunMeter:
             taker = takers.get(type(value))
             if taker is not None:
                 taker(value)
+        if self._accuracy is not None:
+            self._accuracy.close(at)
         judged = self._forecasts.take(at, values)
         if judged is not None:
             self._judge(judged)
@@ -103,6 +114,8 @@ class RunMeter:
         metrics.set("cryptoalpha_bar_timestamp_seconds", max(self._newest.values(), default=0) / SECOND)
         for tier, raised in self._alarms.items():
             metrics.set("cryptoalpha_alarm_age_seconds", max(at - raised, 0) / SECOND, tier)
+        if self._accuracy is not None:
+            self._accuracy.refresh(at)
         proposed = at - self._alarms.get("retrain", at - DAY * DAYS_PER_YEAR) < self._alarm_days * DAY
         metrics.set("cryptoalpha_retraining_proposed", float(proposed))
 
@@ -149,6 +162,8 @@ class RunMeter:
             metrics.set("cryptoalpha_risk_state", 0.0, *key, before)
         metrics.set("cryptoalpha_risk_state", 1.0, *key, event.state)
         self._states[key] = event.state
+        if event.rule == LADDER:
+            metrics.set("cryptoalpha_ladder_rung", float(event.state))
         if event.rule == KILL_SWITCH:
             metrics.set("cryptoalpha_kill_switch", float(event.state != "armed"))
             self._is_resumed = event.state == "armed"
@@ -180,6 +195,39 @@ class RunMeter:
     def _alarm(self, alarm: Alarm) -> None:
         self.metrics.add("cryptoalpha_alarms_total", 1.0, alarm.detector, alarm.tier)
         self._alarms[alarm.tier] = alarm.known_at
+
+
+class _Accuracy:
+    """Directions of the book, judged a horizon later."""
+
+    def __init__(self, metrics: Metrics, watch: AccuracyWatch) -> None:
+        self._metrics, self._watch = metrics, watch
+        self._prices: dict[str, float] = {}
+        self._directions: dict[str, float] = {}
+        metrics.set("cryptoalpha_accuracy_promised_ratio", watch.promise)
+        metrics.set("cryptoalpha_accuracy_evidence_ratio", 0.0)
+
+    def state(self, state: MarketState) -> None:
+        self._prices[state.instrument] = state.price
+
+    def said(self, fused: FusedSignal) -> None:
+        if fused.weights:
+            self._directions[fused.instrument] = fused.direction
+
+    def close(self, at: int) -> None:
+        """The row is whole."""
+        if self._prices:
+            hit = self._watch.take(at, self._directions, self._prices)
+            if hit is not None:
+                self._metrics.add("cryptoalpha_accuracy_labels_total")
+                self._metrics.add("cryptoalpha_accuracy_hits_total", float(hit))
+                self._metrics.set("cryptoalpha_accuracy_ratio", self._watch.rate or 0.0)
+                self._metrics.set("cryptoalpha_accuracy_evidence_ratio", self._watch.evidence)
+            self._prices, self._directions = {}, {}
+
+    def refresh(self, at: int) -> None:
+        if self._watch.raised_at is not None:
+            self._metrics.set("cryptoalpha_accuracy_alarm_age_seconds", max(at - self._watch.raised_at, 0) / SECOND)
 
 
 class _Days:
@@ -215,13 +263,22 @@ def too_many(exceeded: int, days: int, level: float) -> float:
     return kupiec_pof(exceeded, days, level).p_value if exceeded > days * (1.0 - level) else 1.0
 
 
-def metrics_of_journal(journal: JournalReader, config: MonitoringConfig) -> Metrics:
+def accuracy_watch(config: AlertConfig, interval: int, *, bet: float) -> AccuracyWatch:
+    """The test that these settings ask for, of bars of this length (ns)."""
+    horizon = max(round(config.accuracy_hours * HOUR), interval)
+    promise = max(config.accuracy_baseline - config.accuracy_drop, 0.0)
+    return AccuracyWatch(promise=promise, run_length=max(config.accuracy_run_length_days * DAY / horizon, 1.0), horizon=horizon, bet=bet)
+
+
+def metrics_of_journal(journal: JournalReader, config: MonitoringConfig, served: AlertConfig | None = None) -> Metrics:
     """The figures of a run as its journal tells them; those of a process (time per step, memory) and of
     the market's own days (`tail_meter`) are not among them."""
     header = journal.header
     intervals = [parse_interval(text) for text in header.get("interval", "").split(",") if text]
     names = [name for name in header.get("instruments", "").split(",") if name]
-    meter = RunMeter(config, names, min(intervals, default=DAY))
+    interval = min(intervals, default=DAY)
+    accuracy = None if served is None else accuracy_watch(served, interval, bet=config.drift.bet)
+    meter = RunMeter(config, names, interval, accuracy)
     newest = 0
     for _, at, values in journal.rows():
         meter.take(at, values)

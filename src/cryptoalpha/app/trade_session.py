@@ -81,7 +81,12 @@ def run_session(
     """
     store = Home(home)
     journal = run_directory(home, request.run) / JOURNAL
-    with StoreLock(store) as lock, Alarms(settings, say, hide) as alarms, LiveMonitor(settings, say, alarms) as monitor, stopping() as stop:
+    with (
+        StoreLock(store) as lock,
+        Alarms(settings, say, hide) as alarms,
+        LiveMonitor(settings, say, alarms, home=home) as monitor,
+        stopping() as stop,
+    ):
         refuse_lost_journal(journal)
         if request.keys is not None:
             report = _real(settings, store, lock, request, request.keys, journal, stop, say, monitor, alarms)

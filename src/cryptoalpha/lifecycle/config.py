@@ -7,6 +7,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from cryptoalpha.core.config import Count, Fraction, NonNegative, Positive, Section
+from cryptoalpha.lifecycle.alerts.config import AlertConfig
 
 
 def _rising(bounds: tuple[float, float]) -> tuple[float, float]:
@@ -108,19 +109,6 @@ class CanaryConfig(Section):
         if not rising or not self.steps or self.steps[0] <= 0.0 or self.steps[-1] != 1.0:
             raise ValueError("the steps must rise from above 0 to exactly 1")
         return self
-
-
-class AlertConfig(Section):
-    """[lifecycle.alerts] When a served model needs more machines or new training."""
-
-    latency_seconds: Positive = 0.1
-    """99th percentile of prediction latency above which serving scales up."""
-
-    accuracy_drop: Fraction = 0.05
-    """Fall of accuracy below its baseline, as a fraction (0–1), at which retraining is proposed."""
-
-    memory: Fraction = 0.8
-    """Share of the memory limit (0–1) above which serving scales out."""
 
 
 class LifecycleConfig(Section):

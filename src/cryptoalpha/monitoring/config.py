@@ -61,11 +61,23 @@ class AlertsConfig(Section):
     """99th percentile of the time one step takes, seconds (> 0), from which the loop counts as slow. One second: bars of a minute leave
     room for it, and a durable row takes milliseconds."""
 
+    unknown_seconds: Positive = 30.0
+    """Seconds for which the fate of an order may be unknown (> 0) before a person is told. Thirty: asking the venue again, with growing
+    waits, answers most within ten."""
+
+    journal_lag_bars: Positive = 1.0
+    """Bar lengths from the close of a bar to its row on disk (> 0) from which the loop counts as behind. One: by then
+    the next bar waits."""
+
+    disk: PositiveFraction = 0.9
+    """Share of the disk under the store in use (0–1) from which it is told: nothing is traded that cannot be written down first."""
+
     memory: PositiveFraction = 0.8
     """Share of the memory this process may use (0–1) from which it is told, before the system ends it."""
 
     hold_minutes: NonNegative = 5.0
-    """Minutes a condition that may pass by itself must have held before it fires (≥ 0): open breakers, slowness, memory."""
+    """Minutes a condition that may pass by itself must have held before it fires (≥ 0): open breakers, slowness, lag, memory, sources and
+    the bus away."""
 
 
 class MonitoringConfig(Section):

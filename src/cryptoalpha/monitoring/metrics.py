@@ -62,6 +62,7 @@ METRICS: Mapping[str, Metric] = _table(
     Metric("cryptoalpha_exposure_ratio", "gauge", "Share of the wanted and allowed size that ladder and regime leave, 0 to 1.", "ratio"),
     Metric("cryptoalpha_limit_used", "gauge", "How much of a risk limit is used, in the limit's own unit.", "used", ("limit",)),
     Metric("cryptoalpha_limit_allowed", "gauge", "How much a risk limit allows, in the limit's own unit.", "allowed", ("limit",)),
+    Metric("cryptoalpha_ladder_rung", "gauge", "Rung of the drawdown ladder, 0 while it leaves everything.", "rung"),
     Metric("cryptoalpha_kill_switch", "gauge", "1 while the kill switch stands, else 0.", "switch"),
     Metric("cryptoalpha_mode", "gauge", "1 for the mode the risk gate is in, 0 for the others.", "mode", ("mode",)),
     Metric(
@@ -153,7 +154,9 @@ METRICS: Mapping[str, Metric] = _table(
     ),
     Metric("cryptoalpha_journal_rows_total", "counter", "Rows of the journal, one for each step.", "total"),
     Metric("cryptoalpha_journal_lag_seconds", "gauge", "From the close of the newest bar taken to its row on disk, wall clock.", "seconds"),
-    Metric("cryptoalpha_disk_used_ratio", "gauge", "Share of the disk under the store that is in use, as this process may use it.", "ratio"),
+    Metric(
+        "cryptoalpha_disk_used_ratio", "gauge", "Share of the disk under the store that is in use, as this process may use it.", "ratio"
+    ),
     Metric("cryptoalpha_disk_free_bytes", "gauge", "Space on the disk under the store that this process may still use.", "bytes"),
     Metric("cryptoalpha_venue_orders", "gauge", "Orders of a live run by what is known of them.", "orders", ("state",)),
     Metric(
@@ -198,7 +201,9 @@ METRICS: Mapping[str, Metric] = _table(
     Metric("cryptoalpha_step_interval_seconds", "gauge", "Time meant between two steps, on the wall clock.", "seconds"),
     Metric("cryptoalpha_step_seconds", "histogram", "Time from one bar in hand to its row written and its orders sent.", "seconds"),
     Metric("cryptoalpha_step_p99_seconds", "gauge", "99th percentile of the last thousand steps' time.", "seconds"),
-    Metric("cryptoalpha_prediction_seconds", "histogram", "From a request's last byte to its answer, by who answered.", "seconds", ("arm",)),
+    Metric(
+        "cryptoalpha_prediction_seconds", "histogram", "From a request's last byte to its answer, by who answered.", "seconds", ("arm",)
+    ),
     Metric(
         "cryptoalpha_predictions_total",
         "counter",

@@ -1,9 +1,11 @@
-"""What this process takes from its machine. Linux tells by files; elsewhere the answer is None, and no metric is given."""
+"""What this process takes from its machine, and what is left there; None, and then no metric, where the system does not say."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
+from typing import NamedTuple
 
 _CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
@@ -24,6 +26,28 @@ def memory_allowed() -> int | None:
     except (OSError, ValueError):
         return min(limits, default=None)
     return min(limits)
+
+
+class DiskRoom(NamedTuple):
+    """A disk as this process may use it. `free` leaves out what is kept for root; both in bytes."""
+
+    used: int
+    free: int
+
+    @property
+    def used_share(self) -> float:
+        """As `df` shows it: used of what is used and free."""
+        return self.used / (self.used + self.free) if self.used + self.free else 1.0
+
+
+def disk_room(path: Path) -> DiskRoom | None:
+    """The disk that holds `path`, or would: that of the nearest folder there is; None where the system does not say."""
+    place = next((each for each in (path, *path.absolute().parents) if each.exists()), None)
+    try:
+        found = shutil.disk_usage(place) if place is not None else None
+    except OSError:
+        return None
+    return None if found is None else DiskRoom(found.used, found.free)
 
 
 def _limit_files() -> list[Path]:

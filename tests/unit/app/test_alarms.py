@@ -15,7 +15,8 @@ import pytest
 from cryptoalpha.app.alarms import Alarms
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.core.values import RiskEvent
-from cryptoalpha.monitoring.alerts import AlertChange, alert_rules
+from cryptoalpha.monitoring.alert_rules import alert_rules
+from cryptoalpha.monitoring.alerts import AlertChange
 from cryptoalpha.monitoring.config import AlertsConfig
 
 pytest.importorskip("apprise", reason="alerts to people need the extra `alerts`")

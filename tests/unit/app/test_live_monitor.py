@@ -31,7 +31,8 @@ from cryptoalpha.store.tables import Dataset
 STEPS = 200
 PROCESS = {
     "cryptoalpha_step_seconds", "cryptoalpha_step_p99_seconds", "cryptoalpha_idle_seconds", "cryptoalpha_memory_bytes",
-    "cryptoalpha_memory_ratio", "cryptoalpha_alerts", "cryptoalpha_alerts_fired_total", "cryptoalpha_step_interval_seconds",
+    "cryptoalpha_memory_ratio", "cryptoalpha_disk_used_ratio", "cryptoalpha_disk_free_bytes", "cryptoalpha_journal_lag_seconds",
+    "cryptoalpha_alerts", "cryptoalpha_alerts_fired_total", "cryptoalpha_step_interval_seconds",
 }  # fmt: skip
 MARKET = {name for name in METRICS if name.startswith(("cryptoalpha_instrument_", "cryptoalpha_venue_"))}
 """Of the market's own days, and of a venue's books, which no journal holds."""
@@ -70,7 +71,7 @@ def test_the_figures_of_the_loop_are_those_of_its_journal(market, tmp_path):
         report = traded(settings(), market, tmp_path / "a.sqlite", monitor)
         live = monitor.now()
     with JournalReader(tmp_path / "a.sqlite") as journal:
-        later = metrics_of_journal(journal, settings().monitoring)
+        later = metrics_of_journal(journal, settings().monitoring, settings().lifecycle.alerts)
     for name in METRICS.keys() - PROCESS - MARKED - MARKET:
         assert list(live.labelled(name)) == list(later.labelled(name)), name
     assert live.value("cryptoalpha_fills_total", "buy")

@@ -21,7 +21,8 @@ from cryptoalpha.core.values import (
     RiskState,
     Sizing,
 )
-from cryptoalpha.monitoring.alerts import AlertBoard, alert_rules
+from cryptoalpha.monitoring.alert_rules import alert_rules
+from cryptoalpha.monitoring.alerts import AlertBoard
 from cryptoalpha.monitoring.config import MonitoringConfig
 from cryptoalpha.monitoring.metrics_exposition import exposition
 from cryptoalpha.monitoring.ratios import sharpe_ratio

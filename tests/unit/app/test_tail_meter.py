@@ -9,7 +9,8 @@ from cryptoalpha.app.run_metrics import too_many
 from cryptoalpha.app.tail_meter import TailMeter
 from cryptoalpha.core.seeds import stream
 from cryptoalpha.core.time import DAY, HOUR
-from cryptoalpha.monitoring.alerts import AlertBoard, alert_rules
+from cryptoalpha.monitoring.alert_rules import alert_rules
+from cryptoalpha.monitoring.alerts import AlertBoard
 from cryptoalpha.monitoring.config import AlertsConfig
 from cryptoalpha.monitoring.metrics import Metrics
 from cryptoalpha.risk.config import TailConfig

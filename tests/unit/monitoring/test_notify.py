@@ -16,7 +16,8 @@ import pytest
 
 from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.monitoring import notify
-from cryptoalpha.monitoring.alerts import AlertChange, alert_rules
+from cryptoalpha.monitoring.alert_rules import alert_rules
+from cryptoalpha.monitoring.alerts import AlertChange
 from cryptoalpha.monitoring.config import AlertsConfig
 from cryptoalpha.monitoring.notify import THREAD_NAME, Notifier
 

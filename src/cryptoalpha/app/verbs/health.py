@@ -144,11 +144,11 @@ def _sources(frame: Frame) -> tuple[list[dict[str, object]], list[str | Table], 
 
 
 def _show_alert_rules(frame: Frame) -> None:
+    from cryptoalpha.lifecycle.alerts.rules import every_rule
     from cryptoalpha.monitoring.alert_rule_file import prometheus_rule_file
-    from cryptoalpha.monitoring.alerts import alert_rules
 
     config = frame.settings.monitoring.alerts
-    text = prometheus_rule_file(alert_rules(config), job=config.job)
+    text = prometheus_rule_file(every_rule(config, frame.settings.lifecycle.alerts), job=config.job)
     frame.out.result({"rule_file": text}, text.rstrip("\n"))
 
 
@@ -166,7 +166,7 @@ def _show_metrics(frame: Frame, run: str | None) -> None:
         run = first.run if first is not None else None
     folder = find_run(frame.home, run)
     with JournalReader(folder / JOURNAL) as journal:
-        text = exposition(metrics_of_journal(journal, frame.settings.monitoring))
+        text = exposition(metrics_of_journal(journal, frame.settings.monitoring, frame.settings.lifecycle.alerts))
     frame.out.result({"run": folder.name, "exposition": text}, text.rstrip("\n"))
 
 

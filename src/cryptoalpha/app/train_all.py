@@ -128,23 +128,7 @@ class Training:
 
     def settings_with(self, *names: str) -> Settings:
         """The settings that use the models of these steps."""
-        settings, at = self.settings, {name: str((self.out / name).resolve()) for name in names}
-        signals, sources = settings.signals, settings.signals.sources
-        sections = {
-            section: name for name, section in (("forecaster", "forecast"), ("genome", "genome"), ("regime", "regime")) if name in at
-        }
-        update: dict[str, Any] = {
-            section: getattr(signals, section).model_copy(update={"model": at[name]}) for section, name in sections.items()
-        }
-        update["sources"] = (*sources, *(one for one in MODEL_SOURCES if one in sections and one not in sources))
-        signals = signals.model_copy(update=update)
-        fusion, agent = settings.fusion, settings.agent
-        if "fusion" in at:
-            learning = fusion.learning.model_copy(update={"model": at["fusion"]})
-            fusion = fusion.model_copy(update={"method": "search", "learning": learning})
-        if "agent" in at:
-            agent = agent.model_copy(update={"members": MEMBERS, "planner": agent.planner.model_copy(update={"model": at["agent"]})})
-        return settings.model_copy(update={"signals": signals, "fusion": fusion, "agent": agent})
+        return with_models(self.settings, {name: self.out / name for name in names})
 
     def steps(self) -> Iterator[tuple[str, Callable[[bool, Tell | None], Made]]]:
         """Each step's name and how it is done: `do(fresh, tell)`."""
@@ -182,6 +166,25 @@ class Training:
             return train_agent(plan, self.dataset, period, self.out / "agent", instruments=self.instruments, fresh=fresh, tell=tell)
 
         return do
+
+
+def with_models(settings: Settings, folders: Mapping[str, Path]) -> Settings:
+    """The settings that ask the models in these folders, by the step that makes such a model; what is not named stays as it is."""
+    at = {name: str(folder.resolve()) for name, folder in folders.items()}
+    signals, sources = settings.signals, settings.signals.sources
+    sections = {section: name for name, section in (("forecaster", "forecast"), ("genome", "genome"), ("regime", "regime")) if name in at}
+    update: dict[str, Any] = {
+        section: getattr(signals, section).model_copy(update={"model": at[name]}) for section, name in sections.items()
+    }
+    update["sources"] = (*sources, *(one for one in MODEL_SOURCES if one in sections and one not in sources))
+    signals = signals.model_copy(update=update)
+    fusion, agent = settings.fusion, settings.agent
+    if "fusion" in at:
+        learning = fusion.learning.model_copy(update={"model": at["fusion"]})
+        fusion = fusion.model_copy(update={"method": "search", "learning": learning})
+    if "agent" in at:
+        agent = agent.model_copy(update={"members": MEMBERS, "planner": agent.planner.model_copy(update={"model": at["agent"]})})
+    return settings.model_copy(update={"signals": signals, "fusion": fusion, "agent": agent})
 
 
 @dataclass(frozen=True)

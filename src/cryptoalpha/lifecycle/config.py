@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from cryptoalpha.core.config import Count, Fraction, NonNegative, Positive, Section
 from cryptoalpha.lifecycle.alerts.config import AlertConfig
+from cryptoalpha.lifecycle.gates.config import GateConfig, RampConfig
 
 
 def _rising(bounds: tuple[float, float]) -> tuple[float, float]:
@@ -125,3 +126,9 @@ class LifecycleConfig(Section):
 
     alerts: AlertConfig = AlertConfig()
     """Watching."""
+
+    gates: GateConfig = GateConfig()
+    """What must be proved."""
+
+    ramp: RampConfig = RampConfig()
+    """How capital grows."""

@@ -60,6 +60,15 @@ class GateConfig(Section):
     memory_mib: Positive = 2048.0
     """Largest resident memory of a process that answers, MiB."""
 
+    audit_bars: Annotated[int, Field(ge=16)] = 1500
+    """Newest judged bars (16 or more) over which the candidate's own signals and decisions are audited for look-ahead."""
+
+    audit_cuts: Annotated[int, Field(ge=1, le=64)] = 4
+    """Moments at which the future is removed and poisoned (1-64)."""
+
+    audit_training: bool = True
+    """Whether the recipe is audited as well: small models trained with the future, without it, and with it poisoned."""
+
     shadow_days: Positive = 7.0
     """Days, the newest, that candidate and champion are replayed side by side, bar by bar."""
 

@@ -51,21 +51,14 @@ def walk_forward(hearing: Hearing) -> Finding:
 
 
 def refuse_seen_days(record: TrackRecord) -> None:
-    """Nothing, if each model's labels were settled before it answered and no day precedes the first answer.
+    """Nothing, if no judged day precedes the first answer of a model: only what folds say from their own moment on is out of sample.
 
     Raises:
-        DataError: naming the fold that is wrong.
+        DataError: naming the model.
     """
-    for one in record.stretches:
-        if one.taught_until > one.usable_from:
-            raise DataError(
-                f"{one.name} answers from {iso(one.usable_from)} on, but learned from labels settled until {iso(one.taught_until)}",
-                hint="train it with a purge and an embargo (lifecycle.train.embargo_days)",
-            )
     firsts: dict[str, int] = {}
     for one in record.stretches:
-        model = one.name.partition(" ")[0]
-        firsts[model] = min(one.usable_from, firsts.get(model, one.usable_from))
+        firsts[one.model] = min(one.usable_from, firsts.get(one.model, one.usable_from))
     for model, first in firsts.items():
         # The day in which a model begins to answer is the first that is its own; a whole day before it is not.
         if record.days.size and int(record.days[0]) + DAY <= first:

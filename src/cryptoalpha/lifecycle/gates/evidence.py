@@ -29,10 +29,9 @@ class Forecasts:
 
 @dataclass(frozen=True)
 class Stretch:
-    """A model that answers from `usable_from` on, and when the last label that it was made of was settled."""
+    """A fold of a model, and the moment (UTC ns) from which it may answer: every label that it was made of was settled before."""
 
-    name: str
-    taught_until: int
+    model: str
     usable_from: int
 
 

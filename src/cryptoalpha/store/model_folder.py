@@ -8,7 +8,7 @@ a model that was trained before it. The folds are written first and `model.json`
 
 `model.json` holds the SHA-256 of every fold: one that was exchanged, cut off or edited is refused. That finds accidents, not an attacker.
 
-A *series* (`model_series`) is a folder to which folds of later models are added while it is used; what its older folds answer never changes.
+A *series* (`model_series`) is a folder to which folds of later models are added while it is used; what older folds answer never changes.
 """
 
 from __future__ import annotations

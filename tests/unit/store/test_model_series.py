@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 from pathlib import Path
 
@@ -111,7 +110,7 @@ def test_a_fold_never_answers_before_it_may_be_used(tmp_path):
 def test_a_home_that_is_moved_takes_its_series_along(tmp_path):
     home = tmp_path / "home"
     extend_series(home / "series", model(home / "a", [100], 1.0), member="a", now=T)
-    os.rename(home, tmp_path / "moved")
+    home.rename(tmp_path / "moved")
     assert answered(ModelFolder.open(tmp_path / "moved" / "series", "genome"), 100) == [1.0, 0.0]
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field
 
-from cryptoalpha.core.config import Count, Fraction, NonNegative, Positive, Section
+from cryptoalpha.core.config import Count, NonNegative, Positive, Section
 from cryptoalpha.lifecycle.alerts.config import AlertConfig
 from cryptoalpha.lifecycle.gates.config import GateConfig, RampConfig
+from cryptoalpha.lifecycle.rollout.config import CanaryConfig
 
 
 def _rising(bounds: tuple[float, float]) -> tuple[float, float]:
@@ -96,20 +97,6 @@ class TuneConfig(Section):
 
     width: CountRange = (256, 1024)
     """Channels."""
-
-
-class CanaryConfig(Section):
-    """[lifecycle.canary] How a new model takes over."""
-
-    steps: tuple[Fraction, ...] = (0.05, 0.10, 0.25, 0.50, 1.0)
-    """Share of requests the new model answers at each step (0–1), rising, the last one 1."""
-
-    @model_validator(mode="after")
-    def _steps_rise_to_one(self) -> Self:
-        rising = all(earlier < later for earlier, later in zip(self.steps, self.steps[1:], strict=False))
-        if not rising or not self.steps or self.steps[0] <= 0.0 or self.steps[-1] != 1.0:
-            raise ValueError("the steps must rise from above 0 to exactly 1")
-        return self
 
 
 class LifecycleConfig(Section):

@@ -10,7 +10,7 @@ days count, whatever the data set was called: a day more makes another data set 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -104,8 +104,9 @@ class Ground:
             DataMissingError: if there is none between the models' first answers and the holdout.
         """
         contenders = [each for each in (self.candidate, self.champion) if each is not None]
-        begin = max((one.usable_from for each in contenders for one in first_answers(self.settings_of(each))), default=self._first)
-        since, until = -(-max(begin, self._first) // DAY) * DAY, self.held_out.since
+        begin = max(all_answer_from(stretches_of(self.settings_of(each))) for each in contenders)
+        interval = self.dataset.bars[self.names[0]].interval  # a bar that opens at midnight is known, and answered, a bar later
+        since, until = -(-max(begin - interval, self._first) // DAY) * DAY, self.held_out.since
         if since >= until:
             raise DataMissingError(
                 f"models answer from {iso(begin)} on and the holdout begins {iso(until)}: no day is left to be judged",
@@ -144,7 +145,7 @@ class Ground:
             daily.days,
             daily.returns,
             {name: each.daily.returns for name, each in result.baselines.items()},
-            tuple(first_answers(self.settings_of(contender))),
+            tuple(stretches_of(self.settings_of(contender))),
             f"{self.dataset.origin}, {self.judged}",
             forecasts_of(result.tape, self.settings_of(contender)),
         )
@@ -226,7 +227,15 @@ class Ground:
         return result
 
 
-def first_answers(settings: Settings) -> list[Stretch]:
+def all_answer_from(stretches: Sequence[Stretch]) -> int:
+    """The moment (UTC ns) from which every model has a fold that may answer; 0 where nothing was trained."""
+    first: dict[str, int] = {}
+    for one in stretches:
+        first[one.model] = min(one.usable_from, first.get(one.model, one.usable_from))
+    return max(first.values(), default=0)
+
+
+def stretches_of(settings: Settings) -> list[Stretch]:
     """Every fold of every trained model that these settings ask, with the moment from which it may answer."""
     found = []
     for name, file in model_files(settings).items():

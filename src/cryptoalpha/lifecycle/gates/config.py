@@ -69,8 +69,8 @@ class GateConfig(Section):
     audit_training: bool = True
     """Whether the recipe is audited as well: small models trained with the future, without it, and with it poisoned."""
 
-    shadow_days: Positive = 7.0
-    """Days, the newest, that candidate and champion are replayed side by side, bar by bar."""
+    shadow_days: Positive = 14.0
+    """Days, the newest, that candidate and champion are replayed side by side; of hourly bars enough for `latency_answers`."""
 
     shadow_decisions: Count = 100
     """Fewest decisions compared in the shadow run."""

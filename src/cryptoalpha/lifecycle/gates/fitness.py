@@ -8,7 +8,7 @@ import numpy as np
 
 from cryptoalpha.core.errors import DataError
 from cryptoalpha.core.seeds import stream
-from cryptoalpha.lifecycle.gates.evidence import Floats, Footprint, Forecasts
+from cryptoalpha.lifecycle.gates.evidence import Floats, Forecasts, Times
 from cryptoalpha.lifecycle.gates.hearing import Finding, Hearing, compared
 from cryptoalpha.monitoring.bootstrap import block_length, resample_indices
 from cryptoalpha.monitoring.calibration import brier_score, classwise_calibration_error
@@ -72,13 +72,12 @@ def shared(own: Forecasts, other: Forecasts) -> tuple[Forecasts, Forecasts]:
 
 def latency(hearing: Hearing) -> Finding:
     """99th percentile of the time of one answer."""
-    footprint: Footprint = hearing.footprint()
-    return _within(footprint.seconds, hearing, "answers")
+    return _within(hearing.footprint.seconds, hearing, "answers")
 
 
 def memory(hearing: Hearing) -> Finding:
     """The most memory the answering process held."""
-    peak = hearing.footprint().peak_bytes / MIB
+    peak = hearing.footprint.peak_bytes / MIB
     return compared(peak, "≤", hearing.config.memory_mib, f"{peak:,.0f} MiB resident at most, of {hearing.config.memory_mib:,.0f}")
 
 
@@ -116,7 +115,7 @@ def _losses(said: Forecasts) -> Floats:
     return np.asarray(((said.probabilities - happened) ** 2).sum(axis=1), np.float64)
 
 
-def _bounds(gap: Floats, moments: Floats | np.ndarray[tuple[int], np.dtype[np.int64]], hearing: Hearing) -> tuple[float, float]:
+def _bounds(gap: Floats, moments: Times, hearing: Hearing) -> tuple[float, float]:
     """One-sided bounds of the mean difference, whole moments resampled in blocks."""
     _, place = np.unique(moments, return_inverse=True)
     sums, counts = np.bincount(place, weights=gap), np.bincount(place).astype(np.float64)

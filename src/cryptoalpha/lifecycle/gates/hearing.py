@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
@@ -11,7 +12,7 @@ import numpy as np
 from cryptoalpha.core.errors import CryptoAlphaError, DataError
 from cryptoalpha.core.time import iso
 from cryptoalpha.lifecycle.gates.config import GateConfig
-from cryptoalpha.lifecycle.gates.evidence import Checks, Floats, ShadowRecord, TrackRecord, TrialRecord
+from cryptoalpha.lifecycle.gates.evidence import Checks, Floats, Footprint, ShadowRecord, TrackRecord, TrialRecord
 from cryptoalpha.lifecycle.gates.values import Contender, Relation
 from cryptoalpha.monitoring.daily import checked_returns
 
@@ -67,7 +68,9 @@ class Hearing:
 
     @property
     def trials(self) -> TrialRecord:
-        """Every look at these data."""
+        """Every look at these data, those of this hearing among them: both records are brought first, whichever gate asks first."""
+        with suppress(CryptoAlphaError):  # whoever asks for a record is told
+            _ = self.record, self.champions_record
         return self._once("trials", lambda: self.checks.trials(self.candidate))
 
     @property
@@ -81,7 +84,8 @@ class Hearing:
         found = self._kept.get("record")
         return found.data if isinstance(found, TrackRecord) else ""
 
-    def footprint(self) -> Any:
+    @property
+    def footprint(self) -> Footprint:
         """Latency and memory, measured once."""
         return self._once("footprint", lambda: self.checks.latency(self.candidate))
 

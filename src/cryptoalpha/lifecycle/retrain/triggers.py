@@ -55,14 +55,19 @@ def propose(path: Path, cause: Cause, at: int, detail: str = "", *, subject: str
     if cause not in get_args(Cause):
         raise ConfigError(f"nothing asks for retraining by the name of {cause!r}", hint=f"there are: {', '.join(get_args(Cause))}")
     with book(path, write=True) as connection:
-        connection.execute(
-            "INSERT INTO trigger (cause, subject, detail, first_at, last_at, times) VALUES (?, ?, ?, ?, ?, 1) "
-            "ON CONFLICT (cause, subject) WHERE campaign IS NULL DO UPDATE SET times = times + 1, detail = excluded.detail, "
-            "first_at = min(first_at, excluded.first_at), last_at = max(last_at, excluded.last_at)",
-            (cause, subject, detail[:LONGEST_DETAIL], at, at),
-        )
+        note(connection, cause, at, detail, subject)
         (found,) = _rows(connection, "campaign IS NULL AND cause = ? AND subject = ?", (cause, subject))
         return found
+
+
+def note(connection: sqlite3.Connection, cause: str, at: int, detail: str, subject: str) -> None:
+    """Inside a transaction: one more of this cause and subject."""
+    connection.execute(
+        "INSERT INTO trigger (cause, subject, detail, first_at, last_at, times) VALUES (?, ?, ?, ?, ?, 1) "
+        "ON CONFLICT (cause, subject) WHERE campaign IS NULL DO UPDATE SET times = times + 1, detail = excluded.detail, "
+        "first_at = min(first_at, excluded.first_at), last_at = max(last_at, excluded.last_at)",
+        (cause, subject, detail[:LONGEST_DETAIL], at, at),
+    )
 
 
 def waiting(path: Path) -> tuple[Trigger, ...]:

@@ -4,27 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from cryptoalpha.core.config import Count, NonNegative, Positive, Section
 from cryptoalpha.lifecycle.alerts.config import AlertConfig
 from cryptoalpha.lifecycle.gates.config import GateConfig, RampConfig
 from cryptoalpha.lifecycle.rollout.config import CanaryConfig
-
-
-def _rising(bounds: tuple[float, float]) -> tuple[float, float]:
-    if bounds[0] >= bounds[1]:
-        raise ValueError(f"the lower bound {bounds[0]} is not below the upper bound {bounds[1]}")
-    return bounds
-
-
-def _rising_counts(bounds: tuple[int, int]) -> tuple[int, int]:
-    _rising(bounds)
-    return bounds
-
-
-Range = Annotated[tuple[Positive, Positive], AfterValidator(_rising)]
-CountRange = Annotated[tuple[Count, Count], AfterValidator(_rising_counts)]
+from cryptoalpha.lifecycle.tune.config import TuneConfig
 
 
 class TrainConfig(Section):
@@ -69,34 +55,6 @@ class TrainConfig(Section):
 
     processes: Count = 2
     """Folds trained side by side, one thread each."""
-
-
-class TuneConfig(Section):
-    """[lifecycle.tune] The space in which training settings are searched; each is [lowest, highest]."""
-
-    trials: Count = 50
-    """Trials of one study. Every one is counted when the winner's Sharpe is deflated."""
-
-    learning_rate: Range = (1e-5, 1e-2)
-    """Step size, searched on a log scale."""
-
-    batch: CountRange = (16, 128)
-    """Samples of one step."""
-
-    simulations: CountRange = (400, 1600)
-    """Simulations of one decision."""
-
-    sigma: Range = (0.01, 0.1)
-    """Noise of the evolution strategy."""
-
-    dropout: Range = (0.1, 0.5)
-    """Dropout."""
-
-    heads: CountRange = (8, 16)
-    """Attention heads. Head width is drawn too and the width is their product, so every point of the space is valid."""
-
-    width: CountRange = (256, 1024)
-    """Channels."""
 
 
 class LifecycleConfig(Section):

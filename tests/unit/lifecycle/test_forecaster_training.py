@@ -117,7 +117,7 @@ def test_the_source_answers_the_test_bars_as_they_were_judged(trained, market, t
     """What the table judges is what a backtest will hear, to the last bit."""
     config = PLAN.signals.forecast.model_copy(update={"model": str(trained)})
     folder, design = open_forecaster(config, PLAN.signals.news)
-    panel, folds = forecaster._folds(PLAN, market, Period(folds=2), None)
+    panel, folds = forecaster.panel_and_folds(PLAN, market, Period(folds=2), None)
     frame = Frame(panel, market, first=int(folds[0].test[0]))
     opinions = ForecastSource(config).compute(frame)
     arrays = forecaster.forecast_arrays(frame, config, forecaster.open_encoder(PLAN.signals.text), news=PLAN.signals.news)
@@ -133,7 +133,7 @@ def test_the_source_answers_the_test_bars_as_they_were_judged(trained, market, t
 
 def opinions_over_the_test(folder: Path, market: Dataset) -> tuple[Frame, np.ndarray]:
     """The frame of the test bars and the trace of sentiment over it."""
-    panel, folds = forecaster._folds(PLAN, market, Period(folds=2), None)
+    panel, folds = forecaster.panel_and_folds(PLAN, market, Period(folds=2), None)
     frame = Frame(panel, market, first=int(folds[0].test[0]))
     config = PLAN.signals.forecast.model_copy(update={"model": str(folder)})
     return frame, ForecastSource(config).compute(frame).traces["forecast/sentiment"]
@@ -193,7 +193,7 @@ def test_evolution_looks_at_the_expected_move_that_the_network_says(trained, mar
     folder, design = open_forecaster(config, PLAN.signals.news)
     model = ForecastModel.load(folder, 0, design)
     torch.nn.init.normal_(model.net.peers.weigh.weight)  # five steps of training leave it near zero, where nobody would miss it
-    panel, folds = forecaster._folds(PLAN, market, Period(folds=1), None)
+    panel, folds = forecaster.panel_and_folds(PLAN, market, Period(folds=1), None)
     frame = Frame(panel, market)
     arrays = forecaster.forecast_arrays(frame, config, forecaster.open_encoder(PLAN.signals.text), news=PLAN.signals.news)
     blocks, rows = Blocks(arrays, config), folds[0].accept

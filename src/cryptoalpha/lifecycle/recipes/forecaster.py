@@ -104,7 +104,7 @@ def train_forecaster(
     """
     shop = Workshop(out)
     old = shop.finished(KIND, fresh=fresh)
-    panel, folds = _folds(plan, dataset, period, instruments)
+    panel, folds = panel_and_folds(plan, dataset, period, instruments)
     texts = None if labelled is None else Labelled.read(labelled)
     encoder = open_encoder(plan.signals.text)
     design = ForecastDesign(
@@ -124,7 +124,7 @@ def train_forecaster(
     head, sentiment = None, dict(UNAVAILABLE)
     if texts is not None:
         head, sentiment = teach_sentiment(texts, design, encoder, test_since=folds[0].test_since, seed=plan.seed, tell=tell)
-    material = Material(arrays, labels, _steps(panel), design, plan.train, fit, plan.learn.evolution, cost, plan.seed, out, head)
+    material = Material(arrays, labels, steps_ahead(panel), design, plan.train, fit, plan.learn.evolution, cost, plan.seed, out, head)
     with shop.watched([fold.number for fold in folds], tell):
         side_by_side(partial(_given, material), train_fold, folds, processes=plan.train.processes)
     lineage = {"identity": identity, "sentiment": sentiment, **_judged(material, folds, shop)}
@@ -137,7 +137,7 @@ def _given(material: Material) -> Material:
     return material
 
 
-def _folds(plan: Plan, dataset: Dataset, period: Period, instruments: Sequence[str] | None) -> tuple[Panel, tuple[Fold, ...]]:
+def panel_and_folds(plan: Plan, dataset: Dataset, period: Period, instruments: Sequence[str] | None) -> tuple[Panel, tuple[Fold, ...]]:
     """The panel from the first bar that is looked at on, and the folds by its rows."""
     since, until = period.since or 0, period.until or np.iinfo(np.int64).max
     whole = build_panel(dataset, since=0, until=int(until), instruments=instruments)
@@ -170,7 +170,8 @@ def _label_ends(panel: Panel, signals: SignalsConfig) -> np.ndarray[Any, np.dtyp
     return ends
 
 
-def _steps(panel: Panel) -> np.ndarray[Any, np.dtype[np.float64]]:
+def steps_ahead(panel: Panel) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Simple return from the open after each row to the next one, `[T, N]`."""
     step = np.full(panel.open.shape, np.nan)
     step[:-2] = panel.open[2:] / panel.open[1:-1] - 1.0
     return step

@@ -113,7 +113,7 @@ def read_result(shop: Workshop, fold: Fold) -> tuple[list[Predictions], dict[str
 def _train(material: Material, fold: Fold, shop: Workshop) -> None:
     blocks, number = material.blocks, fold.number
     scaler = fit_scalers(material.arrays, fold.train, clip=material.design.config.clip)
-    table = _table(material, scaler)
+    table = table_of(material, scaler)
     net = material.design.build(material.seed + number)
     net.set_linear(torch.from_numpy(ridge_weights(table, fold)[0]).float())
     if material.sentiment is not None:
@@ -132,7 +132,7 @@ def _train(material: Material, fold: Fold, shop: Workshop) -> None:
         samples,
         config=material.fit,
         seed=material.seed + number,
-        validate=_validator(loss, looks, material.fit.batch),
+        validate=validator(loss, looks, material.fit.batch),
         checkpoint=shop.place / f"fit_{number:02d}.checkpoint",
         progress=teller(shop, number),
         labels={"fold": number, "encoder": str(material.design.encoder)},
@@ -197,7 +197,7 @@ def said(net: Forecaster, blocks: Blocks, rows: Rows, scaler: ForecastScaler, pr
     return Predictions(MODEL, **joined)
 
 
-def _table(material: Material, scaler: ForecastScaler) -> Table:
+def table_of(material: Material, scaler: ForecastScaler) -> Table:
     """Every row of the frame, scaled as the network sees it; rows before the arrays are absent."""
     arrays, begin = material.arrays, material.arrays.begin
     scaled = np.concatenate(
@@ -208,7 +208,7 @@ def _table(material: Material, scaler: ForecastScaler) -> Table:
     return Table(features, present, material.outcomes(), material.design.heads.quantiles)
 
 
-def _validator(loss: Callable[[nn.Module, Batch], torch.Tensor], looks: BlockSamples, batch: int) -> Callable[[nn.Module], float]:
+def validator(loss: Callable[[nn.Module, Batch], torch.Tensor], looks: BlockSamples, batch: int) -> Callable[[nn.Module], float]:
     """Mean loss over the validation blocks."""
 
     def validate(model: nn.Module) -> float:

@@ -9,6 +9,7 @@ from pydantic import Field
 from cryptoalpha.core.config import Count, NonNegative, Positive, Section
 from cryptoalpha.lifecycle.alerts.config import AlertConfig
 from cryptoalpha.lifecycle.gates.config import GateConfig, RampConfig
+from cryptoalpha.lifecycle.kubernetes.config import KubernetesConfig
 from cryptoalpha.lifecycle.rollout.config import CanaryConfig
 from cryptoalpha.lifecycle.tune.config import TuneConfig
 
@@ -77,3 +78,6 @@ class LifecycleConfig(Section):
 
     ramp: RampConfig = RampConfig()
     """How capital grows."""
+
+    kubernetes: KubernetesConfig = KubernetesConfig()
+    """A cluster."""

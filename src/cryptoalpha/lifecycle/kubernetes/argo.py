@@ -1,4 +1,4 @@
-"""A traffic split by Argo Rollouts, which shifts traffic itself and only as the steps of its `Rollout` say: the weights are written as steps.
+"""A traffic split by Argo Rollouts, which shifts traffic only as the steps of its `Rollout` say: the weights are written as steps.
 
 One step that sets the weight and one that waits for ever. Argo goes back to the first step when the steps change, so new steps are a new
 weight. A new version is a change of the pods' template, which Argo answers with a canary; winning is its own full promotion, losing the old
@@ -18,7 +18,7 @@ from typing import Any
 from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.lifecycle.kubernetes.api import Cluster, Object
 from cryptoalpha.lifecycle.kubernetes.httproute import Count
-from cryptoalpha.lifecycle.kubernetes.marks import VERSION, Marks, Moments, annotated, worded
+from cryptoalpha.lifecycle.kubernetes.marks import VERSION, Marks, Moments, annotated, worded, written_as
 from cryptoalpha.lifecycle.rollout.split import ARMS, CANARY, STABLE, Counts, Split, SplitConflictError, checked_weights
 
 KIND = "Rollout"
@@ -111,9 +111,7 @@ class ArgoSplit:
                 spec["template"] = {"metadata": {"annotations": {VERSION: serve}}}
             change = {"metadata": annotated(after), "spec": spec}
             try:
-                return self._split(
-                    await self._cluster.patch(KIND, self._name, change, version=found["metadata"].get("resourceVersion", ""))
-                )
+                return self._split(await self._cluster.patch(KIND, self._name, change, version=written_as(found)))
             except SplitConflictError:
                 if attempt == _TRIES - 1:
                     raise

@@ -1,8 +1,8 @@
 """A traffic split by an HTTPRoute of the Gateway API: the gateway sends each request to one of two Services by weight.
 
 The share of a backend is its weight over the sum of the rule's; weights are thousandths here, and they are never all zero, because a rule
-without a backend that counts answers every request with an error. In shadow the rule has a filter that mirrors requests to the canary, whose
-answers the gateway drops. A change writes all rules back as they were found but for these weights and this filter, and names the
+without a backend that counts answers every request with an error. In shadow the rule has a filter that mirrors requests to the canary,
+whose answers the gateway drops. A change writes all rules back as they were found but for these weights and this filter, and names the
 `resourceVersion` it was made for. What each arm did is counted by whoever scrapes the pods (`prometheus_counts`).
 
 Gateways are not sticky: a key's request may meet the other arm next time.
@@ -18,8 +18,9 @@ from typing import Any
 
 from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.lifecycle.kubernetes.api import Cluster, Object
-from cryptoalpha.lifecycle.kubernetes.marks import Marks, Moments, annotated, worded
+from cryptoalpha.lifecycle.kubernetes.marks import Marks, Moments, annotated, worded, written_as
 from cryptoalpha.lifecycle.kubernetes.workloads import Workloads
+from cryptoalpha.lifecycle.kubernetes.prometheus_counts import paired
 from cryptoalpha.lifecycle.rollout.split import ARMS, CANARY, STABLE, Counts, Split, SplitConflictError, checked_weights
 
 Count = Callable[[int], Awaitable[Counts]]
@@ -65,7 +66,8 @@ class HttpRouteSplit:
 
     async def counts(self, since: int) -> Counts:
         """As `TrafficSplit.counts`. The moment is told by clocks: what began a second before it may be counted with it."""
-        return await self._count(since)
+        counted = await self._count(since)
+        return {**counted, CANARY: paired(counted[STABLE], counted[CANARY])} if (await self.read()).shadow else counted
 
     async def finish(self, winner: str) -> None:
         """As `TrafficSplit.finish`. A canary that won serves everything until stable's pods have its version."""
@@ -103,9 +105,7 @@ class HttpRouteSplit:
             rules = divided(found["spec"].get("rules") or [], self._name, shares, shadow=shadow)
             change: dict[str, Any] = {"metadata": annotated(after), "spec": {"rules": rules}}
             try:
-                return self._split(
-                    await self._cluster.patch(KIND, self._name, change, version=found["metadata"].get("resourceVersion", ""))
-                )
+                return self._split(await self._cluster.patch(KIND, self._name, change, version=written_as(found)))
             except SplitConflictError:
                 if attempt == _TRIES - 1:
                     raise
@@ -128,15 +128,11 @@ def shares_of(rules: list[Object], name: str) -> tuple[dict[str, float], bool]:
         raise ConfigError(f"no rule of the HTTPRoute {name} sends requests to {name}-{STABLE}", hint="install the chart with route.enabled")
     backends = _backends(rule, name)
     if len(backends) != len(rule.get("backendRefs") or []):
-        raise ConfigError(
-            f"a rule of the HTTPRoute {name} has other backends besides stable and canary", hint="give them a rule of their own"
-        )
+        raise ConfigError(f"a rule of the HTTPRoute {name} has backends besides stable and canary", hint="give them a rule of their own")
     weights = {arm: int(backends[arm].get("weight", 1)) if arm in backends else 0 for arm in ARMS}
     total = sum(weights.values())
     if total == 0:
-        raise SplitConflictError(
-            f"all weights of the HTTPRoute {name} are zero: every request is an error", hint=f"give {name}-{STABLE} one"
-        )
+        raise SplitConflictError(f"all weights of the HTTPRoute {name} are zero: nobody is answered", hint=f"give {name}-{STABLE} one")
     return {arm: weights[arm] / total for arm in ARMS}, any(_is_mirror(each, name) for each in rule.get("filters") or [])
 
 

@@ -1,7 +1,7 @@
 """What a rollout writes on an object of the cluster besides weights: whose versions they are, and since when.
 
-Annotations, because nothing else of the object is free. `generation` counts changes of the spec and nothing else (a gateway writes its status
-every few minutes, which must not look like another hand), annotations change no generation: the two together name a state of the split.
+Annotations, because nothing else of the object is free. `generation` counts changes of the spec and nothing else (a gateway writes its
+status every few minutes, which must not look like another hand), annotations change no generation: the two together name a state of the split.
 """
 
 from __future__ import annotations
@@ -62,6 +62,11 @@ class Moments:
         if marks.wrote != worded(weights, shadow=shadow) or suffix:
             since = self._seen.setdefault(version, max(now, marks.since + 1))
         return Split(weights=dict(weights), shadow=shadow, version=version, since=since, stable=marks.stable, canary=marks.canary)
+
+
+def written_as(found: Object) -> str:
+    """The `resourceVersion` under which an object was read; empty where an API gives none."""
+    return str(found["metadata"].get("resourceVersion", ""))
 
 
 def annotated(marks: Marks) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What each arm did since a moment, asked of the Prometheus that scrapes the pods: gateways count no failures, and pods come and go.
 
-A counter's rise is its last value less its value at that moment, series by series, in whole requests; a counter that fell began anew with its
-process, and what it had counted before is lost. `increase()` would be easier and extrapolates: 7 failures must be 7. What happened since
+A counter's rise is its last value less its value at that moment, series by series, in whole requests; a counter that fell began anew with
+its process, and what it had counted before is lost. `increase()` would be easier and extrapolates: 7 failures must be 7. What happened since
 the last scrape is not known yet.
 
 In shadow the gateway sends every request to both arms and nobody sees which answers belong together. Failures of either arm alone are the
@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cryptoalpha.core.errors import ConfigError
-from cryptoalpha.lifecycle.rollout.split import ARMS, CANARY, CAUSES, EDGES, STABLE, ArmCounts, Counts, Pairs, SplitUnreachableError
+from cryptoalpha.lifecycle.rollout.split import ARMS, CAUSES, EDGES, ArmCounts, Counts, Pairs, SplitUnreachableError
 
 REQUESTS, SECONDS = "cryptoalpha_predictions_total", "cryptoalpha_prediction_seconds_bucket"
 Series = tuple[tuple[str, str], ...]
@@ -47,9 +47,7 @@ class PrometheusCounts:
         Raises:
             SplitUnreachableError: if Prometheus does not answer.
         """
-        rises = {arm: (await self._rises(REQUESTS, arm, since), await self._rises(SECONDS, arm, since)) for arm in ARMS}
-        counted = {arm: self._counts(*rises[arm]) for arm in ARMS}
-        return {STABLE: counted[STABLE], CANARY: _paired(counted[STABLE], counted[CANARY])}
+        return {arm: self._counts(await self._rises(REQUESTS, arm, since), await self._rises(SECONDS, arm, since)) for arm in ARMS}
 
     async def _rises(self, metric: str, arm: str, since: int) -> dict[Series, float]:
         """Rise of every series of an arm."""
@@ -105,8 +103,8 @@ def _series(labels: dict[str, Any]) -> Series:
     return tuple(sorted((name, str(value)) for name, value in labels.items() if name != "__name__"))
 
 
-def _paired(stable: ArmCounts, canary: ArmCounts) -> ArmCounts:
-    """The canary's counts with the pairs that can be said of requests which both were asked; see the module."""
+def paired(stable: ArmCounts, canary: ArmCounts) -> ArmCounts:
+    """The canary's counts in shadow, with the pairs that can be said of requests which both were asked; see the module."""
     fine = max(0, min(stable.requests, canary.requests) - stable.failed - canary.failed)
     pairs = Pairs(
         both_fine=fine, canary_failed=canary.failed, stable_failed=stable.failed, canary_late=canary.late, stable_late=stable.late

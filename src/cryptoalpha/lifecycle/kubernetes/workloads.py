@@ -58,12 +58,15 @@ class Workloads:
     async def rest(self) -> None:
         """Let the canary's pods go."""
         if (await self._get(CANARY))["spec"].get("replicas", 1):
-            change = {"metadata": {"annotations": {SET_BY: "rollout"}}, "spec": {"replicas": 0}}
-            await self._cluster.patch("Deployment", f"{self._name}-{CANARY}", change)
+            await self._write(CANARY, {"replicas": 0})
 
     async def version(self, arm: str = STABLE) -> str:
         """What an arm's pods serve, or will when they have rolled over."""
         return _version(await self._get(arm))
+
+    async def _write(self, arm: str, spec: dict[str, Any]) -> None:
+        change = {"metadata": {"annotations": {SET_BY: "rollout"}}, "spec": spec}
+        await self._cluster.patch("Deployment", f"{self._name}-{arm}", change)
 
     async def _get(self, arm: str) -> Object:
         return await self._cluster.get("Deployment", f"{self._name}-{arm}")

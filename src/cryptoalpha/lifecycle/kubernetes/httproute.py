@@ -19,8 +19,8 @@ from typing import Any
 from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.lifecycle.kubernetes.api import Cluster, Object
 from cryptoalpha.lifecycle.kubernetes.marks import Marks, Moments, annotated, worded, written_as
-from cryptoalpha.lifecycle.kubernetes.workloads import Workloads
 from cryptoalpha.lifecycle.kubernetes.prometheus_counts import paired
+from cryptoalpha.lifecycle.kubernetes.workloads import Workloads
 from cryptoalpha.lifecycle.rollout.split import ARMS, CANARY, STABLE, Counts, Split, SplitConflictError, checked_weights
 
 Count = Callable[[int], Awaitable[Counts]]

@@ -1,7 +1,8 @@
 """What a rollout writes on an object of the cluster besides weights: whose versions they are, and since when.
 
 Annotations, because nothing else of the object is free. `generation` counts changes of the spec and nothing else (a gateway writes its
-status every few minutes, which must not look like another hand), annotations change no generation: the two together name a state of the split.
+status every few minutes, which must not look like another hand), annotations change no generation: the two together name a state of the
+split.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What each arm did since a moment, asked of the Prometheus that scrapes the pods: gateways count no failures, and pods come and go.
 
 A counter's rise is its last value less its value at that moment, series by series, in whole requests; a counter that fell began anew with
-its process, and what it had counted before is lost. `increase()` would be easier and extrapolates: 7 failures must be 7. What happened since
-the last scrape is not known yet.
+its process, and what it had counted before is lost. `increase()` would be easier and extrapolates: 7 failures must be 7. What happened
+since the last scrape is not known yet.
 
 In shadow the gateway sends every request to both arms and nobody sees which answers belong together. Failures of either arm alone are the
 most pairs that can differ: a request at which both failed then counts once for each arm, which multiplies the relative test's evidence by

@@ -42,9 +42,7 @@ class Workloads:
         if arm == CANARY and not found["spec"].get("replicas", 1):
             change["replicas"] = 1
         if change:
-            await self._cluster.patch(
-                "Deployment", f"{self._name}-{arm}", {"metadata": {"annotations": {SET_BY: "rollout"}}, "spec": change}
-            )
+            await self._write(arm, change)
         waited = 0.0
         while not _is_ready(found := await self._get(arm), version):
             if waited >= self._ready_seconds:

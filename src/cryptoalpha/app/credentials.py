@@ -33,6 +33,9 @@ class CredentialsConfig(Section):
     api_passphrase: SecretStr | None = None
     """Third part that some exchanges ask for."""
 
+    serving_token: SecretStr | None = None
+    """Bearer token that whoever changes what `serve` answers with must show (swap, split). Without one nobody may change it."""
+
     alert_urls: SecretStr | None = None
     """Where alerts go besides stderr: addresses as the package apprise reads them, separated by blanks. They hold passwords, so they are
     kept like keys."""

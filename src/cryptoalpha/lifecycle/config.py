@@ -11,6 +11,7 @@ from cryptoalpha.lifecycle.alerts.config import AlertConfig
 from cryptoalpha.lifecycle.gates.config import GateConfig, RampConfig
 from cryptoalpha.lifecycle.kubernetes.config import KubernetesConfig
 from cryptoalpha.lifecycle.rollout.config import CanaryConfig
+from cryptoalpha.lifecycle.serving.config import ServingConfig
 from cryptoalpha.lifecycle.tune.config import TuneConfig
 
 
@@ -69,6 +70,9 @@ class LifecycleConfig(Section):
 
     canary: CanaryConfig = CanaryConfig()
     """Taking over."""
+
+    serving: ServingConfig = ServingConfig()
+    """Answering over HTTP."""
 
     alerts: AlertConfig = AlertConfig()
     """Watching."""

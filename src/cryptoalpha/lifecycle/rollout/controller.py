@@ -204,6 +204,7 @@ class CanaryController:
         if intent.prepares:
             try:
                 split = await self._split.ensure(state.stable, state.canary)
+                state = replace(state, stable=split.stable or state.stable, canary=split.canary or state.canary)  # prefixes become ids
             except (ModelError, ConfigError, DataError) as error:
                 reason = f"not both versions can answer: {error}"
                 intent = self._intent("rolled_back", state.step, reason, now=self._now())

@@ -36,8 +36,8 @@ from cryptoalpha.lifecycle.rollout.state import Carried, RolloutState
 Action = Literal["stay", "advance", "back", "hold"]
 NOT_DIVIDED = math.log(1e5)
 """Evidence from which requests are not divided as the weights say. One in 100,000 per step: the cause would be a fault, not chance."""
-QUIET_REQUESTS = math.log(1e6)
-"""CUSUM at which a canary that answers everything is called bad: at `error_rate` a million requests go by on average before that."""
+QUIET_REQUESTS = math.log(1e7)
+"""CUSUM at which a canary that answers everything is called bad: at `error_rate` ten million requests go by on average before that."""
 _HOUR, _SECOND = 3_600_000_000_000, 1_000_000_000
 
 

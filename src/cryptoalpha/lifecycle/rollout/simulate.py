@@ -199,6 +199,10 @@ def relative_table(
     evidence = np.logaddexp.reduce(logs, axis=0) - np.log(len(ODDS))
     reached = evidence >= -np.log(false_stop)
     stopped = reached.any(axis=1)
-    at = requests[np.arange(runs), reached.argmax(axis=1)][stopped]
-    to_canary = random.binomial(at, weight) if at.size else np.zeros(1)
+    first = reached.argmax(axis=1)[stopped]
+    rows = np.flatnonzero(stopped)
+    sound = requests[rows, first] - both[first]
+    to_canary = canary_failures[rows, first] + random.binomial(sound, weight * (1.0 - canary) / (1.0 - rate))
+    if not to_canary.size:
+        return 0.0, float("nan"), float("nan")
     return float(stopped.mean()), float(np.median(to_canary)), float(np.quantile(to_canary, 0.95))

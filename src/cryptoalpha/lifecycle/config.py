@@ -10,6 +10,7 @@ from cryptoalpha.core.config import Count, NonNegative, Positive, Section
 from cryptoalpha.lifecycle.alerts.config import AlertConfig
 from cryptoalpha.lifecycle.gates.config import GateConfig, RampConfig
 from cryptoalpha.lifecycle.kubernetes.config import KubernetesConfig
+from cryptoalpha.lifecycle.retrain.config import RetrainConfig
 from cryptoalpha.lifecycle.rollout.config import CanaryConfig
 from cryptoalpha.lifecycle.serving.config import ServingConfig
 from cryptoalpha.lifecycle.tune.config import TuneConfig
@@ -85,3 +86,6 @@ class LifecycleConfig(Section):
 
     kubernetes: KubernetesConfig = KubernetesConfig()
     """A cluster."""
+
+    retrain: RetrainConfig = RetrainConfig()
+    """When models are trained anew."""

@@ -12,7 +12,7 @@ import typer
 
 from cryptoalpha import __version__
 
-VERBS = ("show", "configuration", "health", "data", "train", "research", "trading", "listen", "venue", "safety")
+VERBS = ("show", "configuration", "health", "data", "train", "research", "trading", "listen", "serve", "alerts", "venue", "safety")
 """Modules of this package, by name."""
 
 

@@ -32,6 +32,10 @@ class ServingMeter:
         """A request that nobody computed."""
         self.metrics.add("cryptoalpha_serving_refused_total", 1.0, reason)
 
+    def outcomes(self) -> dict[tuple[str, str], int]:
+        """Requests so far by arm and what came of them."""
+        return {(arm, outcome): int(count) for (arm, outcome), count in self.metrics.labelled("cryptoalpha_predictions_total")}
+
     async def refresh(self, fleet: Fleet) -> Metrics:
         """All figures as they are now."""
         metrics = self.metrics

@@ -32,6 +32,7 @@ from cryptoalpha.core.seeds import stream
 from cryptoalpha.core.values import InstrumentRules
 from cryptoalpha.data.candles import Wait
 from cryptoalpha.data.live import LiveBars
+from cryptoalpha.monitoring.alerts import AlertChange
 from cryptoalpha.store.bar_gate import BarGate
 from cryptoalpha.store.controls import control_state
 from cryptoalpha.store.history import History
@@ -84,7 +85,7 @@ def run_session(
     with (
         StoreLock(store) as lock,
         Alarms(settings, say, hide) as alarms,
-        LiveMonitor(settings, say, alarms, home=home) as monitor,
+        LiveMonitor(settings, say, alarms, act=_own_alerts(settings, home, request, say), home=home) as monitor,
         stopping() as stop,
     ):
         refuse_lost_journal(journal)
@@ -98,6 +99,20 @@ def run_session(
         if report.is_complete:  # what `status` calls a finished run
             write_whole(journal.parent / METRICS, json.dumps(plain(report.as_dict()), indent=2))
         return report
+
+
+def _own_alerts(settings: Settings, home: Path, request: TradeRequest, say: Callable[[str], None]) -> Callable[[AlertChange], None] | None:
+    """Of a session on live bars: proposes retraining where accuracy was found too low. What a replay finds is of the past."""
+    if request.feed is None and request.keys is None:
+        return None
+    from cryptoalpha.lifecycle.alerts.book import BOOK, AlertBook
+    from cryptoalpha.lifecycle.alerts.proposals import OwnAlerts, into_the_book_of_retraining
+    from cryptoalpha.lifecycle.alerts.rules import LOW_ACCURACY
+
+    return OwnAlerts(
+        AlertBook(home / BOOK), settings.lifecycle.alerts, now=time.time_ns, propose=into_the_book_of_retraining(home), say=say,
+        only=frozenset({LOW_ACCURACY}),
+    )  # fmt: skip
 
 
 def _replay(

@@ -9,6 +9,8 @@ from cryptoalpha.monitoring.alerts import AlertRule
 from cryptoalpha.monitoring.conditions import Condition
 from cryptoalpha.monitoring.config import AlertsConfig
 
+DRIFT_RETRAIN = "drift_retrain"
+
 
 def alert_rules(config: AlertsConfig) -> tuple[AlertRule, ...]:
     """The house's rules with these thresholds, the most urgent first."""
@@ -116,7 +118,7 @@ def _of_models(config: AlertsConfig) -> tuple[AlertRule, ...]:
             "the gate takes it for safer than it is: lower `risk.max_position` or try another `risk.tail.method`",
         ),
         AlertRule(
-            "drift_retrain", "warning",
+            DRIFT_RETRAIN, "warning",
             Condition("cryptoalpha_alarm_age_seconds", "<", config.alarm_days * 86_400.0, where=(("tier", "retrain"),)),
             "what the models see or say is not as it was",
             "`cryptoalpha status` names the alarm; `cryptoalpha retrain` trains anew, judges and rolls out what is better",

@@ -1,7 +1,7 @@
 """Metrics as text and over HTTP, in Prometheus' own format, written by its own client library.
 
-The endpoint listens on 127.0.0.1 unless told otherwise and runs in threads of its own that read copies; nothing it does, or fails to do, reaches the loop.
-prometheus_client is imported when it is first needed.
+The endpoint listens on 127.0.0.1 unless told otherwise and runs in threads of its own that read copies; nothing it does, or fails to do,
+reaches the loop. prometheus_client is imported when it is first needed.
 """
 
 from __future__ import annotations

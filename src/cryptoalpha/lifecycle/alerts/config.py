@@ -56,9 +56,12 @@ class AlertConfig(Section):
     most_replicas: Count = 8
     """Replicas beyond which alerts ask for no more (≥ `least_replicas`)."""
 
-    scale: Annotated[str, Field(pattern=r"^(none|hpa|deployment|workers)$")] = "none"
+    scale: Annotated[str, Field(pattern=r"^(none|hpa|deployment)$")] = "none"
     """What scaling changes: `hpa` the least replicas of a HorizontalPodAutoscaler, `deployment` the replicas of a Deployment, both by the
-    Kubernetes API of the cluster this runs in; `workers` those of one `serve` process; `none` says only what it would have done."""
+    Kubernetes API of the cluster this runs in; `none` says only what it would have done."""
+
+    port: Annotated[int, Field(ge=0, le=65_535)] = 9095
+    """TCP port under which `alerts` hears Alertmanager (0–65535; 0 takes a free one)."""
 
     namespace: ConcreteName = "default"
     """Kubernetes namespace of the serving workload."""

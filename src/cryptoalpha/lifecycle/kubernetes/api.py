@@ -82,7 +82,6 @@ class KubernetesApi:
 
     async def _ask(self, verb: str, kind: str, name: str, body: Object | None = None, *, status: bool = False) -> Object:
         import httpx2
-        from lightkube import ApiError
         from lightkube.types import PatchType
 
         resource = _resource(kind, status=status)
@@ -91,7 +90,7 @@ class KubernetesApi:
                 found = await self._client.get(resource, name, namespace=self.namespace)
             else:
                 found = await self._client.patch(resource, name, body, namespace=self.namespace, patch_type=PatchType.MERGE)
-        except ApiError as error:
+        except httpx2.HTTPStatusError as error:  # `ApiError` is one; what a proxy answers in its own words is none
             raise _as_ours(error, verb, kind, name, self.namespace) from None
         except httpx2.TransportError as error:
             raise SplitUnreachableError(

@@ -48,7 +48,7 @@ class ArgoSplit:
         if (marks.stable, marks.canary) == (stable, canary):
             return self._split(found)
         serving = _version(found)
-        if serving not in (stable, canary):
+        if serving not in (stable, canary) and (marks.stable, marks.canary) != (stable, serving):  # the latter: an older canary beside it
             raise ConfigError(
                 f"the Rollout {self._name} serves {serving or 'no version'}, neither {stable} nor {canary}",
                 hint=f"install the chart with inference.stable.version={stable}",

@@ -12,7 +12,23 @@ import typer
 
 from cryptoalpha import __version__
 
-VERBS = ("show", "configuration", "health", "data", "train", "research", "trading", "listen", "serve", "alerts", "venue", "safety")
+VERBS = (
+    "show",
+    "configuration",
+    "health",
+    "data",
+    "train",
+    "retrain",
+    "tune",
+    "research",
+    "trading",
+    "listen",
+    "serve",
+    "alerts",
+    "venue",
+    "safety",
+    "deploy",
+)
 """Modules of this package, by name."""
 
 

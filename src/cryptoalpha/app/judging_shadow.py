@@ -7,7 +7,7 @@ another strategy than the one that would trade. The champion is replayed in a ba
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -21,13 +21,13 @@ import numpy as np
 
 from cryptoalpha.app.backtest import learn_before
 from cryptoalpha.app.book import build_engine, tape_steps
-from cryptoalpha.app.engine import Step
+from cryptoalpha.app.engine import Engine
 from cryptoalpha.app.period import Period
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.core.clock import VirtualClock
-from cryptoalpha.core.errors import CryptoAlphaError, DataMissingError, WorkerDiedError
+from cryptoalpha.core.errors import DataMissingError, ModelError, WorkerDiedError
 from cryptoalpha.core.time import iso
-from cryptoalpha.core.values import Decision, Order
+from cryptoalpha.core.values import Decision, FusedSignal, Order, Signal
 from cryptoalpha.lifecycle.gates.evidence import Footprint, ShadowRecord
 from cryptoalpha.signals.book import SignalBook
 from cryptoalpha.store.journal import Journal
@@ -35,13 +35,18 @@ from cryptoalpha.store.panel import build_panel
 from cryptoalpha.store.tables import Dataset
 
 TOLERANCE = 1e-6
-"""Difference of a wanted weight that is none; orders must be the same."""
+"""Difference of two numbers that is none; orders must be the same."""
 
 WARM_ANSWERS = 3
 """Answers that are not timed: a process that serves has its models in memory."""
 
-Decided = dict[int, tuple[dict[str, float], bytes]]
-"""Per bar (known at, UTC ns): wanted weight by instrument, and the orders that became of it, as written."""
+WANTED = "wanted weight"
+
+Said = dict[str, dict[str, float]]
+"""By instrument: the wanted weight and all that it rests on, named: value and confidence of each signal, direction and confidence fused."""
+
+Decided = dict[int, tuple[Said, bytes]]
+"""Per bar (known at, UTC ns): what was said, and the orders that became of it, as written."""
 
 
 @dataclass
@@ -63,10 +68,10 @@ def shadow_run(settings: Settings, champion: Settings | None, dataset: Dataset, 
     batch = _in_one_batch(settings, dataset, names, period)
     if alone.failure or batch.failure:
         return ShadowRecord(_count(alone.decided), 0, 1, np.array(alone.seconds), first_mismatch=alone.failure or batch.failure)
-    mismatches, first = _differences(alone.decided, batch.decided)
+    mismatches, first = _mismatches(alone.decided, batch.decided)
     disagreements = 0
     if champion is not None:
-        disagreements, _ = _differences(_in_one_batch(champion, dataset, names, period).decided, batch.decided)
+        disagreements = _disagreements(_in_one_batch(champion, dataset, names, period).decided, batch.decided)
     return ShadowRecord(_count(alone.decided), mismatches, 0, np.array(alone.seconds), disagreements, first)
 
 
@@ -119,68 +124,94 @@ def _bars(dataset: Dataset, names: Sequence[str], period: Period) -> Iterator[tu
 
 def _one_by_one(settings: Settings, dataset: Dataset, names: Sequence[str], period: Period) -> _Run:
     """As it would trade."""
-    run, clock = _Run(), VirtualClock()
     book, interval = SignalBook(settings.signals), dataset.bars[names[0]].interval
-    with Journal(None, durable=False, header={"run": "shadow"}) as journal:
-        engine = build_engine(settings, dataset, names, clock=clock, journal=journal, auto_trading=True, account="shadow")
-        with closing(engine):
-            learn_before(settings, dataset, period, names, engine)
-            for since, known_at in _bars(dataset, names, period):
-                seen = dataset.known_until(known_at)
-                begun = perf_counter()
-                try:
-                    tape = book.prepare(seen, since=since, until=since + interval, instruments=names)
-                    for step in tape_steps(tape, seen, clock):
-                        outcome = engine.step(step)
-                except CryptoAlphaError as error:
-                    run.failure = f"{iso(known_at)}: {type(error).__name__}: {error}"
-                    return run
-                run.seconds.append(perf_counter() - begun)
-                run.decided[step.bar.at] = _said(outcome.values)
-    return run
+
+    def take(engine: Engine, clock: VirtualClock, run: _Run) -> None:
+        for since, known_at in _bars(dataset, names, period):
+            seen = dataset.known_until(known_at)
+            begun = perf_counter()
+            tape = book.prepare(seen, since=since, until=since + interval, instruments=names)
+            said = {step.bar.at: _said(engine.step(step).values) for step in tape_steps(tape, seen, clock)}
+            run.seconds.append(perf_counter() - begun)
+            run.decided |= said
+
+    return _run(settings, dataset, names, period, take)
 
 
 def _in_one_batch(settings: Settings, dataset: Dataset, names: Sequence[str], period: Period) -> _Run:
     """As a backtest has it."""
-    run, clock, book = _Run(), VirtualClock(), SignalBook(settings.signals)
+    book = SignalBook(settings.signals)
+
+    def take(engine: Engine, clock: VirtualClock, run: _Run) -> None:
+        tape = book.prepare(dataset, since=period.since, until=period.until, instruments=names)
+        for step in tape_steps(tape, dataset, clock):
+            run.decided[step.bar.at] = _said(engine.step(step).values)
+
+    return _run(settings, dataset, names, period, take)
+
+
+def _run(
+    settings: Settings, dataset: Dataset, names: Sequence[str], period: Period, take: Callable[[Engine, VirtualClock, _Run], None]
+) -> _Run:
+    """What an engine decides that `take` leads through the period; a run that breaks off says why."""
+    run, clock = _Run(), VirtualClock()
     with Journal(None, durable=False, header={"run": "shadow"}) as journal:
         engine = build_engine(settings, dataset, names, clock=clock, journal=journal, auto_trading=True, account="shadow")
         with closing(engine):
-            learn_before(settings, dataset, period, names, engine)
             try:
-                tape = book.prepare(dataset, since=period.since, until=period.until, instruments=names)
-                for step in tape_steps(tape, dataset, clock):
-                    run.decided[_at(step)] = _said(engine.step(step).values)
-            except CryptoAlphaError as error:
-                run.failure = f"{type(error).__name__}: {error}"
+                learn_before(settings, dataset, period, names, engine)
+                take(engine, clock, run)
+            except ModelError as error:
+                run.failure = f"{iso(clock.now())}: {error}"
     return run
 
 
-def _at(step: Step) -> int:
-    return step.bar.at
-
-
-def _said(values: Sequence[object]) -> tuple[dict[str, float], bytes]:
-    weights = {value.instrument: value.target_weight for value in values if isinstance(value, Decision)}
-    return weights, msgspec.msgpack.encode([value for value in values if isinstance(value, Order)])
+def _said(values: Sequence[object]) -> tuple[Said, bytes]:
+    said: Said = {}
+    for value in values:
+        if isinstance(value, Decision):
+            said.setdefault(value.instrument, {})[WANTED] = value.target_weight
+        elif isinstance(value, Signal):
+            said.setdefault(value.instrument, {}).update(
+                {f"value of {value.source}": value.value, f"confidence of {value.source}": value.confidence}
+            )
+        elif isinstance(value, FusedSignal):
+            said.setdefault(value.instrument, {}).update({"direction": value.direction, "confidence": value.confidence})
+    return said, msgspec.msgpack.encode([value for value in values if isinstance(value, Order)])
 
 
 def _count(decided: Decided) -> int:
-    return sum(len(weights) for weights, _ in decided.values())
+    """Decisions taken, one for each instrument and bar."""
+    return sum(WANTED in words for said, _ in decided.values() for words in said.values())
 
 
-def _differences(left: Decided, right: Decided) -> tuple[int, str]:
-    """Decisions on which two runs differ, and the first of them in words."""
+def _disagreements(left: Decided, right: Decided) -> int:
+    """Bars and instruments for which two contenders want another weight."""
+    return sum(
+        not _near(left.get(at, ({}, b""))[0].get(name, {}).get(WANTED), words[WANTED])
+        for at, (said, _) in right.items()
+        for name, words in said.items()
+        if WANTED in words
+    )
+
+
+def _mismatches(alone: Decided, batch: Decided) -> tuple[int, str]:
+    """Decisions that differ, or rest on something that does, and the first of them in words. Else an idle agent would match anything."""
     count, first = 0, ""
-    for at in sorted({*left, *right}):
-        (ours, orders), (theirs, other_orders) = (each.get(at, ({}, b"")) for each in (left, right))
-        # A NaN weight is near nothing, itself included.
-        apart = [name for name in sorted({*ours, *theirs}) if not _near(ours.get(name), theirs.get(name))]
+    for at in sorted({*alone, *batch}):
+        (ours, orders), (theirs, other_orders) = (each.get(at, ({}, b"")) for each in (alone, batch))
+        apart = 0
+        for name in sorted({*ours, *theirs}):
+            said, other = ours.get(name, {}), theirs.get(name, {})
+            # A NaN is near nothing, itself included.
+            differing = [word for word in sorted({*said, *other}) if not _near(said.get(word), other.get(word))]
+            apart += bool(differing)
+            if differing and not first:
+                word = differing[0]
+                first = f"{iso(at)} {name}, {word}: {said.get(word)} one by one, {other.get(word)} in the batch"
         if not apart and orders != other_orders:
-            count, first = count + 1, first or f"{iso(at)}: the same weights, other orders"
-        elif apart:
-            name = apart[0]
-            count, first = count + len(apart), first or f"{iso(at)} {name}: {ours.get(name)} one by one, {theirs.get(name)} in the batch"
+            apart, first = 1, first or f"{iso(at)}: the same weights, other orders"
+        count += apart
     return count, first
 
 

@@ -10,6 +10,7 @@ from cryptoalpha.core.config import Count, NonNegative, Positive, Section
 from cryptoalpha.lifecycle.alerts.config import AlertConfig
 from cryptoalpha.lifecycle.gates.config import GateConfig, RampConfig
 from cryptoalpha.lifecycle.kubernetes.config import KubernetesConfig
+from cryptoalpha.lifecycle.registry.config import RegistryConfig
 from cryptoalpha.lifecycle.retrain.config import RetrainConfig
 from cryptoalpha.lifecycle.rollout.config import CanaryConfig
 from cryptoalpha.lifecycle.serving.config import ServingConfig
@@ -89,3 +90,6 @@ class LifecycleConfig(Section):
 
     retrain: RetrainConfig = RetrainConfig()
     """When models are trained anew."""
+
+    registry: RegistryConfig = RegistryConfig()
+    """What runs use and what is kept."""

@@ -20,8 +20,10 @@ from typing import Any
 
 from cryptoalpha.core.errors import ConfigError, StoreError
 from cryptoalpha.lifecycle.registry import pointers
+from cryptoalpha.lifecycle.registry.collecting import Collected, collect
 from cryptoalpha.lifecycle.registry.copying import away, copy_files, demand_sound, finish_draft, is_sound
 from cryptoalpha.lifecycle.registry.index import book, find, read_version
+from cryptoalpha.lifecycle.registry.judgements import Judgement, count_look, read_judgements, write_judgement
 from cryptoalpha.lifecycle.registry.lines import belonging, demand_line, demand_whole
 from cryptoalpha.lifecycle.registry.pointers import ANY, Expected, Pointer
 from cryptoalpha.lifecycle.registry.version import Version
@@ -234,6 +236,59 @@ class ModelRegistry:
             version = read_version(connection, find(connection, top.version), self.places)
             demand_sound(version)
         return version
+
+    # ---- what is said and kept
+
+    def report(self, id_or_prefix: str, judgement: Mapping[str, Any]) -> Judgement:
+        """Attach a report (`GateReport.as_dict()`, or anything that says `passed`); the newest decides. Reports are never changed.
+
+        Raises:
+            ConfigError: if there is no such version, or the report does not say whether it passed.
+        """
+        with book(self.root, write=True) as connection:
+            return write_judgement(connection, find(connection, id_or_prefix), judgement, self._now())
+
+    def reports(self, id_or_prefix: str) -> tuple[Judgement, ...]:
+        """All reports on a version, oldest first."""
+        with book(self.root) as connection:
+            return read_judgements(connection, find(connection, id_or_prefix, removed=True))
+
+    def holdout_touches(self, data: str, since: int, until: int, *, by: str) -> int:
+        """Write down a look at a holdout, and say the how manieth it is (`judgements.py`). Times are UTC ns; `by`: who looks."""
+        with book(self.root, write=True) as connection:
+            return count_look(connection, data, since, until, by=by, at=self._now())
+
+    def pin(self, id_or_prefix: str, by: str) -> None:
+        """Keep a version's files until `unpin`; pinning twice is pinning once."""
+        with book(self.root, write=True) as connection:
+            identity = find(connection, id_or_prefix)
+            connection.execute("INSERT OR IGNORE INTO pin (version, by, at) VALUES (?, ?, ?)", (identity, by, self._now()))
+
+    def unpin(self, id_or_prefix: str, by: str) -> None:
+        """Let a version go; nothing happens if `by` did not hold it."""
+        with book(self.root, write=True) as connection:
+            identity = find(connection, id_or_prefix, removed=True)
+            connection.execute("DELETE FROM pin WHERE version = ? AND by = ?", (identity, by))
+
+    def pins(self, id_or_prefix: str) -> tuple[str, ...]:
+        """Who holds a version."""
+        with book(self.root) as connection:
+            identity = find(connection, id_or_prefix, removed=True)
+            return tuple(by for (by,) in connection.execute("SELECT by FROM pin WHERE version = ? ORDER BY by", (identity,)))
+
+    def gc(self, keep: int, *, dry_run: bool) -> Collected:
+        """Give up the files of versions that nobody needs.
+
+        Args:
+            keep: of each line, this many newest versions, ancestors of the champion, and champions before it stay (1 or more).
+            dry_run: say what would go, and leave everything.
+
+        Raises:
+            ConfigError: if `keep` is below 1: there would be no way back.
+        """
+        if keep < 1:
+            raise ConfigError(f"gc must keep at least 1 version beside a champion, not {keep}", hint="else there is no way back")
+        return collect(self.root, keep=keep, dry_run=dry_run, at=self._now())
 
 
 def _resolved(connection: Any, expected: Expected) -> Expected:

@@ -15,7 +15,7 @@ export PYTHON TORCH_INDEX
 export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: demo test test-all chaos check bench venv lock format config clean
+.PHONY: demo test test-all chaos check bench venv lock format config chart clean
 .DEFAULT_GOAL := demo
 
 demo: venv  ## three acts: a planted edge, pure noise, real data, each judged against baselines
@@ -59,6 +59,9 @@ CAUTION := data.exchange.attempts=8 data.exchange.backoff_seconds=2 data.exchang
 config: venv  ## write config/seed.yaml and config/production.yaml anew from the settings' own documentation
 	@$(BIN)/cryptoalpha init config/seed.yaml --force $(USERS:%=--set %) --set nets.preset=seed
 	@$(BIN)/cryptoalpha init config/production.yaml --force $(USERS:%=--set %) $(CAUTION:%=--set %)
+
+chart: venv  ## write what the Helm chart reads of the code anew: alert rules and the Grafana dashboard
+	@$(BIN)/python -m cryptoalpha.app.rendering deploy/helm/cryptoalpha/files
 
 venv:
 	@sh .ci/venv

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptoalpha.core.errors import ConfigError
+from cryptoalpha.lifecycle.registry.copying import demand_sound
 from cryptoalpha.lifecycle.registry.registry import ModelRegistry
+from cryptoalpha.lifecycle.registry.version import DOCUMENT, Version
 from cryptoalpha.store.model_folder import ModelFolder
 
 CHAMPION = "champion"
@@ -46,10 +48,23 @@ def find_folder(name: str) -> FoundVersion:
         ModelError: if it cannot be read.
     """
     path = Path(name).expanduser().resolve()
+    if (path / DOCUMENT).is_file():
+        return _copy_of_registered(path)
     folder = forecaster_in(path)
     ModelFolder.open(folder, "forecaster")
     digest = hashlib.sha256((folder / "model.json").read_bytes()).hexdigest()
     return FoundVersion(f"folder-{digest[:12]}", folder)
+
+
+def _copy_of_registered(path: Path) -> FoundVersion:
+    """A registered version that was copied out of its registry, as pods are given it: its own id, and every file verified.
+
+    Raises:
+        ModelError: if a file is missing, changed, or more than was registered.
+    """
+    version = Version.read((path / DOCUMENT).read_text(encoding="utf-8"), path)
+    demand_sound(version)
+    return FoundVersion(version.id, forecaster_in(path))
 
 
 def forecaster_in(path: Path) -> Path:

@@ -36,7 +36,8 @@ class ModelPipe:
             ModelError: if it says that it cannot, or does not within so many seconds.
         """
         process = await asyncio.create_subprocess_exec(
-            *_COMMAND, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env={**os.environ, **_ONE_THREAD},
+            *_COMMAND, opening.version, opening.folder,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env={**os.environ, **_ONE_THREAD},
             start_new_session=True, limit=1 << 20,
         )  # fmt: skip
         try:

@@ -1,6 +1,6 @@
 """The process of one model: reads questions from its standard input, answers on what was its standard output.
 
-    python -m cryptoalpha.lifecycle.serving.model_process
+    python -m cryptoalpha.lifecycle.serving.model_process VERSION FOLDER      # the two words are for people who read `ps`
 
 One model, one thread, one question at a time. A process of its own, so that the server answers about its health while a model computes,
 a model that dies or grows takes nobody along, and another version is loaded beside it. When the pipe closes, however the server ended,

@@ -13,7 +13,8 @@ import typer
 from cryptoalpha import __version__
 
 VERBS = (
-    "show", "configuration", "health", "data", "train", "retrain", "tune", "research", "trading", "listen", "serve", "alerts", "venue", "safety", "deploy",
+    "show", "configuration", "health", "data", "train", "retrain", "tune", "research", "trading", "listen",
+    "serve", "alerts", "venue", "safety", "deploy",
 )  # fmt: skip
 """Modules of this package, by name."""
 

@@ -8,15 +8,17 @@ from typing import Annotated
 import typer
 
 from cryptoalpha.app.frame import Frame, verb
+from cryptoalpha.app.verbs.deploy_render import render
 
 Backend = Annotated[str, typer.Option("--backend", help="What divides the traffic: inprocess, httproute, argo, rayserve.")]
 Url = Annotated[str, typer.Option("--url", help="Where `serve` listens.")]
 
 
 def register(app: typer.Typer) -> None:
-    group = typer.Typer(help="Let a new version take over, and compare versions.")
+    group = typer.Typer(help="Put it on a cluster, let a new version take over, and compare versions.")
     verb(group)(canary)
     verb(group)(ab)
+    verb(group)(render)
     app.add_typer(group, name="deploy")
 
 

@@ -151,3 +151,49 @@ def test_a_candidate_that_answers_nan_is_refused_and_says_so(config, market, pai
     assert "not finite" in report.of("walk_forward").words
     assert report.of("shadow_parity").passed is False
     assert "failed at 1 bars" in report.of("shadow_parity").words
+
+
+@pytest.mark.slow
+def test_the_verb_attaches_its_report_and_ends_with_6(pair, tmp_path, monkeypatch, capsys):
+    import typer
+
+    from cryptoalpha.app.frame import run
+    from cryptoalpha.app.verbs import judge
+    from cryptoalpha.lifecycle.registry.registry import PLACE, ModelRegistry
+
+    monkeypatch.setenv("CRYPTOALPHA_HOME", str(tmp_path))
+    registry = ModelRegistry(tmp_path / PLACE, now=lambda: 5)
+    version = registry.register(pair[0].path, line="forecaster", data="d", commit="c", config={}, seed=2, metrics={})
+    app = typer.Typer(pretty_exceptions_enable=False)
+    judge.register(app)
+    told = [word for name, value in SETTINGS.items() if "stop_at" not in name for word in ("--set", f"{name}={value}")]
+    assert run(app, [version.short, "--simulated", "--json", *told]) == 6
+    document = json.loads(capsys.readouterr().out)
+    assert document["error"]["type"] == "ValidationFailedError"
+    (kept,) = registry.reports(version.id)
+    assert kept.content["refused_by"][0] == "walk_forward"
+    assert kept.content["champion"] is None
+    assert GateReport.from_dict(kept.content).of("paths").words == "not asked: walk_forward had refused"
+
+
+@pytest.mark.slow
+def test_who_passes_everything_else_looks_at_the_holdout_and_the_look_is_counted(config, market, pair, tmp_path):
+    """Only the gates of honesty and speed are required here, so that a random network comes as far as the holdout."""
+    from cryptoalpha.lifecycle.registry.registry import ModelRegistry
+
+    registry = ModelRegistry(tmp_path / "registry", now=lambda: 5)
+    asked = config.lifecycle.gates.model_copy(
+        update={"required": ("look_ahead", "latency", "memory", "holdout"), "holdout_probability": 0.0}
+    )
+    found = [
+        Ground(
+            config, market, tmp_path / "home", one, None, tmp_path / "scratch",
+            look_at_holdout=lambda data, since, until, who=one.id: registry.holdout_touches(data, since, until, by=who),
+        )
+        for one in pair
+    ]  # fmt: skip
+    first, second = (promotion_gate(each.candidate, None, each.checks(), asked, now=lambda: 0).of("holdout") for each in found)
+    assert "look 2" not in first.words
+    assert "held out days" in first.words
+    assert second.passed is False
+    assert second.words.startswith("this was look 2 at the holdout")

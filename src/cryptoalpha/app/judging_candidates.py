@@ -25,7 +25,7 @@ from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.train_all import STEPS, with_models
 from cryptoalpha.app.trials import backtest_look, trial_ledger
 from cryptoalpha.core.errors import ConfigError, CryptoAlphaError, DataMissingError
-from cryptoalpha.core.time import DAY, iso
+from cryptoalpha.core.time import DAY, interval_name, iso
 from cryptoalpha.lifecycle.gates.evidence import (
     AuditFindings,
     Checks,
@@ -50,7 +50,7 @@ KINDS = {"forecast": "forecaster"}
 """Kind of a model folder where it differs from the name that the settings give it."""
 
 CountLook = Callable[[str, int, int], int]
-"""Counts a look at a holdout for ever: `(data, since, until)` → the how manieth it is."""
+"""Counts a look at a holdout for ever: `(market, since, until)` → the how manieth it is (`ModelRegistry.holdout_touches`)."""
 
 
 def folders_of(contender: Contender) -> dict[str, Path]:
@@ -205,7 +205,9 @@ class Ground:
         """
         if self.look_at_holdout is None:
             raise ConfigError("looks at the holdout are not counted here", hint="judge versions of the registry, which counts them")
-        touches = self.look_at_holdout(self.dataset.origin, self.held_out.since, self.held_out.until)
+        interval = interval_name(self.dataset.bars[self.names[0]].interval)
+        market = f"{'simulated ' if self.dataset.simulated else ''}{interval} {','.join(self.names)}"  # a day more is the same market
+        touches = self.look_at_holdout(market, self.held_out.since, self.held_out.until)
         daily = self._counted(contender, self.dataset, self.held_out).strategy.daily
         return HoldoutLook(touches, daily.returns)
 

@@ -79,7 +79,9 @@ def ab(
     backend: Backend = "inprocess",
     url: Url = "http://127.0.0.1:8080",
     outcomes: Annotated[Path | None, typer.Option("--outcomes", help="CSV of key,value: what became of each key, in order.")] = None,
-    salt: Annotated[str, typer.Option("--salt", help="With --outcomes: the salt under which keys were assigned.")] = "",
+    salt: Annotated[
+        str, typer.Option("--salt", help="With --outcomes: the salt of the keys; `serve` takes the id of the version it began with.")
+    ] = "",
     share: Annotated[
         float | None, typer.Option("--share", min=0.0, max=1.0, help="With --outcomes: the canary's share [else the back end's].")
     ] = None,

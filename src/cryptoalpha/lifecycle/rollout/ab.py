@@ -68,7 +68,15 @@ class ABReport:
     measures: tuple[Compared, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        measures = [{**asdict(one), "verdict": one.verdict} for one in self.measures]
+        """For programs; an end of an interval that is not bounded yet is None."""
+
+        def ends(interval: Interval) -> list[float | None]:
+            return [end if math.isfinite(end) else None for end in interval]
+
+        measures = [
+            {**asdict(one), "fixed": ends(one.fixed), "always_valid": ends(one.always_valid), "verdict": one.verdict}
+            for one in self.measures
+        ]
         return {"control": self.control, "treatment": self.treatment, "alpha": self.alpha, "measures": measures}
 
 

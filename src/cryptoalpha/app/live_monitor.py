@@ -23,6 +23,7 @@ from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.tail_meter import TailMeter
 from cryptoalpha.core.clock import Clock
 from cryptoalpha.core.time import SECOND, iso_second
+from cryptoalpha.core.values import Alarm
 from cryptoalpha.execution.orders.states import TRANSITIONS
 from cryptoalpha.lifecycle.alerts.rules import every_rule
 from cryptoalpha.monitoring.alerts import AlertBoard, AlertChange
@@ -48,6 +49,7 @@ class LiveMonitor:
         alarms: sends what fires on to people.
         act: told of what fires and what is over, after people; it must return at once.
         home: the store, whose disk is watched.
+        drift: told of every alarm of drift, of steps taken again too; it must return at once.
 
     Raises:
         ConfigError: if the port that was set cannot be had; nothing else has begun by then.
@@ -61,9 +63,10 @@ class LiveMonitor:
         *,
         act: Callable[[AlertChange], None] | None = None,
         home: Path | None = None,
+        drift: Callable[[Alarm], None] | None = None,
     ) -> None:
         self._config, self._served = settings.monitoring, settings.lifecycle.alerts
-        self._say, self._alarms, self._act, self._home = say, alarms, act, home
+        self._say, self._alarms, self._act, self._home, self._drift = say, alarms, act, home, drift
         self._board = AlertBoard(every_rule(self._config.alerts, self._served) if self._config.alerts.enabled else ())
         self._meter: RunMeter | None = None
         self._tails: TailMeter | None = None
@@ -131,6 +134,10 @@ class LiveMonitor:
             return
         seconds = perf_counter() - self._begun if self._took is None else self._took
         meter.take(step.bar.at, outcome.values)
+        if self._drift is not None:
+            for value in outcome.values:
+                if isinstance(value, Alarm):
+                    self._drift(value)
         meter.mark(outcome.portfolio)
         if self._tails is not None:
             self._tails.look()

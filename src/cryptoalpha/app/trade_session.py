@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -29,7 +29,7 @@ from cryptoalpha.app.venues import Keys, Venues
 from cryptoalpha.core.backoff import Backoff
 from cryptoalpha.core.errors import StoreError
 from cryptoalpha.core.seeds import stream
-from cryptoalpha.core.values import InstrumentRules
+from cryptoalpha.core.values import Alarm, InstrumentRules
 from cryptoalpha.data.candles import Wait
 from cryptoalpha.data.live import LiveBars
 from cryptoalpha.monitoring.alerts import AlertChange
@@ -85,7 +85,9 @@ def run_session(
     with (
         StoreLock(store) as lock,
         Alarms(settings, say, hide) as alarms,
-        LiveMonitor(settings, say, alarms, act=_own_alerts(settings, home, request, say), home=home) as monitor,
+        LiveMonitor(
+            settings, say, alarms, act=_own_alerts(settings, home, request, say), home=home, drift=_of_drift(settings, home, request, say)
+        ) as monitor,
         stopping() as stop,
     ):
         refuse_lost_journal(journal)
@@ -113,6 +115,23 @@ def _own_alerts(settings: Settings, home: Path, request: TradeRequest, say: Call
         AlertBook(home / BOOK), settings.lifecycle.alerts, now=time.time_ns, propose=into_the_book_of_retraining(home), say=say,
         only=frozenset({LOW_ACCURACY}),
     )  # fmt: skip
+
+
+def _of_drift(settings: Settings, home: Path, request: TradeRequest, say: Callable[[str], None]) -> Callable[[Alarm], None] | None:
+    """Of a session on live bars: proposes retraining. What a replay finds is of the past."""
+    if request.feed is None and request.keys is None:
+        return None
+    from cryptoalpha.app.retrain_proposals import DriftProposals
+
+    return DriftProposals(home, settings.lifecycle.retrain, say)
+
+
+def _beside(settings: Settings, store: Home, request: TradeRequest, say: Callable[[str], None]) -> AbstractContextManager[None]:
+    """Campaigns of retraining on the data that the session adds to, where they are switched on."""
+    from cryptoalpha.app.retrain_proposals import campaigns_beside
+
+    names = ["--instruments", ",".join(request.instruments)] if request.instruments else []
+    return campaigns_beside(settings, store.root, ["--interval", request.interval, *names], say)
 
 
 def _replay(
@@ -189,6 +208,7 @@ def _paper(
     with (
         History(store, lock=lock) as history,
         _room_for(journal, settings),
+        _beside(settings, store, request, say),
         _streams(settings, store, dataset, say, alarms, monitor) as streams,
     ):
         bars = LiveBars(client, dataset.bars, gate=gate, config=settings.data.exchange, wait=_wait(stop.event, monitor.idle), notice=say)
@@ -252,6 +272,7 @@ def _real(
     with (
         History(store, lock=lock) as history,
         _room_for(journal, settings),
+        _beside(settings, store, request, say),
         _streams(settings, store, dataset, say, alarms, monitor) as streams,
     ):
         live = LiveRun(request.run, venue, account, journal, make, feed, alarms, streams)

@@ -75,6 +75,11 @@ def waiting(path: Path) -> tuple[Trigger, ...]:
     return _read(path, "campaign IS NULL")
 
 
+def heard(path: Path, cause: Cause, subject: str, at: int) -> bool:
+    """Whether the book was told of this cause and subject at `at` or later, answered or not."""
+    return any(one.last_at >= at for one in _read(path, "cause = ? AND subject = ?", (cause, subject)))
+
+
 def answered(path: Path, campaign: int) -> tuple[Trigger, ...]:
     """Triggers that this campaign answers."""
     return _read(path, "campaign = ?", (campaign,))

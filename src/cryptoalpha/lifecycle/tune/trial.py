@@ -35,6 +35,9 @@ M = TypeVar("M")
 
 Direction = Literal["minimize", "maximize"]
 
+WRONG = (ModelError, MemoryError, ArithmeticError)
+"""What a point may cause: its trial fails. Anything else ends the search."""
+
 ABANDONED, RETRY_OF, ERROR, FIGURES, SECONDS = "abandoned", "retry_of", "error", "figures", "seconds"
 """Names of what is noted beside a trial."""
 
@@ -147,47 +150,68 @@ def work(bench: Bench[M], until: float | None) -> bool:
     """
     if until is not None and time.monotonic() >= until:
         return False
-    import optuna
-
-    search, study, began = bench.search, bench.study, time.monotonic()
-    trial = study.ask()
-    # Chance is a function of seed and number, whoever works on it: the search of one process is the same search every time.
-    chance = int(stream(bench.seed, "tune", search.name, trial.number).integers(2**31))
-    study.sampler = optuna.samplers.TPESampler(seed=chance, n_startup_trials=search.startup_trials)
-    params = search.space.draw(trial)
-    look = search.look(params)
-    bench.ledger.enter(look)
-    scores: list[Score] = []
-    state, error = _judged(bench, trial, params, scores)
-    days, returns = by_day(scores)
-    told: State = "failed" if error else "done" if state == optuna.trial.TrialState.COMPLETE else "pruned"
-    whole = told == "done" and len(days) > 0
-    bench.ledger.settle(look, told, first_day=int(days[0]) if whole else None, returns=returns if whole else None)
-    _note(trial, scores, error, time.monotonic() - began)
-    study.tell(trial, _mean(scores) if state == optuna.trial.TrialState.COMPLETE else None, state=state)
+    begun = Begun.on(bench)
+    error, goes_on = "", True
+    for fold in range(bench.search.folds):
+        try:
+            goes_on, error = begun.hear(fold, bench.search.judge(bench.material, begun.params, fold))
+        except WRONG as wrong:
+            goes_on, error = False, f"{type(wrong).__name__}: {wrong}"
+        if not goes_on:
+            break
+    begun.end(error)
     return True
 
 
-def _judged(bench: Bench[M], trial: optuna.Trial, params: Params, scores: list[Score]) -> tuple[optuna.trial.TrialState, str]:
-    """Judge fold by fold: how the trial ended, or what went wrong.
+@dataclass(eq=False)
+class Begun(Generic[M]):
+    """A trial that is being worked on, here or elsewhere: who hears what its folds found says whether it goes on, and how it ended."""
 
-    What diverges says something about the point: the sampler is told that it was given up, which counts as worse than any that was judged.
-    A failure in Optuna's words would teach it nothing, and it would come back.
-    """
-    import optuna
+    bench: Bench[M]
+    trial: optuna.Trial
+    params: Params
+    began: float
+    scores: list[Score] = field(default_factory=list)
 
-    for fold in range(bench.search.folds):
-        try:
-            score = bench.search.judge(bench.material, params, fold)
-        except (ModelError, MemoryError, ArithmeticError) as error:
-            return optuna.trial.TrialState.PRUNED, f"{type(error).__name__}: {error}"
+    @classmethod
+    def on(cls, bench: Bench[M]) -> Begun[M]:
+        """Draw the next point, and write the look down."""
+        import optuna
+
+        began, trial = time.monotonic(), bench.study.ask()
+        # Chance is a function of seed and number, whoever works on it: the search of one process is the same search every time.
+        chance = int(stream(bench.seed, "tune", bench.search.name, trial.number).integers(2**31))
+        bench.study.sampler = optuna.samplers.TPESampler(seed=chance, n_startup_trials=bench.search.startup_trials)
+        params = bench.search.space.draw(trial)
+        bench.ledger.enter(bench.search.look(params))
+        return cls(bench, trial, params, began)
+
+    def hear(self, fold: int, score: Score) -> tuple[bool, str]:
+        """What a fold found: whether the next one is worth judging, and what went wrong, if anything did."""
         if not math.isfinite(score.value):
-            return optuna.trial.TrialState.PRUNED, f"fold {fold} found {score.value}, which is no number"
-        scores.append(score)
-        trial.report(_mean(scores), fold)
-        if fold + 1 < bench.search.folds and trial.should_prune():
-            return optuna.trial.TrialState.PRUNED, ""
-    return optuna.trial.TrialState.COMPLETE, ""
+            return False, f"fold {fold} found {score.value}, which is no number"
+        self.scores.append(score)
+        self.trial.report(_mean(self.scores), fold)
+        is_last = fold + 1 >= self.bench.search.folds
+        return is_last or not self.trial.should_prune(), ""
+
+    def end(self, error: str = "") -> None:
+        """Say how it ended, to the ledger first.
+
+        What diverges says something about the point: the sampler is told that it was given up, which counts as worse than any that was
+        judged. A failure in Optuna's words would teach it nothing, and it would come back.
+        """
+        import optuna
+
+        is_whole = not error and len(self.scores) == self.bench.search.folds
+        told: State = "failed" if error else "done" if is_whole else "pruned"
+        days, returns = by_day(self.scores)
+        is_kept = is_whole and len(days) > 0
+        look = self.bench.search.look(self.params)
+        self.bench.ledger.settle(look, told, first_day=int(days[0]) if is_kept else None, returns=returns if is_kept else None)
+        _note(self.trial, self.scores, error, time.monotonic() - self.began)
+        state = optuna.trial.TrialState.COMPLETE if is_whole else optuna.trial.TrialState.PRUNED
+        self.bench.study.tell(self.trial, _mean(self.scores) if is_whole else None, state=state)
 
 
 def _mean(scores: list[Score]) -> float:
@@ -197,7 +221,8 @@ def _mean(scores: list[Score]) -> float:
 def _note(trial: optuna.Trial, scores: list[Score], error: str, seconds: float) -> None:
     names = list(dict.fromkeys(name for score in scores for name in score.figures))
     found = {name: [score.figures[name] for score in scores if name in score.figures] for name in names}
-    trial.set_user_attr(FIGURES, {name: float(np.mean(values)) for name, values in found.items()})
+    means = {name: float(np.mean(values)) for name, values in found.items()}
+    trial.set_user_attr(FIGURES, {name: value for name, value in means.items() if math.isfinite(value)})
     trial.set_user_attr(SECONDS, round(seconds, 3))
     if error:
         trial.set_user_attr(ERROR, error[:500])

@@ -8,20 +8,15 @@ import numpy as np
 import pytest
 
 from cryptoalpha.core.errors import ConfigError
-from cryptoalpha.core.seeds import stream
 from cryptoalpha.lifecycle.rollout.ab import (
-    LEAST_FOR_ASYMPTOTIC,
     asymptotic_sequence,
     binary_sequence,
     bounded_sequence,
-    compare_binary,
     compare_counts,
     compare_values,
 )
+from cryptoalpha.lifecycle.rollout.peeking import wrong_at_some_look
 from cryptoalpha.lifecycle.rollout.split import CANARY, STABLE, ArmCounts
-
-LOOKS = sorted({round(10 * 1.12**power) for power in range(49)})
-"""49 looks between 10 and 2,300 values."""
 
 
 def test_binary_sequence_is_where_the_mixture_is_less_than_20_times_as_likely():
@@ -61,34 +56,10 @@ def test_asymptotic_sequence_is_wider_than_the_fixed_interval_by_little():
     assert 1.4 < (high - low) / (2 * 1.96 * 0.01) < 1.7
 
 
-def wrong_at_some_look(kind: str, run: int) -> tuple[bool, bool]:
-    """Whether the always-valid and the fixed interval exclude the truth (no difference) at any look."""
-    random = stream(7, "ab", kind, run)
-    size = LOOKS[-1]
-    if kind == "binary":
-        control, treatment = random.random(size) < 0.1, random.random(size) < 0.1
-    elif kind == "bounded":
-        control, treatment = random.beta(2, 5, size), random.beta(2, 5, size)
-    else:
-        control, treatment = random.standard_t(5, size), random.standard_t(5, size)
-    always = fixed = False
-    for n in LOOKS:
-        if kind == "binary":
-            found = compare_binary(
-                "x", (int(control[:n].sum()), n), (int(treatment[:n].sum()), n), alpha=0.05, larger_is_better=True
-            )  # fmt: skip
-        else:
-            bounds = (0.0, 1.0) if kind == "bounded" else None
-            found = compare_values("x", list(control[:n]), list(treatment[:n]), alpha=0.05, larger_is_better=True, bounds=bounds)
-        always |= found.verdict != "open"
-        fixed |= n >= LEAST_FOR_ASYMPTOTIC and not found.fixed[0] <= 0.0 <= found.fixed[1]
-    return always, fixed
-
-
 @pytest.mark.parametrize(("kind", "runs"), [("binary", 400), ("bounded", 100), ("unbounded", 100)])
 @pytest.mark.slow
 def test_looking_all_the_time_fools_the_fixed_interval_and_not_the_sequence(kind, runs):
-    wrong = np.array([wrong_at_some_look(kind, run) for run in range(runs)])
+    wrong = np.array([wrong_at_some_look(kind, run, seed=7) for run in range(runs)])
     always, fixed = wrong.mean(axis=0)
     assert always <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / runs)
     assert fixed > 0.12

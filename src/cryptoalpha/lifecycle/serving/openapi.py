@@ -168,8 +168,8 @@ def _change(operation: str, summary: str, name: str) -> dict[str, Any]:
 def _common() -> list[dict[str, Any]]:
     return [
         {
-            "name": "X-Request-Id", "in": "header", "required": False, "schema": _ID,
-            "description": "Comes back with the answer; one is made up where none is given.",
+            "name": "X-Request-Id", "in": "header", "required": False, "schema": {"type": "string"},
+            "description": "Comes back with the answer if it is 1 to 128 of A-Z a-z 0-9 . _ : -; else one is made up.",
         }
     ]  # fmt: skip
 

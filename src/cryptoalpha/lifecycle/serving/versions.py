@@ -113,7 +113,10 @@ class Known:
         """The version of a name; see `Find`."""
         if name in self._found:
             return self._found[name]
-        is_path = "/" in name or name.startswith((".", "~")) or Path(name).is_dir()
-        found = find_folder(name) if is_path else self._registered(name)
+        is_path = "/" in name or name.startswith((".", "~"))
+        try:
+            found = find_folder(name) if is_path else self._registered(name)
+        except (OSError, ValueError, RuntimeError) as error:  # too long, with a NUL in it, the home of nobody
+            raise ConfigError(f"{name!r} is no name of a version ({error})", hint="an id, `champion`, or a folder with a slash") from None
         self._found[found.id] = found
         return found

@@ -68,6 +68,7 @@ def tune_forecaster(
     instruments: Sequence[str] | None = None,
     fresh: bool = False,
     seconds: float | None = None,
+    on_ray: bool = False,
     tell: Tell | None = None,
 ) -> Tuned:
     """Search the forecaster's settings, and leave the report and the winner's configuration beside the journal.
@@ -77,6 +78,7 @@ def tune_forecaster(
         trials: in all [`lifecycle.tune.trials`].
         since, until: bars that may be used, UTC ns.
         seconds: budget after which no trial is begun.
+        on_ray: let Ray Tune run the trials on the cluster of `learn.runtime`.
 
     Raises:
         As `lifecycle.tune.search.tune` and `forecaster_search` do.
@@ -86,6 +88,7 @@ def tune_forecaster(
     found = tune(
         search, place, trial_ledger(home).path, trials=trials or config.trials, processes=processes, seed=settings.engine.seed, fresh=fresh,
         seconds=seconds, retries=config.retries, restarts=config.restarts, tell=tell,
+        ray=settings.learn.runtime if on_ray else None,
     )  # fmt: skip
     won = with_winner(settings, found.params) if found.best is not None else settings
     write_whole(place.page, page(found))

@@ -22,6 +22,8 @@ Challenger = Annotated[
     bool, typer.Option("--challenger", help="Train the winner in full and register it, to be judged beside the champion.")
 ]
 
+OnRay = Annotated[bool, typer.Option("--ray", help="Let Ray Tune run the trials, on the cluster of learn.runtime.")]
+
 
 def register(app: typer.Typer) -> None:
     group = typer.Typer(help="Search training settings; every trial counts as a look at the data.")
@@ -44,6 +46,7 @@ def forecaster(
     name: Name = "forecaster",
     fresh: Fresh = False,
     challenger: Challenger = False,
+    ray: OnRay = False,
 ) -> None:
     """Search the forecaster's settings on purged folds, and say what the winner is worth after counting every trial."""
     from cryptoalpha.app.tuning import enter_challenger, tune_forecaster
@@ -56,7 +59,7 @@ def forecaster(
     with frame.out.progress("searching") as bar:
         tuned = tune_forecaster(
             settings, dataset, frame.home, name=name, trials=trials, processes=processes, instruments=names, fresh=fresh, seconds=seconds,
-            tell=bar.at, **bounds,
+            tell=bar.at, on_ray=ray, **bounds,
         )  # fmt: skip
     document = tuned.as_dict()
     lines = _lines(tuned)

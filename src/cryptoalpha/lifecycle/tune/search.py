@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from cryptoalpha.core.errors import ConfigError, WorkerDiedError
 from cryptoalpha.learn.workers import InProcess, LocalProcesses
 from cryptoalpha.lifecycle.tune.journal import Place, needed
+from cryptoalpha.lifecycle.tune.ray_search import work_on_ray
 from cryptoalpha.lifecycle.tune.result import StudyResult, result_of
 from cryptoalpha.lifecycle.tune.trial import ABANDONED, RETRY_OF, Bench, Search, leave, open_study, sit_down, work
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     import optuna
 
+    from cryptoalpha.learn.config import RuntimeConfig
     from cryptoalpha.lifecycle.recipes.workshop import Tell
 
 M = TypeVar("M")
@@ -48,6 +50,7 @@ def tune(
     seconds: float | None = None,
     retries: int = 2,
     restarts: int = 3,
+    ray: RuntimeConfig | None = None,
     tell: Tell | None = None,
 ) -> StudyResult:
     """Search until so many trials have ended, and say what the winner is worth.
@@ -61,6 +64,7 @@ def tune(
         seconds: after which no further trial is begun.
         retries: how often a trial is begun again whose process was killed.
         restarts: how often processes that died are replaced.
+        ray: let Ray Tune run the trials on this cluster, `processes` at once; without it they run on this machine.
         tell: told where the search stands.
 
     Raises:
@@ -77,12 +81,23 @@ def tune(
         abandon(study, retries)
         until = None if seconds is None else time.monotonic() + seconds
         with _watched(search, place, trials, tell):
-            _work_off(search, place, study, ledger, trials=trials, processes=processes, seed=seed, until=until, again=(retries, restarts))
-        bench = sit_down(search, place, ledger, seed)
-        try:
+            if ray is None:
+                again = (retries, restarts)
+                _work_off(search, place, study, ledger, trials=trials, processes=processes, seed=seed, until=until, again=again)
+            elif (missing := trials - ended(study)) > 0:
+                with _seated(search, place, ledger, seed) as bench:
+                    work_on_ray(bench, missing=missing, at_once=processes, config=ray, seconds=seconds)
+        with _seated(search, place, ledger, seed) as bench:
             return result_of(bench, place)
-        finally:
-            leave(bench)
+
+
+@contextmanager
+def _seated(search: Search[M], place: Place, ledger: Path, seed: int) -> Iterator[Bench[M]]:
+    bench = sit_down(search, place, ledger, seed)
+    try:
+        yield bench
+    finally:
+        leave(bench)
 
 
 def ended(study: optuna.Study) -> int:

@@ -15,7 +15,7 @@ export PYTHON TORCH_INDEX
 export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: demo test test-all chaos check bench venv lock format config chart clean
+.PHONY: demo test test-all e2e-lifecycle chaos check bench venv lock format config chart clean
 .DEFAULT_GOAL := demo
 
 demo: venv  ## three acts: a planted edge, pure noise, real data, each judged against baselines
@@ -32,6 +32,9 @@ test: venv  ## everything but the slow tests, and coverage of the rooms that han
 
 test-all: venv  ## the slow tests too
 	@$(BIN)/python -m pytest -n 2 $(ARGS)
+
+e2e-lifecycle: venv  ## a model's whole life on a simulated market: its edge dies, drift, retraining, gates, canary; worse ones rolled back
+	@$(BIN)/python -m pytest -s tests/end_to_end/test_lifecycle.py $(ARGS)
 
 chaos: venv  ## hundreds of seeded schedules of faults and kills on the path of real orders; goes on where it was stopped
 	@$(BIN)/python -m cryptoalpha.app.chaos $(ARGS)

@@ -4,8 +4,10 @@ The meaning is Prometheus' own: every combination of labels is judged by itself,
 that of the observations of a window, interpolated as `histogram_quantile` does it; of a window that holds one look only there is none.
 Where a number is an edge of the histogram (`metrics.BUCKETS`), the comparison is exact; elsewhere it is as coarse as the buckets.
 
-Between looks that do not fall on the window's ends Prometheus extrapolates, each bucket by itself; `Windows` takes what it saw. Histograms
-only grow: a process that begins anew has a board that begins anew.
+Where looks do not fall on the window's ends Prometheus extrapolates, each bucket by itself, and so does `Windows`. Histograms only grow
+here: a process that begins anew has a board that begins anew.
+
+Source: `extrapolatedRate` and `bucketQuantile` of Prometheus 2.42.
 """
 
 from __future__ import annotations
@@ -156,30 +158,44 @@ class Windows:
                 while seen[0][0] < at - round(seconds * SECOND):
                     seen.popleft()
 
-    def increases(self, metric: str, window_seconds: float) -> Iterator[tuple[Labels, tuple[int, ...]]]:
-        """Observations of the window that ends at the last look, by labels and bucket; nothing of what was looked at once only."""
+    def increases(self, metric: str, window_seconds: float) -> Iterator[tuple[Labels, tuple[float, ...]]]:
+        """Observations of the window that ends at the last look, by labels, each bucket with those below it; nothing of one look only."""
         since = self._at - round(window_seconds * SECOND)
         for (name, labels), seen in sorted(self._seen.items()):
-            if name == metric:
-                first = next((counts for at, counts in seen if since <= at < self._at), None)
-                if first is not None:
-                    yield labels, tuple(now - then for now, then in zip(seen[-1][1], first, strict=True))
+            inside = [(at, counts) for at, counts in seen if at >= since] if name == metric else []
+            if len(inside) > 1:
+                (begin, first), (end, last) = inside[0], inside[-1]
+                span = (end - begin) / SECOND
+                ends = ((begin - since) / SECOND, (self._at - end) / SECOND)
+                grown = zip(accumulate(first), accumulate(last), strict=True)
+                yield labels, tuple(accumulate((_extrapolated(a, b, span, ends, len(inside)) for a, b in grown), max))
 
 
-def quantile_of(counts: tuple[int, ...], quantile: float) -> float | None:
-    """Quantile of observations by bucket (`Histogram.counts`), within its bucket by a straight line; None of no observations.
+def _extrapolated(first: int, last: int, span: float, ends: tuple[float, float], looks: int) -> float:
+    """By how much a counter grew over a window: what it did from the first look to the last, continued to the window's ends where they lie
+    near, by half a step where they do not, and never to before it was 0. All times in seconds."""
+    grown = last - first
+    step = span / (looks - 1)
+    to_start = min(ends[0], span * (first / grown)) if grown > 0 else ends[0]
+    reached = span
+    for rest in (to_start, ends[1]):
+        reached += rest if rest < 1.1 * step else step / 2.0
+    return grown * (reached / span)
+
+
+def quantile_of(cumulative: tuple[float, ...], quantile: float) -> float | None:
+    """Quantile of observations by bucket, each with those below it, within its bucket by a straight line; None of no observations.
 
     Above the last edge it is the last edge, as in Prometheus.
     """
-    cumulative = list(accumulate(counts))
-    if cumulative[-1] == 0:
+    if not cumulative[-1] > 0.0:
         return None
     rank = quantile * cumulative[-1]
     place = bisect_left(cumulative[:-1], rank)
     if place == len(BUCKETS):
         return BUCKETS[-1]
-    start, below = (BUCKETS[place - 1], cumulative[place - 1]) if place else (0.0, 0)
-    return start + (BUCKETS[place] - start) * ((rank - below) / counts[place])
+    start, below = (BUCKETS[place - 1], cumulative[place - 1]) if place else (0.0, 0.0)
+    return start + (BUCKETS[place] - start) * ((rank - below) / (cumulative[place] - below))
 
 
 def _is_meant(metric: str, labels: Labels, where: Where) -> bool:

@@ -14,6 +14,8 @@ import msgspec
 
 from cryptoalpha.app.credentials import Hide, reveal
 from cryptoalpha.app.output import Table
+from cryptoalpha.app.runs import JOURNAL
+from cryptoalpha.app.safety import is_finished
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.core.errors import DataError, DataMissingError
 from cryptoalpha.core.time import iso_second
@@ -24,6 +26,8 @@ from cryptoalpha.lifecycle.rollout.controller import CanaryController
 from cryptoalpha.lifecycle.rollout.router import assigned
 from cryptoalpha.lifecycle.rollout.split import CANARY, STABLE, TrafficSplit
 from cryptoalpha.lifecycle.rollout.state import RolloutState
+from cryptoalpha.store.controls import control_state
+from cryptoalpha.store.home import Home
 
 PLACE = Path("lifecycle") / "rollout.sqlite"
 NAME = "inference"
@@ -46,12 +50,20 @@ async def rolling(
 ) -> AsyncIterator[CanaryController]:
     """A controller over the store's book; its lease is given back in the end."""
     with RolloutBook(home / PLACE) as book:
-        controller = CanaryController(split, book, settings.lifecycle.canary, now=now, name=NAME, say=say)
+        controller = CanaryController(
+            split, book, settings.lifecycle.canary, now=now, name=NAME, say=say, guards=lambda: {"no kill stands": not any_kill(home)}
+        )
         try:
             yield controller
         finally:
             if book.newest(NAME) is not None:
                 controller.release()
+
+
+def any_kill(home: Path) -> bool:
+    """Whether a kill stands in a run of this store that trades: no new model takes over meanwhile."""
+    journals = [path for path in (*sorted((home / "runs").glob(f"*/{JOURNAL}")), Home(home).journal) if path.is_file()]
+    return any(control_state(path).stands for path in journals if not is_finished(path))
 
 
 async def drive(

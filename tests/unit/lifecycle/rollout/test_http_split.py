@@ -202,3 +202,20 @@ def test_deploy_ab_compares_counts_and_outcomes_by_key(server, monkeypatch, caps
     verdicts = {one["measure"]: (one["verdict"], round(one["difference"], 6)) for one in found["result"]["measures"]}
     assert verdicts == {"failed requests": ("worse", 0.5), "late answers": ("open", 0.0), "hits": ("better", 0.4)}
     assert command(monkeypatch, capsys, tmp_path, "ab", "--url", server.url, "--lowest", "0", "--json")[0] == 2
+
+
+def test_no_step_is_left_while_a_kill_stands(server, monkeypatch, capsys, tmp_path):
+    from cryptoalpha.app.rolling_out import any_kill
+    from cryptoalpha.store.controls import request_control
+    from cryptoalpha.store.journal import Journal
+
+    assert not any_kill(tmp_path)
+    with Journal(tmp_path / "journal.sqlite", durable=True, header={"mode": "paper"}):
+        pass
+    assert not any_kill(tmp_path)
+    request_control(tmp_path / "journal.sqlite", "kill", by="test", reason="a test", at=time.time_ns())
+    assert any_kill(tmp_path)
+    command(monkeypatch, capsys, tmp_path, "canary", "--canary", "new", "--once", "--url", server.url, *QUICK)
+    code, found = command(monkeypatch, capsys, tmp_path, "canary", "--once", "--url", server.url, *QUICK)
+    assert (code, found["result"]["rollout"]["stage"]) == (0, "shadow")
+    assert found["result"]["rollout"]["reason"] == "waits for guards: no kill stands"

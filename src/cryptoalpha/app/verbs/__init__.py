@@ -13,7 +13,7 @@ import typer
 from cryptoalpha import __version__
 
 VERBS = (
-    "show", "configuration", "health", "data", "train", "retrain", "tune", "research", "trading", "listen",
+    "show", "configuration", "health", "data", "train", "models", "retrain", "tune", "research", "trading", "listen",
     "serve", "alerts", "venue", "safety", "deploy",
 )  # fmt: skip
 """Modules of this package, by name."""

@@ -52,6 +52,7 @@ def backtest(
     """Replay history through the very engine that trades live, then report what it would have earned."""
     import sys
 
+    from cryptoalpha.app.champion import with_champion
     from cryptoalpha.app.deciders import unused_models
     from cryptoalpha.app.kept_runs import run_and_keep
     from cryptoalpha.app.period import period_of
@@ -59,6 +60,7 @@ def backtest(
     from cryptoalpha.app.summary import as_dict, tables
 
     names = chosen(instruments)
+    frame.settings = with_champion(frame.settings, frame.home, say=frame.out.note)
     dataset = open_dataset(frame.settings, frame.home, data=data, simulated=simulated, interval=interval, instruments=names)
     for found in (*unused_models(frame.settings), *dataset.notes):  # what the bar gate and the sources did; never silently
         frame.out.note(found)
@@ -186,7 +188,7 @@ def explain(
 def bench(
     frame: Frame,
     name: Annotated[
-        str, typer.Argument(help="Which: engine, planner, evolution, networks, risk, skill, drift, execution, decisions or streams.")
+        str, typer.Argument(help="Engine, planner, evolution, networks, risk, skill, drift, execution, decisions, streams or serving.")
     ] = "engine",
     repeats: Annotated[int, typer.Option("--repeats", min=1, max=50, help="Timed repeats (the median counts); skill, drift: seeds.")] = 5,
     keep: Annotated[Path | None, typer.Option("--keep", help="Folder in which to keep the result and write RESULTS.md.")] = None,

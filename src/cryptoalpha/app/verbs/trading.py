@@ -40,6 +40,7 @@ def trade(
     ] = False,
 ) -> None:
     """Trade one bar at a time, on paper or with --live, every step durable before an order leaves; killed, it goes on where it was."""
+    from cryptoalpha.app.champion import with_champion
     from cryptoalpha.app.deciders import unused_models
     from cryptoalpha.app.runs import JOURNAL, run_directory
     from cryptoalpha.app.safety import halt, told_at_start
@@ -55,6 +56,7 @@ def trade(
         )
     if not frame.settings.engine.auto_trading:
         frame.out.warn("engine.auto_trading is off: decisions are journaled, nothing is sent; --set engine.auto_trading=true lets it trade")
+    frame.settings = with_champion(frame.settings, frame.home, say=frame.out.note)
     for unused in unused_models(frame.settings):
         frame.out.note(unused)
     run = run or ("live" if live else "paper")

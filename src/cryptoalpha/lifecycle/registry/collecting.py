@@ -36,11 +36,11 @@ class Collected:
         return {"collected": [one.id for one in self.versions], "bytes": self.size, "kept": self.kept, "dry_run": self.dry_run}
 
 
-def collect(root: Path, *, keep: int, dry_run: bool, at: int) -> Collected:
+def collect(root: Path, *, keep: int, held: frozenset[str], dry_run: bool, at: int) -> Collected:
     """Give up what nobody needs; see `ModelRegistry.gc`."""
     versions = root / "versions"
     with book(root, write=not dry_run) as connection:
-        needed = _needed(connection, keep)
+        needed = _needed(connection, keep) | held
         rows = connection.execute("SELECT id FROM version WHERE removed_at IS NULL ORDER BY created_at, id").fetchall()
         gone = tuple(read_version(connection, identity, versions) for (identity,) in rows if identity not in needed)
         if not dry_run:

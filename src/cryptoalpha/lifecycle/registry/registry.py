@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from cryptoalpha.core.errors import ConfigError, StoreError
-from cryptoalpha.lifecycle.registry import pointers
+from cryptoalpha.lifecycle.registry import following, pointers
 from cryptoalpha.lifecycle.registry.collecting import Collected, collect
 from cryptoalpha.lifecycle.registry.copying import away, copy_files, demand_sound, finish_draft, is_sound
+from cryptoalpha.lifecycle.registry.following import in_use
 from cryptoalpha.lifecycle.registry.index import book, find, read_version
 from cryptoalpha.lifecycle.registry.judgements import Judgement, count_look, read_judgements, write_judgement
 from cryptoalpha.lifecycle.registry.lines import belonging, demand_line, demand_whole
@@ -277,7 +278,7 @@ class ModelRegistry:
             return tuple(by for (by,) in connection.execute("SELECT by FROM pin WHERE version = ? ORDER BY by", (identity,)))
 
     def gc(self, keep: int, *, dry_run: bool) -> Collected:
-        """Give up the files of versions that nobody needs.
+        """Give up the files of versions that nobody needs; runs that follow champions need those of all that are in their series.
 
         Args:
             keep: of each line, this many newest versions, ancestors of the champion, and champions before it stay (1 or more).
@@ -288,7 +289,8 @@ class ModelRegistry:
         """
         if keep < 1:
             raise ConfigError(f"gc must keep at least 1 version beside a champion, not {keep}", hint="else there is no way back")
-        return collect(self.root, keep=keep, dry_run=dry_run, at=self._now())
+        held = in_use(self.root.parent / following.PLACE.name)
+        return collect(self.root, keep=keep, held=held, dry_run=dry_run, at=self._now())
 
 
 def _resolved(connection: Any, expected: Expected) -> Expected:

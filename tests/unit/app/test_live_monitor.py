@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import threading
 import urllib.request
@@ -19,7 +20,7 @@ from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.trade import TradeReport, replay
 from cryptoalpha.core.clock import VirtualClock
 from cryptoalpha.core.time import HOUR, MINUTE, SECOND, parse_time
-from cryptoalpha.core.values import ObservationRef, PortfolioState
+from cryptoalpha.core.values import FusedSignal, MarketState, ObservationRef, PortfolioState
 from cryptoalpha.data.simulated import simulate
 from cryptoalpha.execution.broker import BarStep
 from cryptoalpha.monitoring.metrics import METRICS
@@ -160,6 +161,49 @@ def test_silence_is_noticed_while_the_feed_waits_and_over_with_the_next_bar():
         assert said[0].startswith("2024-01-01T03:05")
         step(monitor, clock, start + 4 * HOUR)
     assert said[1:] == ["2024-01-01T04:00:00Z  alert stale_data (instrument BTC/USDT) is over"]
+
+
+def test_the_disk_of_the_store_the_lag_of_the_journal_and_live_sources_are_told_and_judged(tmp_path):
+    """A bar written two hours late, a source that is down for six minutes: each alert is said, and handed on to who acts."""
+    acted: list[tuple[str, str]] = []
+    clock, start = VirtualClock(), parse_time("2024-01-01")
+    chosen = settings(alerts={"disk": 1e-6})
+    with LiveMonitor(
+        chosen, lambda text: None, act=lambda change: acted.append((change.rule.name, change.state)), home=tmp_path / "not" / "yet"
+    ) as monitor:
+        monitor.follow(["BTC/USDT"], HOUR, step_seconds=3600.0, wall=clock)
+        monitor.listen_to(lambda put: put("cryptoalpha_source_up", 0.0, "news"))
+        clock.advance_to(start + 2 * HOUR)
+        watch(monitor, start)
+        found = monitor.now()
+        assert found.value("cryptoalpha_journal_lag_seconds") == 7200.0
+        room = shutil.disk_usage(tmp_path)
+        assert found.value("cryptoalpha_disk_used_ratio") == pytest.approx(room.used / (room.used + room.free), abs=0.05)
+        assert ("disk_nearly_full", "firing") in acted
+        clock.advance_to(start + 2 * HOUR + 6 * MINUTE)
+        monitor.idle()
+    assert {name for name, state in acted if state == "firing"} == {"disk_nearly_full", "journal_lag", "source_down"}
+
+
+def test_accuracy_of_the_books_directions_is_judged_bar_by_bar(market, tmp_path):
+    """The whole loop: one label for each bar after the first with a direction, counted alike by another eye."""
+    with LiveMonitor(settings(), lambda text: None) as monitor:
+        traded(settings(), market, tmp_path / "a.sqlite", monitor)
+        live = monitor.now()
+    said: dict[str, float] = {}
+    prices: dict[str, float] = {}
+    hits = labels = 0
+    with JournalReader(tmp_path / "a.sqlite") as journal:
+        for _, _, values in journal.rows():
+            now = {each.instrument: each.price for each in values if isinstance(each, MarketState)}
+            gain = sum(direction * (now[name] / prices[name] - 1.0) for name, direction in said.items())
+            labels += gain != 0.0
+            hits += gain > 0.0
+            said = {each.instrument: each.direction for each in values if isinstance(each, FusedSignal) and each.weights}
+            prices = now
+    assert labels > STEPS / 2
+    assert (live.value("cryptoalpha_accuracy_labels_total"), live.value("cryptoalpha_accuracy_hits_total")) == (labels, hits)
+    assert live.value("cryptoalpha_accuracy_promised_ratio") == pytest.approx(0.45)
 
 
 def test_bars_of_a_second_that_come_seconds_late_are_not_stale():

@@ -6,10 +6,13 @@ or holds everything.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,6 +22,28 @@ from cryptoalpha.lifecycle.registry.version import DOCUMENT, StoredFile, Version
 from cryptoalpha.store.whole_file import sync
 
 CHUNK = 1 << 20
+
+
+@contextmanager
+def drafted(root: Path) -> Iterator[Path]:
+    """A folder to make something in; gone afterwards, unless it was put in its place. `gc` leaves drafts alone while anybody makes one.
+
+    Raises:
+        StoreError: if the disk refuses.
+    """
+    drafts = root / "drafts"
+    try:
+        drafts.mkdir(parents=True, exist_ok=True)
+        with (root / "drafts.lock").open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            draft = Path(tempfile.mkdtemp(dir=drafts))
+            draft.chmod(0o755)  # others may read models, as they may where they were trained
+            try:
+                yield draft
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
+    except OSError as error:
+        raise StoreError(f"the registry {root} cannot be written: {error}", hint="is it writable, and is there space?") from error
 
 
 def copy_files(folder: Path, files: Iterable[Path], draft: Path, *, line: str) -> tuple[StoredFile, ...]:

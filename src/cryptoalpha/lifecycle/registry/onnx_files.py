@@ -9,8 +9,6 @@ many assets as the model was trained with. `onnx.json` names the version and eve
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +17,7 @@ import numpy as np
 
 from cryptoalpha.core.errors import ConfigError, ModelError
 from cryptoalpha.core.seeds import stream
-from cryptoalpha.lifecycle.registry.copying import sha256
+from cryptoalpha.lifecycle.registry.copying import drafted, sha256
 from cryptoalpha.lifecycle.registry.version import Version
 from cryptoalpha.store.whole_file import sync, write_whole
 
@@ -71,8 +69,7 @@ def export_onnx(version: Version, *, assets: int | None = None) -> OnnxFiles:
     if place.is_dir():
         return open_onnx(version, assets=count)
     place.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f"{version.id}.draft.", dir=place.parent))
-    try:
+    with drafted(place.parent.parent) as draft:
         bars, files = design.config.context_bars + design.config.block_bars, {}
         for number in range(len(folder.folds)):
             net = ForecastModel.load(folder, number, design).net
@@ -85,12 +82,9 @@ def export_onnx(version: Version, *, assets: int | None = None) -> OnnxFiles:
             "opset": OPSET, "tolerance": TOLERANCE,
         }  # fmt: skip
         write_whole(draft / DOCUMENT, json.dumps(said, indent=1, sort_keys=True) + "\n")
-        draft.chmod(0o755)
         if not place.exists():
             draft.rename(place)
             sync(place.parent)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return open_onnx(version, assets=count)
 
 

@@ -10,18 +10,14 @@ use one registry; of concurrent promotions that expect the same champion, one wi
 
 from __future__ import annotations
 
-import fcntl
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cryptoalpha.core.errors import ConfigError, StoreError
+from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.lifecycle.registry import following, pointers
 from cryptoalpha.lifecycle.registry.collecting import Collected, collect
-from cryptoalpha.lifecycle.registry.copying import away, copy_files, demand_sound, finish_draft, is_sound
+from cryptoalpha.lifecycle.registry.copying import away, copy_files, demand_sound, drafted, finish_draft, is_sound
 from cryptoalpha.lifecycle.registry.following import in_use
 from cryptoalpha.lifecycle.registry.index import book, find, read_version
 from cryptoalpha.lifecycle.registry.judgements import Judgement, count_look, read_judgements, write_judgement
@@ -77,7 +73,7 @@ class ModelRegistry:
         demand_whole(folder, line)
         with book(self.root) as connection:
             above = None if parent is None else find(connection, parent, removed=True)
-        with self._draft() as draft:
+        with drafted(self.root) as draft:
             files = copy_files(folder, belonging(folder, line), draft, line=line)
             demand_whole(draft, line)
             version = Version.made(
@@ -95,6 +91,7 @@ class ModelRegistry:
                 return known
             if version.path.exists():  # nobody wrote it down, or it is damaged: this one is whole
                 away(version.path, self.root / "trash")
+            self.places.mkdir(exist_ok=True)
             draft.rename(version.path)
             sync(self.places)
             connection.execute(
@@ -103,24 +100,6 @@ class ModelRegistry:
                 (version.id, version.line, version.parent, version.created_at, version.document()),
             )
         return version
-
-    @contextmanager
-    def _draft(self) -> Iterator[Path]:
-        """A folder to make a version in; gone afterwards. `gc` leaves drafts alone as long as anybody makes one."""
-        drafts = self.root / "drafts"
-        try:
-            for place in (drafts, self.places):
-                place.mkdir(parents=True, exist_ok=True)
-            with (self.root / "drafts.lock").open("ab") as lock:
-                fcntl.flock(lock, fcntl.LOCK_SH)
-                draft = Path(tempfile.mkdtemp(dir=drafts))
-                draft.chmod(0o755)  # others may read models, as they may where they were trained
-                try:
-                    yield draft
-                finally:
-                    shutil.rmtree(draft, ignore_errors=True)
-        except OSError as error:
-            raise StoreError(f"the registry {self.root} cannot be written: {error}", hint="is it writable, and is there space?") from error
 
     def get(self, id_or_prefix: str) -> Version:
         """A version, every file of it verified.

@@ -6,6 +6,7 @@ import pytest
 
 from cryptoalpha.core.errors import ConfigError, ModelError
 from cryptoalpha.core.time import DAY
+from cryptoalpha.lifecycle.registry.copying import drafted
 
 
 def test_the_newest_report_decides_and_none_is_lost(registry, registered, clock):
@@ -94,7 +95,7 @@ def test_gc_clears_what_killed_processes_left_and_no_draft_that_is_being_made(re
     for left in ("versions/" + "e" * 64, "drafts/abc", "trash/x.0"):
         (registry.root / left).mkdir(parents=True)
         (registry.root / left / "file").write_text("half")
-    with registry._draft() as draft:
+    with drafted(registry.root) as draft:
         (draft / "file").write_text("in the making")
         registry.gc(5, dry_run=False)
         assert (draft / "file").exists()

@@ -21,7 +21,7 @@ pytest.importorskip("onnxscript")
 
 
 @pytest.mark.slow
-def test_a_registered_forecaster_is_exported_once_verified_and_collected_with_its_version(registry, random_forecaster, tmp_path):
+def test_a_registered_forecaster_is_exported_once_verified_and_collected_with_its_version(registry, clock, random_forecaster, tmp_path):
     from cryptoalpha.nets.onnx_export import TOLERANCE, run_onnx
 
     data = simulate(SimulatedConfig(assets=3, bars=1400, start="2021-01-01"), seed=3).dataset
@@ -55,12 +55,14 @@ def test_a_registered_forecaster_is_exported_once_verified_and_collected_with_it
     graphs.files[1].write_bytes(bytes(content))
     with pytest.raises(ModelError, match="forecaster_01"):
         export_onnx(version, assets=3)
+    clock.advance_to(9_000)
     for number in range(2):
         later = random_forecaster(tmp_path / f"later {number}", frame, config, (1000 + number,))
-        registry.register(later, line="forecaster", data="e", commit="c", config={}, seed=0, metrics={})
-    registry.promote("forecaster", registry.versions()[0].id, reason="newer")
+        last = registry.register(later, line="forecaster", data="e", commit="c", config={}, seed=0, metrics={})
+    registry.promote("forecaster", last.id, reason="newer")
     registry.gc(1, dry_run=False)
-    assert version.path.exists() == graphs.path.exists()
+    assert not version.path.exists()
+    assert not graphs.path.exists()
 
 
 def test_only_a_version_with_a_forecaster_is_exported(registry, registered):

@@ -276,3 +276,68 @@ def test_pairs_read_from_either_arms_failures_never_add_evidence(ratio):
     assert canary * stable < 1.0
     seen = paired(ArmCounts(requests=100, failures={"nan": 2}), ArmCounts(requests=98, failures={"error": 5})).pairs
     assert (seen.both_fine, seen.canary_failed, seen.stable_failed) == (91, 5, 2)
+
+
+def controlled(split: HttpRouteSplit, folder: Any, clock: Any) -> Any:
+    from cryptoalpha.lifecycle.rollout.book import RolloutBook
+    from cryptoalpha.lifecycle.rollout.config import CanaryConfig
+    from cryptoalpha.lifecycle.rollout.controller import CanaryController
+
+    return CanaryController(split, RolloutBook(folder / "rollout.sqlite"), CanaryConfig(), now=clock.now)
+
+
+def counting(split: Any, clock: Any, *, canary_fails: bool = False) -> Any:
+    """Ten requests a second, divided as the route says; stable fails at none, the canary at none or at two of five."""
+
+    def arm(requests: int, failed: int = 0) -> ArmCounts:
+        latencies = (0, 0, 0, 0, requests, *(0,) * (len(EDGES) - 4))
+        return ArmCounts(requests=requests, failures={"error": failed} if failed else {}, latencies=latencies)
+
+    async def counts(since: int) -> dict[str, ArmCounts]:
+        requests, now = 10 * ((clock.now() - since) // 10**9), await split.read()
+        asked = requests if now.shadow else round(requests * now.canary_share)
+        return {STABLE: arm(requests if now.shadow else requests - asked), CANARY: arm(asked, 2 * asked // 5 if canary_fails else 0)}
+
+    split._count, split._now = counts, clock.now
+    return split
+
+
+@pytest.mark.parametrize(("canary_fails", "stage", "serves"), [(False, "promoted", "bbb"), (True, "rolled_back", "aaa")])
+def test_the_controller_takes_a_good_canary_over_and_a_failing_one_back(on_a_cluster, tmp_path, canary_fails, stage, serves):
+    from cryptoalpha.core.clock import VirtualClock
+
+    async def body(api: Any, server: Any) -> None:
+        clock = VirtualClock(10**18)
+        split = counting(split_on(api, server), clock, canary_fails=canary_fails)
+        controller = controlled(split, tmp_path, clock)
+        state, weights = await controller.begin("aaa", "bbb"), []
+        for _ in range(200):
+            clock.advance_to(clock.now() + 200 * 10**9)
+            state = await controller.step()
+            weights.append((await split.read()).canary_share)
+            if state.is_over:
+                break
+        assert (state.stage, (await split.read()).stable) == (stage, serves), (state.reason, controller.trouble)
+        template = server.stored("Deployment", f"{NAME}-stable")["spec"]["template"]
+        assert template["metadata"]["annotations"]["cryptoalpha.io/version"] == serves
+        assert server.stored("Deployment", f"{NAME}-canary")["spec"]["replicas"] == 0
+        assert sorted(set(weights)) == ([0.0] if canary_fails else [0.0, 0.05, 0.1, 0.25, 0.5, 1.0])
+
+    on_a_cluster(body)
+
+
+def test_the_controller_holds_where_a_person_edits_weights(on_a_cluster, tmp_path):
+    from cryptoalpha.core.clock import VirtualClock
+
+    async def body(api: Any, server: Any) -> None:
+        clock = VirtualClock(10**18)
+        split = counting(split_on(api, server), clock)
+        controller = controlled(split, tmp_path, clock)
+        await controller.begin("aaa", "bbb")
+        rules = divided(server.stored("HTTPRoute", NAME)["spec"]["rules"], NAME, {STABLE: 0.3, CANARY: 0.7}, shadow=False)
+        server.edit("HTTPRoute", NAME, {"spec": {"rules": rules}})
+        clock.advance_to(clock.now() + 200 * 10**9)
+        assert (await controller.step()).stage == "hold"
+        assert (await split.read()).canary_share == 0.7
+
+    on_a_cluster(body)

@@ -3,6 +3,8 @@
 It is the very way in which `trade` meets live bars (`signals.book.SignalBook.prepare` of one bar at a time, then the engine's step), beside
 the very way in which a backtest meets them: one batch. Where the two decide otherwise, the backtest that promoted the candidate was of
 another strategy than the one that would trade. The champion is replayed in a batch, to tell how often the two differ.
+
+Times are CPU seconds of the process: what else runs on the machine that judges says nothing about a model. Waiting is serving's to measure.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 
 import msgspec
 import numpy as np
@@ -98,9 +100,9 @@ def _answered(settings: Settings, dataset: Dataset, names: tuple[str, ...], answ
     period = Period(newest - (answers + WARM_ANSWERS - 1) * interval, newest + interval)
     for since, known_at in _bars(dataset, names, period):
         seen = dataset.known_until(known_at)
-        begun = perf_counter()
+        begun = process_time()
         book.prepare(seen, since=since, until=since + interval, instruments=names)
-        taken.append(perf_counter() - begun)
+        taken.append(process_time() - begun)
     return taken[WARM_ANSWERS:], _peak_bytes()
 
 
@@ -129,10 +131,10 @@ def _one_by_one(settings: Settings, dataset: Dataset, names: Sequence[str], peri
     def take(engine: Engine, clock: VirtualClock, run: _Run) -> None:
         for since, known_at in _bars(dataset, names, period):
             seen = dataset.known_until(known_at)
-            begun = perf_counter()
+            begun = process_time()
             tape = book.prepare(seen, since=since, until=since + interval, instruments=names)
             said = {step.bar.at: _said(engine.step(step).values) for step in tape_steps(tape, seen, clock)}
-            run.seconds.append(perf_counter() - begun)
+            run.seconds.append(process_time() - begun)
             run.decided |= said
 
     return _run(settings, dataset, names, period, take)

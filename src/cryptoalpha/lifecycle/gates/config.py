@@ -42,8 +42,8 @@ class GateConfig(Section):
     path_blocks: Annotated[int, Field(ge=3, le=12)] = 6
     """Blocks N of combinatorial purged cross-validation (3-12). 6 with 2 tested are 15 trainings and 5 paths."""
 
-    path_tested: Annotated[int, Field(ge=1, le=4)] = 2
-    """Blocks k that each split tests (1-4, below N)."""
+    path_tested: Annotated[int, Field(ge=2, le=4)] = 2
+    """Blocks k that each split tests (2-4, below N); with one there would be a single path."""
 
     path_quantile: Fraction = 0.2
     """Quantile of the paths' Sharpe ratios after costs that must lie above 0: at .2 four paths of five must earn."""
@@ -52,7 +52,7 @@ class GateConfig(Section):
     """By how much the Brier score (0-2) may be worse than the champion's, at the end of its one-sided interval."""
 
     latency_seconds: Positive = 0.1
-    """99th percentile of one answer's time; the user's own limit."""
+    """99th percentile of one answer's CPU time, and of one decision's; the user's own limit."""
 
     latency_answers: Annotated[int, Field(ge=100)] = 200
     """Fewest answers timed (100 or more, so that there is a 99th percentile)."""

@@ -82,7 +82,7 @@ class AuditFindings:
 
 @dataclass(frozen=True, eq=False)
 class Footprint:
-    """How long answers took (seconds `[n]`) and how much memory their process held at most (bytes)."""
+    """How long answers took (CPU seconds `[n]`) and how much memory their process held at most (bytes)."""
 
     seconds: Floats
     peak_bytes: int
@@ -99,7 +99,7 @@ class ShadowRecord:
     failures: int
     """Bars at which the candidate failed, or answered what cannot be used."""
     seconds: Floats
-    """Time of each bar's decision, seconds `[n]`."""
+    """CPU time of each bar's decision, seconds `[n]`."""
     disagreements: int = 0
     """Decisions that champion and candidate took otherwise. It is told and judged by nobody: a candidate is there to differ."""
     first_mismatch: str = ""

@@ -99,7 +99,7 @@ class CanaryController:
                     return state
                 self._book.intend(state, intent, holder=self._holder)
             return await self._carry_out(state, intent)
-        except SplitUnreachableError as error:
+        except (SplitUnreachableError, SplitConflictError) as error:  # also: versions are being changed by another hand just now
             self.trouble = str(error)
             return state
 

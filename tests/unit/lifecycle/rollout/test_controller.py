@@ -355,3 +355,21 @@ def test_a_restarted_server_holds_it():
         assert (state.stage, state.step, world.router.split.canary_share) == ("step", 2, 0.25)
 
     told(story)
+
+
+def test_a_server_that_is_busy_changing_versions_is_asked_again():
+    async def story() -> None:
+        busy = [True]
+
+        async def prepare(version: str) -> None:
+            if busy:
+                raise SplitConflictError("versions are being changed")
+
+        world = World(prepare=prepare)
+        state = await world.controller.begin("old", "new")
+        assert (state.stage, world.controller.trouble) == ("idle", "versions are being changed")
+        busy.clear()
+        assert await world.look(0) == "shadow"
+        assert world.router.split.shadow
+
+    told(story)

@@ -5,6 +5,7 @@ Needs `mlflow-skinny` (62 MB), which nothing else here needs and no extra names:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ def export_mlflow(version: Version, where: str) -> str:
     except ImportError:
         raise ConfigError("the export to MLflow needs mlflow-skinny, which is not installed", hint="pip install mlflow-skinny") from None
     uri = where if "://" in where else Path(where).expanduser().resolve().as_uri()
+    if uri.startswith("file:"):
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # asked for by naming a folder; MLflow 3 refuses one otherwise
     try:
         client = MlflowClient(tracking_uri=uri)
         known = client.get_experiment_by_name(EXPERIMENT)

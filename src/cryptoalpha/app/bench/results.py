@@ -82,6 +82,9 @@ TARGETS = {
         "lost": "0",
         "doubled": "0",
     },
+    "serving": {
+        "p99_ms": "≤ 100",
+    },
     "drift": {
         **{
             f"arl_measured_over_stated_{detector}_{world}": "≥ 1" if detector == "e_detector" else "0.8–1.2"

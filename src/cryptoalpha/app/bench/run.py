@@ -26,6 +26,7 @@ BENCHES = {
     "execution": ("cryptoalpha.app.bench.execution", "bench_execution"),
     "decisions": ("cryptoalpha.app.bench.decisions", "bench_decisions"),
     "streams": ("cryptoalpha.app.bench.streams", "bench_streams"),
+    "serving": ("cryptoalpha.app.bench.serving", "bench_serving"),
     "rollout": ("cryptoalpha.app.bench.rollout", "bench_rollout"),
 }
 """Where each benchmark is; imported only when it runs. Each takes `repeats` and `advance`, and returns figures and notes."""

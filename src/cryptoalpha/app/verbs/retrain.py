@@ -107,7 +107,7 @@ def assembled(frame: Frame, data: tuple[Any, ...], serve: tuple[str, Path | None
         except OSError as error:
             raise ConfigError(f"cannot read {token}: {error.strerror}", hint="--token names the file that `serve` was given") from None
         frame.out.hide([secret] if secret else [])
-        split = open_backend("inprocess", BackendOptions(now=clock.now, url=url, token=secret))
+        split = open_backend("inprocess", BackendOptions(frame.settings.lifecycle, clock.now, url=url, token=secret))
     source = Source(where, simulated, interval, tuple(names) if names else None, until)
     return Retraining(frame.settings, frame.home, source, clock.now, split, stopped=stopped, tell=frame.out.note)
 

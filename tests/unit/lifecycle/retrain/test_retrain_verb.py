@@ -57,3 +57,12 @@ def test_without_data_nothing_begins_and_the_wish_waits(home, capsys):
 def test_where_nothing_asks_nothing_is_opened(home, capsys):
     code, told = said(capsys)
     assert (code, told["result"]["did"]) == (0, "nothing")
+
+
+def test_a_token_that_cannot_be_read_is_a_fault_of_usage_before_anything_is_asked_for(home, capsys):
+    assert said(capsys, "--now", "--serve", "http://127.0.0.1:9", "--token", "no/such/file")[0] == 2
+    assert waiting(home / BOOK) == ()
+
+
+def test_an_address_that_is_none_is_refused(home, capsys):
+    assert said(capsys, "--serve", "somewhere")[0] == 2

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from cryptoalpha.core.time import SECOND
 from cryptoalpha.monitoring.alert_rule_file import prometheus_rule_file
 from cryptoalpha.monitoring.alerts import AlertBoard, AlertRule
-from cryptoalpha.monitoring.conditions import Condition, QuantileCondition
+from cryptoalpha.monitoring.conditions import Condition
 from cryptoalpha.monitoring.metrics import METRICS, Metrics
 from cryptoalpha.monitoring.metrics_exposition import exposition
 

@@ -153,7 +153,8 @@ def decisive_settings(settings: Settings) -> dict[str, object]:
 def model_hashes(settings: Settings) -> dict[str, str]:
     """SHA-256 of what describes each trained model that is asked, by setting: a path may hold another model tomorrow.
 
-    A folder's `model.json` holds the hashes of its folds; a series of models stays the one it is as it grows. A file that is not there is left to whoever opens the model.
+    A folder's `model.json` holds the hashes of its folds; a series of models stays the one it is as it grows. A file that is not there is
+    left to whoever opens the model.
     """
     return {name: folder_digest(file) for name, file in model_files(settings).items() if file.is_file()}
 

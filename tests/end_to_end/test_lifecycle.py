@@ -37,7 +37,7 @@ BEFORE = SimulatedConfig(assets=5, bars=6_240, edge=0.5, news_share=1.0, funding
 AFTER = BEFORE.model_copy(update={"news_share": 0.0, "funding_share": 1.0})
 DEATH = 4_320
 SEED = 3
-REQUIRED = ["look_ahead", "track_record", "latency", "memory", "shadow_parity", "shadow_latency"]
+REQUIRED = ["look_ahead", "walk_forward", "track_record", "latency", "memory", "shadow_parity", "shadow_latency"]
 
 SETTINGS = Settings.model_validate({
     "engine": {"seed": SEED},
@@ -64,7 +64,7 @@ SETTINGS = Settings.model_validate({
         "retrain": {"folds": 1, "earlier": 1, "attempts": 1, "retry_minutes": 0, "nice": 0},
         "gates": {
             "required": REQUIRED, "holdout_days": 8, "minimum_days": 30, "audit_training": False, "audit_bars": 100, "audit_cuts": 1,
-            "path_blocks": 3, "path_tested": 2, "shadow_days": 5, "resamples": 200, "latency_seconds": 2.0, "memory_mib": 4096,
+            "path_blocks": 3, "path_tested": 2, "shadow_days": 5, "latency_answers": 100, "resamples": 200, "latency_seconds": 2.0, "memory_mib": 4096,
         },
         "canary": {"minimum_seconds": 60, "bake_seconds": 120, "look_seconds": 30, "latency_seconds": 0.05},
     },

@@ -64,7 +64,8 @@ SETTINGS = Settings.model_validate({
         "retrain": {"folds": 1, "earlier": 1, "attempts": 1, "retry_minutes": 0, "nice": 0},
         "gates": {
             "required": REQUIRED, "holdout_days": 8, "minimum_days": 30, "audit_training": False, "audit_bars": 100, "audit_cuts": 1,
-            "path_blocks": 3, "path_tested": 2, "shadow_days": 5, "latency_answers": 100, "resamples": 200, "latency_seconds": 2.0, "memory_mib": 4096,
+            "path_blocks": 3, "path_tested": 2, "shadow_days": 5, "latency_answers": 100, "resamples": 200,
+            "latency_seconds": 2.0, "memory_mib": 4096,
         },
         "canary": {"minimum_seconds": 60, "bake_seconds": 120, "look_seconds": 30, "latency_seconds": 0.05},
     },

@@ -8,7 +8,7 @@ BIN := .venv/bin
 SOURCES := src tests benchmarks
 COVERED := core store risk execution
 LEAST_COVERAGE := 95
-BENCHES := engine planner evolution networks risk skill drift execution decisions streams
+BENCHES := engine planner evolution networks risk skill drift execution decisions streams rollout serving
 
 export PYTHON TORCH_INDEX
 # One thread per process: two test processes on two cores, and timings that can be compared.

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cryptoalpha.app.champion import series_of_champions
 from cryptoalpha.app.retraining_child import Open, end_of, opened
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.summary import code_version
@@ -185,6 +186,8 @@ class Retraining:
             version = self.registry.promote(LINE, str(registered["version"]), expected=str(registered["champion"]) or None, reason=reason)
         except ConfigError as error:
             return Outcome("refused", str(error))
+        if self.settings.lifecycle.registry.follow:
+            series_of_champions(self.home, now=self.now)
         return Outcome("done", f"version {version.short} is champion", {"version": version.id})
 
 

@@ -27,7 +27,7 @@ def canary(
     canary_: Annotated[str, typer.Option("--canary", help="Version that shall take over; begins a rollout.")] = "",
     stable: Annotated[str, typer.Option("--stable", help="Version that answers now [else what the back end says].")] = "",
     backend: Backend = "inprocess",
-    url: Url = "http://127.0.0.1:8080",
+    url: Url = "http://127.0.0.1:8100",
     once: Annotated[bool, typer.Option("--once", help="Look once and end, for a timer.")] = False,
     status: Annotated[bool, typer.Option("--status", help="Only say where the newest rollout stands.")] = False,
     resume: Annotated[str, typer.Option("--resume", metavar="WHY", help="End a hold: the step begins anew.")] = "",
@@ -77,7 +77,7 @@ def canary(
 def ab(
     frame: Frame,
     backend: Backend = "inprocess",
-    url: Url = "http://127.0.0.1:8080",
+    url: Url = "http://127.0.0.1:8100",
     outcomes: Annotated[Path | None, typer.Option("--outcomes", help="CSV of key,value: what became of each key, in order.")] = None,
     salt: Annotated[
         str, typer.Option("--salt", help="With --outcomes: the salt of the keys; `serve` takes the id of the version it began with.")

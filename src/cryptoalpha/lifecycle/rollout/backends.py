@@ -35,7 +35,7 @@ class BackendOptions:
 
     lifecycle: LifecycleConfig
     now: Callable[[], int]
-    url: str = "http://127.0.0.1:8080"
+    url: str = "http://127.0.0.1:8100"
     token: str = field(default="", repr=False)
 
 

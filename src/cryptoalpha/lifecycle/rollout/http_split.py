@@ -20,7 +20,7 @@ class HttpSplit:
     """A `TrafficSplit` that speaks to one `serve`.
 
     Args:
-        url: where it listens, such as http://127.0.0.1:8080.
+        url: where it listens, such as http://127.0.0.1:8100.
         token: bearer token of those who may change what is served; empty can only read.
         timeout_seconds: how long an answer is waited for; loading a version takes its time.
 
@@ -33,7 +33,7 @@ class HttpSplit:
 
     def __init__(self, url: str, *, token: str = "", timeout_seconds: float = 60.0) -> None:
         if not url.startswith(("http://", "https://")):
-            raise ConfigError(f"{url!r} is no address of a server", hint="such as http://127.0.0.1:8080")
+            raise ConfigError(f"{url!r} is no address of a server", hint="such as http://127.0.0.1:8100")
         self._url, self._timeout = url.rstrip("/"), timeout_seconds
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 

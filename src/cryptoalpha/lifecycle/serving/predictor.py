@@ -3,9 +3,9 @@
 Everything it must match (horizons, blocks, features, how texts count) it reads from the folder's own description, so a stable model and a
 canary of another design are served side by side. The text encoder alone is the host's and must be the one it was trained with.
 
-Which runtime: torch, one thread, group of rows after group. Measured with `small`, eight assets, by `cryptoalpha bench serving`: the next
-bar of a book costs the network about 8 ms because the block's context is kept, any other window about 33; ONNX Runtime needs 25 for the
-whole block every time and agrees to 1e-5 only. Two thirds of an answer are features, which ONNX does not touch.
+Torch and not ONNX Runtime, one thread, group of rows after group: the next bar of a book costs the network little because the block's
+context is kept, where a graph computes the whole block every time; answers are the loop's to the last bit, where a graph agrees to 1e-5;
+and most of an answer are features, which no runtime of networks touches.
 """
 
 from __future__ import annotations

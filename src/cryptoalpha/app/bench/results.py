@@ -85,6 +85,11 @@ TARGETS = {
     "serving": {
         "p99_ms": "≤ 100",
     },
+    "rollout": {
+        "as good as stable at 1 %: % rolled back": "≤ 2",
+        "fails 5 %: % rolled back": "≥ 95",
+        "fails 40 %: % rolled back": "≥ 99",
+    },
     "drift": {
         **{
             f"arl_measured_over_stated_{detector}_{world}": "≥ 1" if detector == "e_detector" else "0.8–1.2"

@@ -47,7 +47,7 @@ def series_of_champions(home: Path, *, now: Callable[[], int] = time.time_ns) ->
     """Bring the series that runs ask up to date with the champions; the folder of each part. Doing it again changes nothing.
 
     Raises:
-        ModelError: if a champion is damaged, or another change has not taken effect yet (it takes a minute).
+        ModelError: if a champion is damaged, or a change for a later moment is written down: the clock was set back.
     """
     return {name: folder for version in followed(home) for name, folder in follow(home / SERIES, version, now=now).items()}
 

@@ -57,7 +57,8 @@ def extend_series(place: Path, model: ModelFolder, *, member: str, now: int) -> 
         at = now + round(AHEAD_SECONDS * SECOND)
         if found.folds[-1].answers_from >= at:
             raise ModelError(
-                f"{place} already goes on with another model at {iso(found.folds[-1].answers_from)}", hint="try again after that"
+                f"{place} already goes on with another model at {iso(found.folds[-1].answers_from)}",
+                hint="is the clock right? else try again after that",
             )
         added = _moved(model, place, _from(model.folds, at))
         return _write(place, model, found.series or {}, found.folds, [*members, {"member": member, "at": at}], added)

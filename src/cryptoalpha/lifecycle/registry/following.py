@@ -16,7 +16,7 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from cryptoalpha.core.errors import CryptoAlphaError
+from cryptoalpha.core.errors import CryptoAlphaError, ModelError
 from cryptoalpha.lifecycle.registry.lines import MODELS
 from cryptoalpha.lifecycle.registry.version import Version
 from cryptoalpha.store.model_folder import ModelFolder
@@ -35,7 +35,7 @@ def follow(root: Path, champion: Version, *, now: Callable[[], int]) -> dict[str
         now: the time, UTC ns; a part that follows another one takes over a minute later.
 
     Raises:
-        ModelError: if a part is damaged, or a change for a later moment is already written down.
+        ModelError: if a part is damaged, or a change for a later moment is already written down: the clock was set back.
         StoreError: if the disk refuses.
     """
     found = {}
@@ -49,7 +49,8 @@ def follow(root: Path, champion: Version, *, now: Callable[[], int]) -> dict[str
 def in_use(root: Path) -> frozenset[str]:
     """Ids of all versions that a series names: runs ask their files for the bars that they answered.
 
-    A series that cannot be read counts for nothing here; whoever uses it says what is wrong.
+    Raises:
+        ModelError: if a series cannot be read: nobody can tell then whose files it needs.
     """
     return frozenset(member for place in sorted(root.glob("*/*/model.json")) for member in _members(place))
 
@@ -57,8 +58,10 @@ def in_use(root: Path) -> frozenset[str]:
 def _members(place: Path) -> Iterator[str]:
     try:
         folder = ModelFolder.open(place.parent, place.parts[-3])
-    except CryptoAlphaError:
-        return
+    except CryptoAlphaError as error:
+        raise ModelError(
+            f"{place.parent} names models that runs use, and cannot be read: {error}", hint="restore it, or remove it if no run uses it"
+        ) from error
     yield from (str(one["member"]) for one in folder.lineage.get("members", ()))
 
 

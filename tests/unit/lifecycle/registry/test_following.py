@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
+from cryptoalpha.core.errors import ModelError
 from cryptoalpha.core.time import SECOND
 from cryptoalpha.lifecycle.registry.following import follow, in_use
 from cryptoalpha.store.model_folder import ModelFolder, write_fold, write_folder
@@ -34,10 +36,15 @@ def test_another_design_begins_a_series_of_its_own(registry, registered, tmp_pat
     assert follow(root, first, now=lambda: 900)["forecaster"] == one
 
 
-def test_where_nobody_follows_nothing_is_in_use_and_what_cannot_be_read_counts_for_nothing(registry, registered, tmp_path):
-    root, first = tmp_path / "champion", registered(1.0)
+def test_while_a_series_cannot_be_read_nothing_is_given_up(registry, registered, tmp_path):
+    root = tmp_path / "champion"
+    first, second = registered(1.0), registered(2.0)
     assert in_use(root) == frozenset()
-    follow(root, first, now=lambda: 500)
-    (root / "genome" / "odd").mkdir(parents=True)
-    (root / "genome" / "odd" / "model.json").write_text("{")
-    assert in_use(root) == {first.id}
+    place = follow(root, first, now=lambda: 500)["forecaster"]
+    content = (place / "model.json").read_bytes()
+    (place / "model.json").write_bytes(content[:100])
+    with pytest.raises(ModelError, match="names models that runs use"):
+        registry.gc(1, dry_run=False)
+    (place / "model.json").write_bytes(content)
+    registry.gc(1, dry_run=False)
+    assert {version.id for version in registry.versions()} == {first.id, second.id}

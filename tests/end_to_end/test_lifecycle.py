@@ -3,6 +3,11 @@ on a share of requests and promoted; then worse challengers are rolled back wher
 
 Everything is real but the market and the people who ask: trainings, registry, gates, router, controller, their books on disk. Networks are
 as small as the audit's, so that two campaigns take minutes; requests are answered by the very forecasters of the versions in traffic.
+
+Not all gates are required here (`REQUIRED`). Those that are not are judged and printed, and two refuse: in 52 judged days the
+successor does not beat every baseline beyond chance, and earns less than the champion still does (most likely because its fusion goes on
+learning while it runs). With the default gates the champion would stay: this shows that the machinery works, not that this successor is
+better. Limits of latency and memory are wide, for the machines of tests.
 """
 
 from __future__ import annotations
@@ -33,9 +38,9 @@ from cryptoalpha.lifecycle.rollout.router import Router
 from cryptoalpha.lifecycle.serving.predictor import Predictor
 from cryptoalpha.lifecycle.serving.windows import Window
 
-BEFORE = SimulatedConfig(assets=5, bars=6_240, edge=0.5, news_share=1.0, funding_share=0.0, flow_share=0.0)
-AFTER = BEFORE.model_copy(update={"news_share": 0.0, "funding_share": 1.0})
-DEATH = 4_320
+BEFORE = SimulatedConfig(assets=5, bars=9_120, edge=0.5, news_share=1.0, funding_share=0.0, flow_share=0.0)
+AFTER = BEFORE.model_copy(update={"news_share": 0.0, "funding_share": 1.0, "edge": 0.7})
+DEATH = 5_280
 SEED = 3
 REQUIRED = ["look_ahead", "walk_forward", "track_record", "latency", "memory", "shadow_parity", "shadow_latency"]
 
@@ -59,7 +64,7 @@ SETTINGS = Settings.model_validate({
     },
     "lifecycle": {
         "train": {
-            "train_days": 60, "test_days": 40, "epochs": 1, "evolve_generations": 1, "stride_bars": 2, "processes": 1,
+            "train_days": 60, "test_days": 60, "epochs": 1, "evolve_generations": 1, "stride_bars": 2, "processes": 1,
         },
         "retrain": {"folds": 1, "earlier": 1, "attempts": 1, "retry_minutes": 0, "nice": 0},
         "gates": {
@@ -213,6 +218,7 @@ def test_an_edge_dies_and_the_champion_is_succeeded(life, market):
     assert registry.get(candidate).parent == life["old"]
     assert {one.cause for one in answered(runner.path, 2)} == {"drift"}
     assert registry.reports(candidate)[-1].passed
+    print("judged:", registry.reports(candidate)[-1].content)
     assert [one.outcome for one in campaigns(runner.path)] == ["promoted", "promoted"]
     seen = [stage for k, stage in enumerate(stages) if k == 0 or stages[k - 1] != stage]
     print(f"stages {seen}; {traffic.asked} requests, {traffic.by_version}")

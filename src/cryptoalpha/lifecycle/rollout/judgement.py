@@ -9,6 +9,9 @@ In this order, so that what is known to be bad goes before what is missing:
     stay     too few requests, too little time, a guard is red
     advance  Wald's test calls the canary good
 
+On hold only the comparison with stable is asked, and only if requests are divided as set: counts of a hold are those of the outage too, so
+what an arm did by itself says nothing of it. What goes on from there counts afresh.
+
 Source: design facts §9.
 """
 
@@ -110,7 +113,12 @@ class Case:
         """The CUSUM of the canary's failures, which sees a fault that begins late."""
         last = self.state.carried
         new, failed = self.canary.requests - last.requests, self.canary.failed - last.failed
-        return Carried(requests=self.canary.requests, failed=self.canary.failed, rise=rise_statistic(last.rise, self.sprt, failed, new))
+        rise = rise_statistic(last.rise, self.sprt, failed, new)
+        calm = self.canary if rise == 0.0 else last
+        return Carried(
+            requests=self.canary.requests, failed=self.canary.failed, rise=rise,
+            fallbacks=calm.fallbacks, fallback_failures=calm.fallback_failures,
+        )  # fmt: skip
 
     @cached_property
     def evidence(self) -> dict[str, float]:
@@ -131,16 +139,19 @@ class Case:
 
     @property
     def is_outage(self) -> bool:
-        """Whether stable is no better: by its own requests, or by what it was asked after the canary failed."""
-        rescues = self.canary.fallbacks
+        """Whether stable is no better: by its own requests, or by what it was asked after the canary failed, since failures began to rise:
+        what it could answer in an hour before says nothing of an outage now."""
+        rescues = self.canary.fallbacks - self.carried.fallbacks
+        lost = self.canary.fallback_failures - self.carried.fallback_failures
         return self.sprt.verdict(self.stable.failed, self.stable.requests) == "bad" or (
-            self.weight == 1.0 and rescues > 0 and 2 * self.canary.fallback_failures >= rescues
+            self.weight == 1.0 and rescues > 0 and 2 * lost >= rescues
         )
 
 
 def judge(case: Case) -> Judgement:
     """What to do with the rollout after this look."""
-    for ask in (_against_stable, _by_itself, _as_divided, _too_long, _not_yet):
+    on_hold = case.state.stage == "hold"
+    for ask in (_as_divided, _against_stable, _stays_held) if on_hold else (_against_stable, _by_itself, _as_divided, _too_long, _not_yet):
         found = ask(case)
         if found is not None:
             return Judgement(found[0], found[1], case.evidence, case.carried)
@@ -196,9 +207,14 @@ def _too_long(case: Case) -> Found:
     is_open = case.sprt.verdict(case.canary.failed, case.canary.requests) == "open"
     if is_open and case.canary.requests > limit:
         return "back", f"undecided after {case.canary.requests:,} requests: {_counted(case)}"
-    if case.state.stage != "hold" and case.now - case.state.entered_at > case.config.step_hours * _HOUR + _bake(case):
+    if case.now - case.state.entered_at > case.config.step_hours * _HOUR + _bake(case):
         return "back", f"not done within {case.config.step_hours:g} hours: {_waits_for(case) or 'guards'}"
     return None
+
+
+def _stays_held(case: Case) -> Found:
+    """Until a person ends it, or its time is over, which the controller sees to."""
+    return "hold", case.state.reason
 
 
 def _not_yet(case: Case) -> Found:

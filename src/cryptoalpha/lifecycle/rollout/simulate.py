@@ -7,8 +7,9 @@ A rollout is simulated look by look: requests of the look are divided by the wei
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
@@ -17,11 +18,12 @@ import numpy.typing as npt
 from cryptoalpha.core.seeds import stream
 from cryptoalpha.lifecycle.rollout.config import CanaryConfig
 from cryptoalpha.lifecycle.rollout.evidence import ODDS, Sprt
-from cryptoalpha.lifecycle.rollout.judgement import Case, judge
+from cryptoalpha.lifecycle.rollout.judgement import Case, Judgement, judge
 from cryptoalpha.lifecycle.rollout.split import CANARY, STABLE, ArmCounts, Pairs, summed
-from cryptoalpha.lifecycle.rollout.state import Carried, RolloutState, after, target_of
+from cryptoalpha.lifecycle.rollout.state import RolloutState, Stage, after, target_of
 
 _SECOND = 1_000_000_000
+_MOST_HOLDS = 10
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ class Scenario:
     """Two arms and their traffic.
 
     Args:
-        outage: share of all requests (0–1) that fail whoever answers, between `outage_from` and `outage_until` requests.
+        outage: share of all requests (0–1) that fail whoever answers, from `outage_from` until `outage_until`, seconds of the rollout.
+        watched: seconds that a hold goes on, look by look, before a person resumes it; if the outage still lasts, it ends held instead.
         brier_worse: by how much the canary's Brier score is worse on average; labels come one in `label_every` requests.
     """
 
@@ -47,14 +50,23 @@ class Scenario:
     stable: Behaviour = Behaviour()
     requests_per_second: float = 10.0
     outage: float = 0.0
+    outage_from: float = 0.0
+    outage_until: float = math.inf
+    watched: float = 1800.0
     brier_worse: float = 0.0
     label_every: int = 0
     brier_spread: float = 0.1
 
+    def at(self, now: int) -> Scenario:
+        """The scenario as it is in the look that ends then, ns from the beginning: without the outage before and after it."""
+        is_out = self.outage_from < now / _SECOND <= self.outage_until
+        return self if is_out or not self.outage else replace(self, outage=0.0)
+
 
 @dataclass(frozen=True)
 class Ended:
-    """How one simulated rollout ended: `stage` and `step` before the end, requests of the canary in all and in its last stage."""
+    """How one simulated rollout ended: `stage` and `step` before the end, requests of the canary in all and in its last stage.
+    `held`: it was still on hold; `holds`: how often it was."""
 
     promoted: bool
     held: bool
@@ -63,6 +75,7 @@ class Ended:
     canary_requests: int
     last_requests: int
     reason: str
+    holds: int = 0
 
 
 def counts_of(scenario: Scenario, weight: float, shadow: bool, requests: int, random: np.random.Generator) -> dict[str, ArmCounts]:
@@ -79,7 +92,7 @@ def counts_of(scenario: Scenario, weight: float, shadow: bool, requests: int, ra
 
     if not shadow:
         to_canary = int(random.binomial(requests, weight))
-        return {STABLE: arm(scenario.stable, requests - to_canary), CANARY: arm(scenario.canary, to_canary)}
+        return {STABLE: arm(scenario.stable, requests - to_canary), CANARY: _rescued(scenario, arm(scenario.canary, to_canary), random)}
     stable, canary = scenario.stable, scenario.canary
     bad = random.random((requests, 3)) < (stable.fails, canary.fails, scenario.outage)
     bad_stable, bad_canary = bad[:, 0] | bad[:, 2], bad[:, 1] | bad[:, 2]
@@ -102,6 +115,16 @@ def counts_of(scenario: Scenario, weight: float, shadow: bool, requests: int, ra
     }
 
 
+def _rescued(scenario: Scenario, canary: ArmCounts, random: np.random.Generator) -> ArmCounts:
+    """The canary's counts with what stable could do for its failures: nothing where the outage was the cause, all without one."""
+    failing = canary.failed
+    if not scenario.outage:
+        return msgspec.structs.replace(canary, fallbacks=failing)
+    outage = scenario.outage / (scenario.canary.fails + (1.0 - scenario.canary.fails) * scenario.outage)
+    lost = int(random.binomial(failing, outage + (1.0 - outage) * scenario.stable.fails))
+    return msgspec.structs.replace(canary, fallbacks=failing, fallback_failures=lost)
+
+
 def labels_of(scenario: Scenario, requests: int, random: np.random.Generator) -> list[float]:
     """Differences of Brier scores that mature during that many requests."""
     if not scenario.label_every:
@@ -112,35 +135,63 @@ def labels_of(scenario: Scenario, requests: int, random: np.random.Generator) ->
 
 
 def simulate_rollout(scenario: Scenario, config: CanaryConfig, random: np.random.Generator) -> Ended:
-    """One rollout from shadow to its end."""
-    look = int(config.look_seconds * _SECOND)
-    per_look = scenario.requests_per_second * config.look_seconds
+    """One rollout from shadow to its end. A hold is watched for a while and then resumed, if what caused it is over."""
     stage, step = after("idle", -1, config.steps, shadow=config.shadow)
-    now, asked, brier = 0, 0, list[float]()
+    now, asked, holds, brier = 0, 0, 0, list[float]()
     while True:
-        state = RolloutState(
+        one = _Stage(scenario, config, random, stage, step, now, brier)
+        found = one.until_judged()
+        if found.action == "hold":
+            holds += 1
+            found = one.held(found.reason)
+        now, last = one.now, one.counts[CANARY].requests
+        asked += last
+        if found.action == "hold" and scenario.at(now).outage == 0.0 and holds < _MOST_HOLDS:
+            continue  # resumed: the stage begins anew
+        following = after(stage, step, config.steps, shadow=config.shadow)
+        if found.action != "advance" or following[0] == "promoted":
+            return Ended(found.action == "advance", found.action == "hold", stage, step, asked, last, found.reason, holds)
+        stage, step = following
+
+
+class _Stage:
+    """One stage of a simulated rollout, look by look; `now` ns from the rollout's beginning, `brier` the labels of all of it."""
+
+    def __init__(
+        self, scenario: Scenario, config: CanaryConfig, random: np.random.Generator, stage: Stage, step: int, now: int, brier: list[float],
+    ) -> None:  # fmt: skip
+        self._scenario, self._config, self._random, self._brier = scenario, config, random, brier
+        self.now = now
+        self.counts = {arm: ArmCounts() for arm in (STABLE, CANARY)}
+        self._state = RolloutState(
             id=1, name="simulated", stable="a", canary="b", started_at=0, stage=stage, step=step, entered_at=now,
             target=target_of(stage, step, config.steps),
         )  # fmt: skip
-        counts = {arm: ArmCounts() for arm in (STABLE, CANARY)}
-        carried = Carried()
-        while True:
-            now += look
-            requests = int(random.poisson(per_look))
-            brier += labels_of(scenario, requests, random)
-            new = counts_of(scenario, state.target.weights[CANARY], state.target.shadow, requests, random)
-            counts = {arm: summed([counts[arm], new[arm]]) for arm in counts}
-            state = msgspec.structs.replace(state, carried=carried)
-            found = judge(Case(state=state, counts=counts, brier=brier, now=now, guards={}, config=config))
-            if found.action != "stay":
-                break
-            carried = found.carried
-        last = counts[CANARY].requests
-        asked += last
-        following = after(stage, step, config.steps, shadow=config.shadow)
-        if found.action != "advance" or following[0] == "promoted":
-            return Ended(found.action == "advance", found.action == "hold", stage, step, asked, last, found.reason)
-        stage, step = following
+
+    def until_judged(self) -> Judgement:
+        """Looks until one says something else than to stay."""
+        while (found := self._look()).action == "stay":
+            pass
+        return found
+
+    def held(self, reason: str) -> Judgement:
+        """Looks on hold, until one says that it is over or it was watched for long enough."""
+        self._state = msgspec.structs.replace(self._state, stage="hold", held_from=self._state.stage, reason=reason, entered_at=self.now)
+        until = self.now + int(self._scenario.watched * _SECOND)
+        while (found := self._look()).action == "hold" and self.now < until:
+            pass
+        return found
+
+    def _look(self) -> Judgement:
+        self.now += int(self._config.look_seconds * _SECOND)
+        requests = int(self._random.poisson(self._scenario.requests_per_second * self._config.look_seconds))
+        self._brier += labels_of(self._scenario, requests, self._random)
+        target = self._state.target
+        new = counts_of(self._scenario.at(self.now), target.weights[CANARY], target.shadow, requests, self._random)
+        self.counts = {arm: summed([self.counts[arm], new[arm]]) for arm in self.counts}
+        found = judge(Case(state=self._state, counts=self.counts, brier=self._brier, now=self.now, guards={}, config=self._config))
+        self._state = msgspec.structs.replace(self._state, carried=found.carried)
+        return found
 
 
 def simulate_rollouts(

@@ -32,6 +32,9 @@ class Carried(msgspec.Struct, frozen=True, kw_only=True):
     requests: int = 0
     failed: int = 0
     rise: float = 0.0
+    fallbacks: int = 0
+    """The canary's failures that stable was asked to answer, and those that it could not, when `rise` was last 0."""
+    fallback_failures: int = 0
 
 
 class RolloutState(msgspec.Struct, frozen=True, kw_only=True):

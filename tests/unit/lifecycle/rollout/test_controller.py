@@ -196,6 +196,45 @@ def test_an_outage_of_both_holds_and_a_person_resumes_or_ends_it():
     told(story)
 
 
+@pytest.mark.parametrize("step", [None, 0, 3, 4], ids=["shadow", "5 %", "50 %", "100 %"])
+def test_a_hold_outlasts_the_outage_and_what_follows_counts_afresh(step):
+    """When the outage is over, stable's own counts soon look sound again and the canary's do not yet: that blames nobody."""
+
+    async def story() -> None:
+        world = World()
+        await world.controller.begin("old", "new")
+        if step is not None:
+            await until(world, "step", step=step)
+        for _ in range(2):
+            world.traffic(100, canary_fails=2, stable_fails=2)
+            if step == 4:  # stable is only asked for what the canary failed at
+                for _ in range(50):
+                    world.router._tally.epoch.record_fallback(failed=True)
+        assert await world.look(0) == "hold"
+        held = world.controller.state
+        for _ in range(400):
+            assert await world.look(100, canary_fails=100, stable_fails=100) == "hold"
+        assert world.controller.state.reason == held.reason
+        state = await world.controller.resume("the network is back")
+        assert state.since > held.since
+        assert (state.carried.failed, (await world.router.counts(state.since))[CANARY].requests) == (0, 0)
+        await until(world, "promoted")
+
+    told(story)
+
+
+def test_on_hold_a_canary_that_alone_fails_is_rolled_back():
+    async def story() -> None:
+        world = World()
+        await world.controller.begin("old", "new")
+        await until(world, "step", step=1)
+        assert await world.look(2000, canary_fails=2, stable_fails=2) == "hold"
+        await until(world, "rolled_back", looks=60, canary_fails=1)
+        assert "fails more often than stable" in world.controller.state.reason
+
+    told(story)
+
+
 def test_a_hold_that_nobody_ends_is_rolled_back_in_time():
     async def story() -> None:
         world = World()

@@ -12,7 +12,7 @@ that slept through the end of its lease changes nothing here (and the split's co
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
@@ -128,6 +128,35 @@ class RolloutBook:
                 )
             rows.execute("INSERT OR REPLACE INTO lease VALUES (?, ?, ?)", (rollout, holder, until))
 
+    def seize(self, name: str, holder: str, order: Callable[[RolloutState], Intent], *, until: int) -> RolloutState:
+        """A person's order: whoever acts now has the lease no longer, and what is ordered takes the place of what is open, in one
+        transaction. A controller that was under way finds that out at its next `check`.
+
+        Args:
+            order: from the newest rollout of that name to what is intended; what it raises leaves everything as it was.
+
+        Raises:
+            DataMissingError: if there never was a rollout of that name.
+        """
+        with self._transaction() as rows:
+            row = rows.execute("SELECT state FROM rollout WHERE name = ? ORDER BY id DESC LIMIT 1", (name,)).fetchone()
+            if row is None:
+                raise DataMissingError(f"nothing of the name {name} was ever rolled out", hint="begin with `deploy canary --canary ID`")
+            state = _state(row[0])
+            intent = order(state)
+            rows.execute("INSERT OR REPLACE INTO lease VALUES (?, ?, ?)", (state.id, holder, until))
+            self._open(rows, state, intent)
+        return state
+
+    def check(self, rollout: int, holder: str) -> None:
+        """Whether this holder may act; asked right before the back end is changed.
+
+        Raises:
+            StoreLockedError: if not.
+        """
+        with sqlite_errors(self._path, SCHEMA.name):
+            self._check(self._rows, rollout, holder)
+
     def release(self, rollout: int, holder: str) -> None:
         """Give the right to act back, if it is this holder's."""
         with self._transaction() as rows:
@@ -137,9 +166,7 @@ class RolloutBook:
         """Write down a transition before it is carried out. It takes the place of one that is open."""
         with self._transaction() as rows:
             self._check(rows, state.id, holder)
-            rows.execute("UPDATE rollout SET intent = ? WHERE id = ?", (_text(intent), state.id))
-            rows.execute("DELETE FROM transition WHERE rollout = ? AND settled_at IS NULL", (state.id,))
-            self._note(rows, state, intent)
+            self._open(rows, state, intent)
 
     def settle(self, state: RolloutState, *, holder: str, now: int) -> None:
         """The open transition has happened: this is the state it led to."""
@@ -168,8 +195,13 @@ class RolloutBook:
         if row is None or row[0] != holder:
             other = row[0] if row else "nobody"
             raise StoreLockedError(
-                f"rollout {rollout} is in the hands of {other} now", hint="this controller was away too long; run it again"
+                f"rollout {rollout} is in the hands of {other} now", hint="it was away too long, or a person gave an order; run it again"
             )
+
+    def _open(self, rows: sqlite3.Connection, state: RolloutState, intent: Intent) -> None:
+        rows.execute("UPDATE rollout SET intent = ? WHERE id = ?", (_text(intent), state.id))
+        rows.execute("DELETE FROM transition WHERE rollout = ? AND settled_at IS NULL", (state.id,))
+        self._note(rows, state, intent)
 
     @staticmethod
     def _note(rows: sqlite3.Connection, state: RolloutState, intent: Intent) -> None:

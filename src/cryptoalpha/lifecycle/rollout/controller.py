@@ -7,30 +7,37 @@ failures, latency, parity and labels are; a rollback touches no position.
     nobody answers          nothing changes; the next look tries again (`trouble` says so)
     the write was lost      written again, `write_attempts` times, then held
     409, weights of others  hold: a person decides (`resume`, `abort`). Only a rollback overrules other hands: everything to stable is safe
+    the token is refused    nothing changes either, and the caller is told: that is no evidence about a version
     two controllers         one has the lease, the other a StoreLockedError
+    abort, resume           at once, whoever has the lease: it is taken from that controller, which stops before it writes again
 
 Source: design facts §9. The tests are in `evidence`, what follows from them in `judgement`.
 """
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Callable, Mapping
 
 from msgspec.structs import replace
 
-from cryptoalpha.core.errors import ConfigError, DataError, DataMissingError, ModelError
+from cryptoalpha.core.errors import ConfigError, DataMissingError
 from cryptoalpha.lifecycle.rollout.book import RolloutBook
+from cryptoalpha.lifecycle.rollout.carrying_out import Carrier, hold, in_words, is_ours
 from cryptoalpha.lifecycle.rollout.config import CanaryConfig
 from cryptoalpha.lifecycle.rollout.judgement import Case, judge
-from cryptoalpha.lifecycle.rollout.split import CANARY, STABLE, Split, SplitConflictError, SplitUnreachableError, TrafficSplit
-from cryptoalpha.lifecycle.rollout.state import Carried, Intent, RolloutState, Stage, Target, after, target_of
+from cryptoalpha.lifecycle.rollout.split import (
+    CANARY,
+    Split,
+    SplitConflictError,
+    SplitUnreachableError,
+    TrafficSplit,
+)
+from cryptoalpha.lifecycle.rollout.state import Carried, Intent, RolloutState, after
 
 _SECOND, _HOUR = 1_000_000_000, 3_600_000_000_000
 
 
-class CanaryController:
+class CanaryController(Carrier):
     """Moves one rollout at a time.
 
     Args:
@@ -49,11 +56,8 @@ class CanaryController:
         guards: Callable[[], Mapping[str, bool]] = dict, holder: str = "", name: str = "inference",
         say: Callable[[str], None] = lambda line: None,
     ) -> None:  # fmt: skip
-        self._split, self._book, self._config, self._now, self._guards, self._say = split, book, config, now, guards, say
-        self._holder = holder or f"{socket.gethostname()}-{os.getpid()}-{now():x}"
-        self._name = name
-        self.trouble = ""
-        """Why the last step could do nothing, if so."""
+        super().__init__(split, book, config, now=now, holder=holder, say=say)
+        self._guards, self._name = guards, name
 
     @property
     def state(self) -> RolloutState:
@@ -87,6 +91,7 @@ class CanaryController:
         Raises:
             StoreLockedError: if another controller has the lease.
             DataMissingError: if there is no rollout.
+            SplitRefusedError: if the back end lets this caller change nothing; what was intended stays open.
         """
         state, intent = self._take()
         self.trouble = ""
@@ -104,12 +109,18 @@ class CanaryController:
             return state
 
     async def abort(self, reason: str) -> RolloutState:
-        """A person ends it: everything back to stable.
+        """A person ends it: everything back to stable. Where that does not succeed at once (`trouble`), any next step goes on with it.
 
         Raises:
             ConfigError: if it is over.
         """
-        return await self._ordered("rolled_back", -1, f"by hand: {reason}", prepares=False)
+        now = self._now()
+        state = await self._ordered(lambda found: self._intent("rolled_back", -1, f"by hand: {reason}", now=now))
+        for _ in range(self._config.write_attempts):  # the controller that had the lease may have written once more meanwhile
+            if state.is_over:
+                break
+            state = await self.step()
+        return state
 
     async def resume(self, reason: str) -> RolloutState:
         """A person ends a hold: the stage begins anew, with its weights and fresh counts.
@@ -117,42 +128,46 @@ class CanaryController:
         Raises:
             ConfigError: if it is not on hold.
         """
-        state = self.state
-        if state.stage != "hold" or state.held_from is None:
-            raise ConfigError(f"rollout {state.id} is not on hold but {state.stage}", hint="there is nothing to resume")
-        return await self._ordered(state.held_from, state.step, f"by hand: {reason}", prepares=True)
+        now = self._now()
+
+        def order(state: RolloutState) -> Intent:
+            if state.stage != "hold" or state.held_from is None:
+                raise ConfigError(f"rollout {state.id} is not on hold but {state.stage}", hint="there is nothing to resume")
+            stage, step = state.held_from, state.step
+            if stage == "idle":  # held before the first stage was reached
+                stage, step = after("idle", -1, self._config.steps, shadow=self._config.shadow)
+            return self._intent(stage, step, f"by hand: {reason}", now=now, prepares=True)
+
+        return await self._ordered(order)
 
     def release(self) -> None:
         """Let another controller go on at once."""
         self._book.release(self.state.id, self._holder)
 
-    async def _ordered(self, stage: Stage, step: int, reason: str, *, prepares: bool) -> RolloutState:
-        state, _ = self._take()
-        if state.is_over:
-            raise ConfigError(f"rollout {state.id} is over: {state.stage}", hint="begin another one")
-        self._book.intend(state, self._intent(stage, step, reason, now=self._now(), prepares=prepares), holder=self._holder)
+    async def _ordered(self, order: Callable[[RolloutState], Intent]) -> RolloutState:
+        def checked(state: RolloutState) -> Intent:
+            if state.is_over:
+                raise ConfigError(f"rollout {state.id} is over: {state.stage}", hint="begin another one")
+            return order(state)
+
+        self._book.seize(self._name, self._holder, checked, until=self._until())
         return await self.step()
 
     def _take(self) -> tuple[RolloutState, Intent | None]:
         """The lease, and the rollout as it stands."""
-        rollout, now = self.state.id, self._now()
-        self._book.lease(rollout, self._holder, now=now, until=now + int(self._config.lease_seconds * _SECOND))
+        rollout = self.state.id
+        self._book.lease(rollout, self._holder, now=self._now(), until=self._until())
         return self._book.read(rollout)
 
-    def _intent(
-        self, stage: Stage, step: int, reason: str, *, now: int, evidence: Mapping[str, float] | None = None, prepares: bool = False
-    ) -> Intent:
-        target = target_of(stage, step, self._config.steps)
-        return Intent(
-            stage=stage, step=step, target=target, reason=reason, evidence=dict(evidence or {}), decided_at=now, prepares=prepares
-        )
+    def _until(self) -> int:
+        return self._now() + int(self._config.lease_seconds * _SECOND)
 
     # --- looking ---
 
     async def _look(self, state: RolloutState) -> tuple[Intent | None, RolloutState]:
         """What the split and the counts ask for: a transition, or None and the state with what was seen."""
         split, now = await self._split.read(), self._now()
-        if not _is_ours(split, state):
+        if not is_ours(split, state):
             return self._found_foreign(state, split, now)
         if split.version != state.version:  # touched, but divided as before: what was counted since then is what is known
             newer = split.since > state.since
@@ -161,7 +176,7 @@ class CanaryController:
             )
         counts = await self._split.counts(state.since)
         if counts[CANARY].requests < state.carried.requests:
-            return _hold(state, "counts went backwards: what counts them was restarted", now), state
+            return hold(state, "counts went backwards: what counts them was restarted", now), state
         labels = (await self._split.counts(state.first_since))[CANARY].brier
         case = Case(
             state=state, counts=counts, brier=[score for _, score in labels], now=now, guards=self._guards(), config=self._config
@@ -179,7 +194,7 @@ class CanaryController:
         elif found.action == "back":
             return self._intent("rolled_back", state.step, found.reason, now=now, evidence=found.evidence), seen
         elif found.action == "hold":
-            return _hold(seen, found.reason, now), seen
+            return hold(seen, found.reason, now), seen
         else:
             seen = replace(seen, reason=found.reason)
         self._book.keep(seen, holder=self._holder)
@@ -191,110 +206,6 @@ class CanaryController:
             state = replace(state, held_by_hand=True)
             self._book.keep(state, holder=self._holder)
             return None, state
-        return _hold(state, f"another hand set the split to {_words(split)}, not {_words(state.target)}", now), replace(
+        return hold(state, f"another hand set the split to {in_words(split)}, not {in_words(state.target)}", now), replace(
             state, held_by_hand=True
         )
-
-    # --- acting ---
-
-    async def _carry_out(self, state: RolloutState, intent: Intent) -> RolloutState:
-        """Do what is written down, or find that it was done; then write down that it was."""
-        if intent.stage == "hold":
-            return self._settled(state, intent, None)
-        if intent.prepares:
-            try:
-                split = await self._split.ensure(state.stable, state.canary)
-                state = replace(state, stable=split.stable or state.stable, canary=split.canary or state.canary)  # prefixes become ids
-            except (ModelError, ConfigError, DataError) as error:
-                reason = f"not both versions can answer: {error}"
-                intent = self._intent("rolled_back", state.step, reason, now=self._now())
-                self._book.intend(state, intent, holder=self._holder)
-                split = await self._split.read()
-        else:
-            split = await self._split.read()
-        if intent.stage in ("promoted", "rolled_back"):
-            return await self._end(state, intent, split)
-        placed = await self._placed(state, intent, split)
-        if placed is None:
-            return self.state
-        return self._settled(state, intent, placed)
-
-    async def _end(self, state: RolloutState, intent: Intent, split: Split) -> RolloutState:
-        """Everything to the winner, and the other may go."""
-        winner, version = (CANARY, state.canary) if intent.stage == "promoted" else (STABLE, state.stable)
-        everything_to_stable = split.is_set({STABLE: 1.0}, shadow=False)
-        if not (split.stable == version and not split.canary and everything_to_stable):  # else it was finished before a kill
-            # where a back end names no versions, everything to stable is what `finish` left behind, and asking again changes nothing
-            if not (split.is_set(intent.target.weights, shadow=False) or (everything_to_stable and not split.stable)):
-                placed = await self._placed(state, intent, split)
-                if placed is None:
-                    return self.state
-            await self._split.finish(winner)
-        return self._settled(state, intent, None)
-
-    async def _placed(self, state: RolloutState, intent: Intent, split: Split) -> Split | None:
-        """The split as intended: written now, or found so. None: not yet, or held; the book says which."""
-        target = intent.target
-        if split.is_set(target.weights, shadow=target.shadow) and split.version != state.version and not intent.prepares:
-            return split  # written by one who was killed before it could say so
-        if not (_is_ours(split, state) or intent.prepares or intent.stage == "rolled_back"):
-            self._held(replace(state, held_by_hand=True), f"another hand set the split to {_words(split)}")
-            return None
-        try:
-            await self._split.write(target.weights, expected_version=split.version, shadow=target.shadow)
-            why = "the write was lost"
-        except SplitConflictError as error:
-            why = str(error)
-        found = await self._split.read()
-        is_set = found.is_set(target.weights, shadow=target.shadow)
-        if is_set and (found.version != split.version or target == state.target):  # some back ends take equal weights for no change
-            return found
-        self._again(state, replace(intent, attempts=intent.attempts + 1), found, why)
-        return None
-
-    def _again(self, state: RolloutState, intent: Intent, found: Split, why: str) -> None:
-        """Weights did not stay: leave the intention open for the next step, or hold."""
-        self.trouble = f"{why}; the split is {_words(found)}, not {_words(intent.target)}"
-        if intent.stage == "rolled_back" or (_is_ours(found, state) and intent.attempts < self._config.write_attempts):
-            self._book.intend(state, intent, holder=self._holder)
-        else:
-            self._held(replace(state, held_by_hand=not _is_ours(found, state)), self.trouble)
-
-    def _held(self, state: RolloutState, reason: str) -> None:
-        """Hold instead of what was intended."""
-        held = _hold(state, reason, self._now())
-        self._book.intend(state, held, holder=self._holder)
-        self._settled(state, held, None)
-
-    def _settled(self, state: RolloutState, intent: Intent, split: Split | None) -> RolloutState:
-        """The transition has happened."""
-        now, holds = self._now(), intent.stage == "hold"
-        after_it = replace(
-            state, stage=intent.stage, step=intent.step, target=intent.target, reason=intent.reason, entered_at=now,
-            version=split.version if split else state.version, since=split.since if split else state.since,
-            first_since=state.first_since or (split.since if split else 0), evidence=intent.evidence,
-            held_from=(state.held_from or state.stage) if holds else None, held_by_hand=state.held_by_hand and holds,
-            carried=state.carried if holds else Carried(),
-        )  # fmt: skip
-        self._book.settle(after_it, holder=self._holder, now=now)
-        self._say(f"{state.canary}: {_place(state)} → {_place(after_it)}: {intent.reason}")
-        return after_it
-
-
-def _is_ours(split: Split, state: RolloutState) -> bool:
-    """Whether requests are divided as this rollout set it, between its versions."""
-    same_pair = split.canary in ("", state.canary) and split.stable in ("", state.stable)
-    return same_pair and split.is_set(state.target.weights, shadow=state.target.shadow)
-
-
-def _words(split: Split | Target) -> str:
-    return f"{split.weights.get(CANARY, 0.0):.1%} to the canary{' and shadow' if split.shadow else ''}"
-
-
-def _place(state: RolloutState) -> str:
-    return f"{state.target.weights.get(CANARY, 0.0):.0%}" if state.stage == "step" else state.stage
-
-
-def _hold(state: RolloutState, reason: str, now: int) -> Intent:
-    """To keep what there is, and wait for a person."""
-    return Intent(stage="hold", step=state.step, target=state.target, reason=reason, evidence=state.evidence, decided_at=now)

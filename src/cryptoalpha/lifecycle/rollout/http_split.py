@@ -11,7 +11,15 @@ from typing import Any, TypeVar
 import msgspec
 
 from cryptoalpha.core.errors import ConfigError, DataMissingError
-from cryptoalpha.lifecycle.rollout.split import ArmCounts, Counts, Split, SplitConflictError, SplitUnreachableError, checked_weights
+from cryptoalpha.lifecycle.rollout.split import (
+    ArmCounts,
+    Counts,
+    Split,
+    SplitConflictError,
+    SplitRefusedError,
+    SplitUnreachableError,
+    checked_weights,
+)
 
 T = TypeVar("T")
 
@@ -28,7 +36,8 @@ class HttpSplit:
         SplitUnreachableError: if nobody answers, or the server is in trouble (5xx).
         SplitConflictError: if the split changed meanwhile (409).
         DataMissingError: if a version is not there (404).
-        ConfigError: if the request or the token is refused (other 4xx).
+        SplitRefusedError: if the token is refused (401, 403).
+        ConfigError: if the request is refused (other 4xx).
     """
 
     def __init__(self, url: str, *, token: str = "", timeout_seconds: float = 60.0) -> None:
@@ -92,4 +101,6 @@ class HttpSplit:
             raise DataMissingError(words, hint="is the version registered, and is it a cryptoalpha server?")
         if status in (408, 429) or status >= 500:
             raise SplitUnreachableError(words, hint="the next look tries again")
-        raise ConfigError(words, hint="401 and 403: the token; else the request does not fit this server's version")
+        if status in (401, 403):
+            raise SplitRefusedError(words, hint="credentials.serving_token must be the same here and where `serve` runs")
+        raise ConfigError(words, hint="the request does not fit this server's version")

@@ -37,6 +37,10 @@ class SplitUnreachableError(VenueError):
     """The back end did not answer. A write may or may not have happened; read before writing again."""
 
 
+class SplitRefusedError(ConfigError):
+    """The back end does not let this caller change anything (401, 403): no word about any version. Nothing was changed."""
+
+
 class Split(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One state of the split.
 
@@ -52,6 +56,8 @@ class Split(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Version id that answers as stable; empty where the back end does not know it."""
     canary: str = ""
     """Version id of the canary; empty if there is none."""
+    salt: str = ""
+    """What the hash of keys begins with (`router.assigned`); empty where the back end does not divide by keys, or does not say."""
 
     def __post_init__(self) -> None:
         checked_weights(self.weights, shadow=self.shadow)

@@ -223,18 +223,6 @@ def test_a_hold_outlasts_the_outage_and_what_follows_counts_afresh(step):
     told(story)
 
 
-def test_on_hold_a_canary_that_alone_fails_is_rolled_back():
-    async def story() -> None:
-        world = World()
-        await world.controller.begin("old", "new")
-        await until(world, "step", step=1)
-        assert await world.look(2000, canary_fails=2, stable_fails=2) == "hold"
-        await until(world, "rolled_back", looks=60, canary_fails=1)
-        assert "fails more often than stable" in world.controller.state.reason
-
-    told(story)
-
-
 def test_a_hold_that_nobody_ends_is_rolled_back_in_time():
     async def story() -> None:
         world = World()
@@ -378,6 +366,104 @@ def test_of_two_controllers_one_acts_and_the_other_follows_when_the_lease_lapses
             await world.controller.step()
         other.release()
         await world.controller.step()
+
+    told(story)
+
+
+class Slow:
+    """A split in front of the real one that keeps its caller waiting, before or after one call of a kind, until it is let go."""
+
+    def __init__(self, inner: Router[float], name: str, side: str) -> None:
+        self.inner, self.name, self.side = inner, name, side
+        self.reached, self.go = asyncio.Event(), asyncio.Event()
+
+    def __getattr__(self, name: str):
+        found = getattr(self.inner, name)
+        if name != self.name or self.reached.is_set():
+            return found
+
+        async def around(*given, **named):
+            result = await found(*given, **named) if self.side == "after" else None
+            self.reached.set()
+            await self.go.wait()
+            return result if self.side == "after" else await found(*given, **named)
+
+        return around
+
+
+@pytest.mark.parametrize("side", ["before", "after"])
+@pytest.mark.parametrize("call", ["ensure", "read", "counts", "write"])
+def test_an_abort_takes_the_lease_of_a_controller_under_way_which_writes_no_split_again(call, side):
+    async def story() -> None:
+        world = World()
+        slow = Slow(world.router, call, side)
+        running, other = world.made("running", slow), world.made("person")
+        if call in ("ensure", "write"):
+            under_way = asyncio.create_task(running.begin("old", "new"))
+        else:
+            await other.begin("old", "new")
+            other.release()
+            under_way = asyncio.create_task(running.step())
+        await slow.reached.wait()
+        assert (await other.abort("stop it")).reason == "by hand: stop it"
+        slow.go.set()
+        with pytest.raises(StoreLockedError, match="in the hands of person"):
+            await under_way
+        assert (world.router.split.stable, world.router.split.canary_share, world.router.split.shadow) == ("old", 0.0, False)
+        assert [(line.stage, line.settled_at is not None) for line in world.book.story(1)][-1] == ("rolled_back", True)
+        other.release()
+        assert (await running.step()).stage == "rolled_back"  # it may look again, and changes nothing
+
+    told(story)
+
+
+def test_a_write_that_slips_in_before_the_aborts_own_is_taken_back():
+    async def story() -> None:
+        world = World()
+        await world.controller.begin("old", "new")
+        await until(world, "step", step=0)
+        slow = Slow(world.router, "read", "after")
+        person = world.made("person", slow)
+        aborting = asyncio.create_task(person.abort("stop it"))
+        await slow.reached.wait()
+        await world.router.write({STABLE: 0.9, CANARY: 0.1}, expected_version=world.router.split.version)
+        slow.go.set()
+        assert (await aborting).stage == "rolled_back"
+        assert (world.router.split.stable, world.router.split.canary) == ("old", "")
+
+    told(story)
+
+
+def test_resume_takes_the_lease_too():
+    async def story() -> None:
+        world = World()
+        await world.controller.begin("old", "new")
+        await world.look(2000, canary_fails=2, stable_fails=2)
+        person = world.made("person")
+        assert (await person.resume("it is over")).stage == "shadow"
+        with pytest.raises(StoreLockedError, match="controller person"):
+            await world.controller.step()
+        with pytest.raises(ConfigError, match="is not on hold but shadow"):
+            await world.controller.resume("again")  # refused, so the lease stays where it is
+        await person.step()
+
+    told(story)
+
+
+def test_a_hold_before_the_first_stage_is_resumed_into_it():
+    async def story() -> None:
+        for shadow, stage in ((True, "shadow"), (False, "step")):
+            world = World(config=CONFIG.model_copy(update={"shadow": shadow}))
+            faulty = Faulty(world.router)
+            world.controller = world.made("one", faulty)
+            faulty.lose = 3
+            await world.controller.begin("old", "new")
+            assert await world.look(0) == "idle"
+            assert await world.look(0) == "hold"
+            assert world.controller.state.held_from == "idle"
+            state = await world.controller.resume("writes stay now")
+            assert (state.stage, state.held_from, world.router.split.shadow) == (stage, None, shadow)
+            await until(world, "promoted")
 
     told(story)
 

@@ -17,7 +17,7 @@ from cryptoalpha.app.output import Table
 from cryptoalpha.app.runs import JOURNAL
 from cryptoalpha.app.safety import is_finished
 from cryptoalpha.app.settings import Settings
-from cryptoalpha.core.errors import DataError, DataMissingError
+from cryptoalpha.core.errors import ConfigError, DataError, DataMissingError
 from cryptoalpha.core.time import iso_second
 from cryptoalpha.lifecycle.rollout.ab import ABReport, assigned_values, compare_counts, compare_values
 from cryptoalpha.lifecycle.rollout.backends import BackendOptions, open_backend
@@ -141,8 +141,18 @@ async def compare(
     split: TrafficSplit, *, outcomes: Path | None, salt: str, share: float | None, bounds: tuple[float, float] | None, alpha: float,
     larger_is_better: bool,
 ) -> ABReport:  # fmt: skip
-    """An A/B report of what the back end counted under its present split, and of outcomes by key if a file is given."""
+    """An A/B report of what the back end counted under its present split, and of outcomes by key if a file is given.
+
+    Raises:
+        ConfigError: if outcomes are given, and neither `salt` nor the back end says what the hash of their keys begins with.
+    """
     now = await split.read()
+    salt = salt or now.salt
+    if outcomes is not None and not salt:
+        raise ConfigError(
+            "which arm had which key is not known without the salt of the keys",
+            hint="--salt, as `salt` of GET /v1/split of the server that answered (the id of the version it began with)",
+        )
     measures = list(compare_counts(await split.counts(now.since), alpha=alpha))
     if outcomes is not None:
         weight = now.canary_share if share is None else share

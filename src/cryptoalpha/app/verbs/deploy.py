@@ -80,7 +80,7 @@ def ab(
     url: Url = "http://127.0.0.1:8100",
     outcomes: Annotated[Path | None, typer.Option("--outcomes", help="CSV of key,value: what became of each key, in order.")] = None,
     salt: Annotated[
-        str, typer.Option("--salt", help="With --outcomes: the salt of the keys; `serve` takes the id of the version it began with.")
+        str, typer.Option("--salt", help="With --outcomes: the salt of the keys [else `salt` of GET /v1/split, if the back end says it].")
     ] = "",
     share: Annotated[
         float | None, typer.Option("--share", min=0.0, max=1.0, help="With --outcomes: the canary's share [else the back end's].")

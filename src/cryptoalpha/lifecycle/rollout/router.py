@@ -82,7 +82,8 @@ class Router(Generic[A]):
         differ: whether two sound answers to one request differ by more than they may; None counts no disagreement.
         prepare, release: load a version so that it can answer, and let it go. `prepare` raises if it cannot.
         late_seconds, slower_ratio: see `tally.Epoch`.
-        timeout_seconds: how long an arm is waited for; a canary that takes longer is answered by stable.
+        timeout_seconds: how long an arm is waited for.
+        canary_seconds: how long the canary is, who is answered for by stable after that; None as long as stable.
         shadow_limit: shadow requests under way at a time; further ones are dropped and counted.
         once_per_seconds: failures of one key within that time count once (sticky keys that are asked over and over); 0 counts all.
         uncounted: exceptions that are nobody's failure (a full queue, a client's mistake); they go through to the caller.
@@ -91,19 +92,23 @@ class Router(Generic[A]):
     def __init__(
         self, *, stable: str, salt: str, now: Callable[[], int], check: Callable[[A], str | None] = lambda answer: None,
         differ: Callable[[A, A], bool] | None = None, prepare: Prepare = _nothing, release: Prepare = _nothing,
-        late_seconds: float = 0.1, slower_ratio: float = 3.0, timeout_seconds: float = 5.0, shadow_limit: int = 64,
+        late_seconds: float = 0.1, slower_ratio: float = 3.0, timeout_seconds: float = 5.0, canary_seconds: float | None = None,
+        shadow_limit: int = 64,
         once_per_seconds: float = 0.0, uncounted: tuple[type[BaseException], ...] = (), stopwatch: Callable[[], float] = perf_counter,
     ) -> None:  # fmt: skip
         self.salt = salt
         self._now, self._check, self._differ, self._stopwatch = now, check, differ, stopwatch
         self._prepare, self._release = prepare, release
-        self._late, self._timeout, self._shadow_limit = late_seconds, timeout_seconds, shadow_limit
+        self._late, self._shadow_limit, self._timeout = late_seconds, shadow_limit, timeout_seconds
+        self._canary_timeout = timeout_seconds if canary_seconds is None else canary_seconds
         self._once_ns, self._uncounted = int(once_per_seconds * 1e9), uncounted
         self._last_failure: dict[tuple[str, str], int] = {}
         self._shadows: set[asyncio.Task[None]] = set()
         self._born, self._writes = now(), 0
         self._tally = Tally(self._born, late_seconds=late_seconds, slower_ratio=slower_ratio)
-        self._split = Split(weights=checked_weights({STABLE: 1.0}), version=self._next_version(), since=self._born, stable=stable)
+        self._split = Split(
+            weights=checked_weights({STABLE: 1.0}), version=self._next_version(), since=self._born, stable=stable, salt=salt
+        )
 
     # --- the traffic split ---
 
@@ -160,7 +165,13 @@ class Router(Generic[A]):
     def _set(self, weights: Mapping[str, float], *, shadow: bool, stable: str, canary: str) -> Split:
         since = self._tally.begin(self._now())
         self._split = Split(
-            weights=checked_weights(weights), shadow=shadow, version=self._next_version(), since=since, stable=stable, canary=canary
+            weights=checked_weights(weights),
+            shadow=shadow,
+            version=self._next_version(),
+            since=since,
+            stable=stable,
+            canary=canary,
+            salt=self.salt,
         )
         return self._split
 
@@ -190,14 +201,20 @@ class Router(Generic[A]):
             return await self._with_shadow(split, epoch, call)
         arm = assigned(self.salt, key, split.canary_share)
         if arm == CANARY:
-            tried = await self._attempt(CANARY, epoch, split.canary, call)
+            tried = await self._attempt(CANARY, epoch, split, split.canary, call)
             epoch.record(CANARY, tried.cause, tried.seconds, repeated=self._is_repeated(CANARY, key, tried.cause))
             if tried.cause is None:
                 return Routed(_answer(tried), split.canary, CANARY)
-            rescue = await self._attempt(None, epoch, split.stable, call)
+            begun = self._stopwatch()
+            try:
+                rescue = await self._attempt(None, epoch, split, split.stable, call)
+            except asyncio.CancelledError:
+                if self._stopwatch() - begun > self._late:  # both hang: that is an outage, and must not look like the canary's alone
+                    epoch.record_fallback(failed=True)
+                raise
             epoch.record_fallback(failed=rescue.cause is not None)
             return Routed(self._sound(rescue, split.stable), split.stable, STABLE, fell_back=True, cause=tried.cause)
-        tried = await self._attempt(STABLE, epoch, split.stable, call)
+        tried = await self._attempt(STABLE, epoch, split, split.stable, call)
         epoch.record(STABLE, tried.cause, tried.seconds, repeated=self._is_repeated(STABLE, key, tried.cause))
         return Routed(self._sound(tried, split.stable), split.stable, STABLE)
 
@@ -220,8 +237,16 @@ class Router(Generic[A]):
         else:
             epoch.record_dropped()
             asked.add_done_callback(partial(_record_alone, epoch))
+        begun = self._stopwatch()
         try:
-            tried = await self._attempt(None, epoch, split.stable, call)
+            tried = await self._attempt(None, epoch, split, split.stable, call)
+        except asyncio.CancelledError:
+            seconds = self._stopwatch() - begun
+            if seconds > self._late:
+                asked.set_result(_Attempt(None, "timeout", None, seconds))
+            else:
+                asked.cancel()
+            raise
         except BaseException:
             asked.cancel()
             raise
@@ -231,7 +256,7 @@ class Router(Generic[A]):
     async def _shadow(self, split: Split, epoch: Epoch, call: Callable[[str], Awaitable[A]], asked: asyncio.Future[_Attempt[A]]) -> None:
         """Ask the canary, wait for stable's answer, count the pair."""
         try:
-            canary = await self._attempt(None, epoch, split.canary, call)
+            canary = await self._attempt(None, epoch, split, split.canary, call)
         except self._uncounted:
             epoch.record_dropped()
             asked.add_done_callback(partial(_record_alone, epoch))
@@ -245,11 +270,11 @@ class Router(Generic[A]):
         disagreed = both and self._differ is not None and self._differ(_answer(stable), _answer(canary))
         epoch.record_pair(stable.cause, canary.cause, stable.seconds, canary.seconds, disagreed=disagreed)
 
-    async def _attempt(self, arm: str | None, epoch: Epoch, version: str, call: Callable[[str], Awaitable[A]]) -> _Attempt[A]:
+    async def _attempt(self, arm: str | None, epoch: Epoch, split: Split, version: str, call: Callable[[str], Awaitable[A]]) -> _Attempt[A]:
         """Ask one version. With an `arm`, a caller who gives up on a late answer leaves a timeout behind: slowness must not hide by it."""
-        begun = self._stopwatch()
+        begun, limit = self._stopwatch(), self._timeout if version == split.stable else self._canary_timeout
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(limit):
                 answer = await call(version)
             cause = self._check(answer)
         except asyncio.CancelledError:

@@ -97,7 +97,8 @@ class Fleet:
         self.router = Router(
             stable=found.id, salt=found.id, now=self._now, check=lambda reply: reply.fault, differ=contradict, prepare=self._prepare,
             release=self._release, late_seconds=self._limits.late_seconds, slower_ratio=self._limits.slower_ratio,
-            timeout_seconds=self._config.deadline_seconds / 2.0, once_per_seconds=60.0, uncounted=(NoAnswerError,),
+            timeout_seconds=self._config.deadline_seconds, canary_seconds=self._config.deadline_seconds / 2.0,
+            once_per_seconds=60.0, uncounted=(NoAnswerError,),
         )  # fmt: skip
         if canary:
             await self.ensure(found.id, canary)

@@ -14,9 +14,12 @@ from aiohttp import web
 
 from cryptoalpha.core.errors import ConfigError, DataMissingError
 from cryptoalpha.lifecycle.rollout.backends import BackendOptions, open_backend
+from cryptoalpha.lifecycle.rollout.book import RolloutBook
+from cryptoalpha.lifecycle.rollout.config import CanaryConfig
+from cryptoalpha.lifecycle.rollout.controller import CanaryController
 from cryptoalpha.lifecycle.rollout.http_split import HttpSplit
 from cryptoalpha.lifecycle.rollout.router import Router
-from cryptoalpha.lifecycle.rollout.split import CANARY, STABLE, SplitConflictError, SplitUnreachableError
+from cryptoalpha.lifecycle.rollout.split import CANARY, STABLE, SplitConflictError, SplitRefusedError, SplitUnreachableError
 
 TOKEN = "a-token"
 
@@ -116,7 +119,7 @@ def test_every_answer_of_the_server_is_the_routers_and_every_refusal_its_own_err
         with pytest.raises(SplitConflictError):
             await split.write({STABLE: 0.5, CANARY: 0.5}, expected_version=ready.version)
         assert (await split.counts(written.since))[CANARY].requests == 75
-        with pytest.raises(ConfigError, match="401"):
+        with pytest.raises(SplitRefusedError, match="401"):
             await HttpSplit(server.url, token="wrong").finish(CANARY)
         with pytest.raises(DataMissingError):
             await split.ensure("old", "unknown")
@@ -131,6 +134,33 @@ def test_every_answer_of_the_server_is_the_routers_and_every_refusal_its_own_err
         asyncio.run(HttpSplit("http://127.0.0.1:1").read())
     with pytest.raises(ConfigError):
         HttpSplit("127.0.0.1:8080")
+
+
+def test_a_refused_token_is_no_evidence_against_the_canary(server):
+    """Neither before the first stage (`ensure`), nor later (`write`): the right token goes on where the wrong one stood."""
+    book, ns = RolloutBook(None), [0]
+
+    def controller(token: str) -> CanaryController:
+        config = CanaryConfig(minimum_seconds=0.0)
+        return CanaryController(HttpSplit(server.url, token=token), book, config, now=lambda: ns[0], holder="one")
+
+    async def story() -> None:
+        with pytest.raises(SplitRefusedError, match="401"):
+            await controller("wrong").begin("old", "new")
+        for _ in range(2):
+            with pytest.raises(SplitRefusedError):
+                await controller("").step()
+            assert controller("").state.stage == "idle"
+        assert (await controller(TOKEN).step()).stage == "shadow"
+        for _ in range(2):
+            with pytest.raises(SplitRefusedError):
+                await controller("wrong").step()  # 300 good requests: it would go on to the first step
+            assert controller("").state.stage == "shadow"
+            assert server.router.split.shadow
+        assert (await controller(TOKEN).step()).stage == "step"
+        assert [line.stage for line in book.story(1)] == ["shadow", "step"]
+
+    asyncio.run(story())
 
 
 def test_back_ends_have_names():
@@ -194,13 +224,17 @@ def test_deploy_ab_compares_counts_and_outcomes_by_key(server, monkeypatch, caps
     server.canary_fails = True
     rows = [f"k{number},{0.8 if server.router.assign(f'k{number}') == CANARY else 0.4}" for number in range(2000)]
     (tmp_path / "hits.csv").write_text("key,value\n" + "\n".join(rows) + "\n")
-    code, found = command(
-        monkeypatch, capsys, tmp_path, "ab", "--url", server.url, "--outcomes", str(tmp_path / "hits.csv"), "--salt", "old",
-        "--lowest", "0", "--highest", "1", "--json",
-    )  # fmt: skip
+    asked = ("ab", "--url", server.url, "--outcomes", str(tmp_path / "hits.csv"), "--lowest", "0", "--highest", "1", "--json")
+    code, found = command(monkeypatch, capsys, tmp_path, *asked)  # the server says the salt
     assert code == 0
     verdicts = {one["measure"]: (one["verdict"], round(one["difference"], 6)) for one in found["result"]["measures"]}
     assert verdicts == {"failed requests": ("worse", 0.5), "late answers": ("open", 0.0), "hits": ("better", 0.4)}
+    code, found = command(monkeypatch, capsys, tmp_path, *asked, "--salt", "another")
+    assert abs(found["result"]["measures"][-1]["difference"]) < 0.05  # noise: other keys
+    server.router.salt = ""
+    asyncio.run(divided())
+    code, found = command(monkeypatch, capsys, tmp_path, *asked)
+    assert (code, "GET /v1/split" in found["error"]["hint"]) == (2, True)
     assert command(monkeypatch, capsys, tmp_path, "ab", "--url", server.url, "--lowest", "0", "--json")[0] == 2
 
 

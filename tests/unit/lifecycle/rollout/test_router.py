@@ -153,6 +153,55 @@ def test_lateness_is_counted_singly_and_in_pairs():
     asyncio.run(story())
 
 
+def test_only_the_canary_has_less_time_and_stable_all_that_it_takes_alone_in_shadow_and_as_rescue():
+    async def story() -> None:
+        router = Router(stable="old", salt="s", now=Watch().now, timeout_seconds=30.0, canary_seconds=0.02)
+        hang = asyncio.Event()
+
+        async def call(version: str) -> float:
+            await (hang.wait() if version == "new" else asyncio.sleep(0.06))  # stable takes three times what the canary may
+            return 0.5
+
+        assert (await router.answer("k", call)).arm == STABLE
+        await rolled(router, 0.0, shadow=True)
+        assert (await router.answer("k", call)).arm == STABLE
+        await router.drain()
+        assert (await router.counts(0))[CANARY].pairs.canary_failed == 1
+        await rolled(router, 1.0)
+        routed = await router.answer("k", call)
+        assert (routed.version, routed.fell_back, routed.cause) == ("old", True, "timeout")
+        counts = await router.counts(0)
+        assert (counts[STABLE].failures, counts[CANARY].failures, counts[CANARY].fallback_failures) == ({}, {"timeout": 2}, 0)
+
+    asyncio.run(story())
+
+
+def test_where_both_hang_until_the_caller_gives_up_it_counts_against_both():
+    async def story() -> None:
+        router = Router(stable="old", salt="s", now=Watch().now, timeout_seconds=30.0, canary_seconds=0.02, late_seconds=0.01)
+
+        async def call(version: str) -> float:
+            await asyncio.Event().wait()
+            return 0.5
+
+        async def asked_once() -> None:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.08):
+                    await router.answer("k", call)
+            await router.drain()
+
+        await rolled(router, 0.0, shadow=True)
+        await asked_once()
+        counts = await router.counts(0)
+        assert (counts[CANARY].pairs, counts[STABLE].failures) == (Pairs(both_failed=1), {"timeout": 1})
+        await rolled(router, 1.0)
+        await asked_once()
+        canary = (await router.counts(router.split.since))[CANARY]
+        assert (canary.failures, canary.fallbacks, canary.fallback_failures) == ({"timeout": 1}, 1, 1)
+
+    asyncio.run(story())
+
+
 def test_a_caller_who_gives_up_on_a_slow_canary_leaves_a_timeout_behind():
     async def story() -> None:
         watch = Watch()

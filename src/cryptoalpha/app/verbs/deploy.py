@@ -44,6 +44,12 @@ def canary(
     if sum(map(bool, (canary_, status, resume, abort))) > 1:
         raise ConfigError("--canary, --status, --resume and --abort exclude one another", hint="give one of them, or none to go on")
 
+    if canary_ and frame.settings.lifecycle.canary.quality == "require":
+        raise ConfigError(
+            "no labels reach a rollout of `deploy canary`, so lifecycle.canary.quality: require is never met",
+            hint="set it to veto; `require` is for programs that call record_brier",
+        )
+
     async def run() -> None:
         split = split_of(frame.settings, backend, url, hide=frame.out.hide)
         async with rolling(frame.settings, frame.home, split, say=frame.out.note) as controller:
@@ -68,6 +74,10 @@ def canary(
             asyncio.run(run())
     state, story = known_state(frame.home)
     frame.out.result(as_dict(state, story), tables(state, story))
+    if state.stage == "promoted" and not status:
+        frame.out.note(
+            f"a restarted `serve` begins with the champion: `cryptoalpha models promote {state.canary} --reason …` makes it last"
+        )
     if stop.by_keyboard:
         raise KeyboardInterrupt
     if state.stage == "rolled_back" and not status and not abort:

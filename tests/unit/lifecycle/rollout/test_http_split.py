@@ -214,6 +214,17 @@ def test_deploy_canary_goes_look_by_look_and_is_aborted_by_hand(server, monkeypa
     assert command(monkeypatch, capsys, tmp_path, "canary", "--abort", "a", "--status", "--json")[0] == 2
 
 
+def test_deploy_canary_refuses_to_wait_for_labels_and_names_the_step_after_a_promotion(server, monkeypatch, capsys, tmp_path):
+    from cryptoalpha.app.frame import run
+    from cryptoalpha.app.verbs import build
+
+    asked = ("canary", "--canary", "new", "--url", server.url, *QUICK)
+    code, found = command(monkeypatch, capsys, tmp_path, *asked, "--set", "lifecycle.canary.quality=require")
+    assert (code, "no labels reach" in found["error"]["message"], server.router.split.canary) == (2, True, "")
+    assert run(build(), ["deploy", *asked]) == 0
+    assert "cryptoalpha models promote new --reason" in capsys.readouterr().err
+
+
 def test_deploy_ab_compares_counts_and_outcomes_by_key(server, monkeypatch, capsys, tmp_path):
     async def divided() -> None:
         split = HttpSplit(server.url, token=TOKEN)

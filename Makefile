@@ -15,14 +15,14 @@ export PYTHON TORCH_INDEX
 export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: demo test test-all e2e-lifecycle chaos check bench venv lock format config chart clean
+.PHONY: demo test test-lengthy test-all e2e-lifecycle chaos check bench venv lock format config chart clean
 .DEFAULT_GOAL := demo
 
 demo: venv  ## three acts: a planted edge, pure noise, real data, each judged against baselines
 	@$(BIN)/cryptoalpha demo $(ARGS)
 
-test: venv  ## everything but the slow tests, and coverage of the rooms that handle money
-	@$(BIN)/python -m pytest -n 2 -m "not slow" $(COVERED:%=--cov=cryptoalpha.%) --cov-report= $(ARGS)
+test: venv  ## everything but the lengthy and the slow tests, and coverage of the rooms that handle money
+	@$(BIN)/python -m pytest -n 2 -m "not slow and not lengthy" $(COVERED:%=--cov=cryptoalpha.%) --cov-report= $(ARGS)
 	@for room in $(COVERED); do \
 		$(BIN)/python -m coverage report --include="*/cryptoalpha/$$room/*" --fail-under=$(LEAST_COVERAGE) --format=total \
 			| sed "s/^/coverage of $$room, percent: /"; \
@@ -30,7 +30,10 @@ test: venv  ## everything but the slow tests, and coverage of the rooms that han
 			|| { $(BIN)/python -m coverage report --show-missing --skip-covered --include="*/cryptoalpha/$$room/*"; exit 1; }; \
 	done
 
-test-all: venv  ## the slow tests too
+test-lengthy: venv  ## the lengthy tests: kills at every step, real servers, error rates
+	@$(BIN)/python -m pytest -n 2 -m "lengthy and not slow" $(ARGS)
+
+test-all: venv  ## every test, the slow ones too
 	@$(BIN)/python -m pytest -n 2 $(ARGS)
 
 e2e-lifecycle: venv  ## a model's whole life on a simulated market: its edge dies, drift, retraining, gates, canary; worse ones rolled back

@@ -25,6 +25,7 @@ def chaos(*arguments: str) -> tuple[int, Any]:
     return done.returncode, json.loads(done.stdout)
 
 
+@pytest.mark.lengthy
 def test_a_slice_of_schedules_holds_every_promise_and_a_second_start_finds_it_done(tmp_path: Path):
     slice_ = ("--schedules", "2", "--first", "205", "--workers", "1", "--label", "slice", "--keep", str(tmp_path))
     code, found = chaos(*slice_)

@@ -145,6 +145,7 @@ def holds(schedule: Schedule, folder: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.lengthy
 def test_no_secret_is_in_journal_log_or_traceback_of_a_run_that_failed_in_every_way(tmp_path: Path):
     refused = spot(9200, bars=9, strikes=(*SILENCE, strike(2, "unknown_after", ORDERS), strike(3, "revoked", times=2)))
     drive(refused, tmp_path)

@@ -109,6 +109,7 @@ def killed(tmp_path_factory):
     return folders, runpy.run_path(str(script))["train"]
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize(("fatal", "steps"), FATAL.items())
 def test_a_killed_training_resumes_to_the_bits_of_one_that_was_not(killed, fatal, steps):
     folders, train = killed

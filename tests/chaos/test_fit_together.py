@@ -173,6 +173,7 @@ def assert_the_curve_of_one(ended: Ended, folder: Path) -> None:
         assert_allclose(kept[name], model.state_dict()[name].numpy(), atol=2e-5)
 
 
+@pytest.mark.lengthy
 def test_two_processes_have_the_loss_curve_and_the_weights_of_one(pair, tmp_path):
     assert_the_curve_of_one(pair, tmp_path)
     # The first steps, before rounding has spread through the weights; all 52 steps within 1e-5.
@@ -192,6 +193,7 @@ def test_nothing_listens_beyond_this_machine(pair):
     assert listening == {"0100007F"}  # 127.0.0.1: the store of torchrun's agent, and gloo
 
 
+@pytest.mark.lengthy
 def test_a_process_killed_in_the_middle_of_an_epoch_ends_all_and_the_run_resumes_to_the_same_bits(pair, tmp_path):
     ended = together(tmp_path / "run", fatal_rank=1, fatal_step=20, restarts=1)  # torchrun starts both again
     assert ended.code == 0, ended.errors

@@ -130,6 +130,7 @@ def trader(tmp_path: Path) -> Iterator[Trader]:
             process.communicate()
 
 
+@pytest.mark.lengthy
 def test_kills_that_race_with_steps_keep_every_later_entry_out(trader: Trader):
     random = stream(3, "kill race")
     process = trader.trade(FAST)

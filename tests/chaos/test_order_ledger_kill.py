@@ -96,6 +96,7 @@ print(json.dumps(results))
 """
 
 
+@pytest.mark.lengthy
 def test_killed_before_any_statement_a_run_ends_as_if_never_killed(tmp_path):
     done = subprocess.run([sys.executable, "-c", RUN, str(tmp_path)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).resolve().parents[1] / "processes" / "registry_kills.py"
 
 
@@ -16,6 +18,7 @@ def run(what: str, folder: Path):
     return json.loads(done.stdout)
 
 
+@pytest.mark.lengthy
 def test_killed_at_any_step_it_is_the_old_registry_or_the_new_one_and_doing_it_again_ends_the_same(tmp_path):
     kills = run("kill", tmp_path)
     assert set(kills) == {"register", "promote", "rollback", "gc"}

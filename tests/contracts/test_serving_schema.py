@@ -73,6 +73,7 @@ def address(random_forecaster, tmp_path_factory) -> Iterator[str]:
     assert not thread.is_alive()
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("told", ["with the token", "without the token"])
 def test_schemathesis_finds_nothing(told, address, tmp_path):
     """All its checks and phases: examples, edges of every field, random data that fit and that do not, sequences of requests."""

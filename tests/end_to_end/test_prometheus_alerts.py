@@ -120,6 +120,7 @@ def documented(name: str, **changes: str) -> str:
     return text
 
 
+@pytest.mark.lengthy
 def test_what_the_engine_tells_reaches_the_webhook_and_the_book_of_retraining_within_a_minute(programs, tmp_path, capsys):
     prometheus, alertmanager = program("prometheus"), program("prometheus-alertmanager")
     (tmp_path / "alerts.token").write_text("a token of the end-to-end test\n")

@@ -162,6 +162,7 @@ def test_a_swap_under_load_drops_no_request(server, folders, bodies):
     assert min(answers.values()) >= 5
 
 
+@pytest.mark.lengthy
 def test_a_canary_whose_process_is_killed_costs_nobody_an_answer(server, folders, bodies):
     """Half of the keys belong to the canary; its process is killed: all are answered, the failures are the canary's."""
 
@@ -194,6 +195,7 @@ def test_a_canary_whose_process_is_killed_costs_nobody_an_answer(server, folders
     asyncio.run(run())
 
 
+@pytest.mark.lengthy
 def test_told_to_end_under_load_it_answers_everybody_until_traffic_has_gone_elsewhere(folders, bodies, tmp_path):
     """SIGTERM in the midst of requests. As those who distribute traffic do, clients stay away once readiness is denied, but no sooner."""
     with serving(folders[0], tmp_path, "--set", "lifecycle.serving.drain_seconds=3") as (address, process):

@@ -81,6 +81,7 @@ class Trader:
         pytest.fail(f"the journal never reached {count} rows")
 
 
+@pytest.mark.lengthy
 def test_a_run_killed_again_and_again_ends_with_the_journal_of_one_that_never_was(tmp_path: Path):
     undisturbed = Trader(tmp_path / "undisturbed").finish()
     assert undisturbed["steps"] == STEPS

@@ -13,6 +13,7 @@ from cryptoalpha.lifecycle.gates.error_rates import World, clustered, error_rate
 RUNS = 200
 
 
+@pytest.mark.lengthy
 def test_the_worthless_hardly_ever_pass_whether_one_was_tried_or_the_best_of_fifty():
     """At most 5 % is what the strictest gate alone promises; measured are .014 and .004."""
     assert error_rates(World(0.0, 730), runs=RUNS).passed <= 0.05
@@ -22,11 +23,13 @@ def test_the_worthless_hardly_ever_pass_whether_one_was_tried_or_the_best_of_fif
     assert picked.each["deflated_sharpe"] <= 0.05
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize(("sharpe", "days", "least", "most"), [(2.0, 365, 0.25, 0.48), (2.0, 1460, 0.74, 0.91), (3.0, 730, 0.81, 0.96)])
 def test_the_good_pass_the_more_often_the_longer_their_record(sharpe, days, least, most):
     assert least <= error_rates(World(sharpe, days), runs=RUNS).passed <= most
 
 
+@pytest.mark.lengthy
 def test_of_ten_trials_that_are_equally_good_the_probability_of_overfitting_refuses_most():
     """It asks whether picking was worth something; where all are alike it was not, however good they are. Where one stands out, it was."""
     alike = error_rates(World(3.0, 730, trials=10), runs=100)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.sources import open_dataset
@@ -19,6 +20,7 @@ def opened(tmp_path, **sieve):
     return found, settings
 
 
+@pytest.mark.lengthy
 def test_stored_texts_pass_the_sieve_where_that_is_asked_for(tmp_path):
     plain, settings = opened(tmp_path)
     whole = simulate(settings.data.simulated, settings.engine.seed).dataset

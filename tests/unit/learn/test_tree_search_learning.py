@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from cryptoalpha.learn.config import ReplayConfig
@@ -84,6 +85,7 @@ class Learners:
         return np.array([self.chain.score(table.policy) for table in self.tables]) / self.chain.optimum
 
 
+@pytest.mark.lengthy
 def test_self_play_learns_with_expected_rewards_and_worse_with_realised_ones():
     """Learning tests 5 and 6 in one, so that no machine runs the first twice. One seed says little (deviation .02 and .05): hence six."""
     threads = torch.get_num_threads()

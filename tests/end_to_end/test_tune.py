@@ -23,6 +23,7 @@ SIZES = (
     "nets.evoformer.sequence_width=8", "nets.evoformer.pair_width=4", "nets.evoformer.head_width=4", "nets.evoformer.heads=2",
     "nets.evoformer.pair_heads=1", "nets.evoformer.pair_head_width=4", "nets.evoformer.outer_width=2", "nets.evoformer.blocks=1",
     "lifecycle.train.test_days=6", "lifecycle.train.train_days=24", "lifecycle.train.epochs=1", "lifecycle.train.evolve_generations=2",
+    "lifecycle.gates.holdout_days=6",
 )  # fmt: skip
 COMMAND = [
     sys.executable, "-m", "cryptoalpha.app.cli", "tune", "forecaster", "--simulated", "--preset", "custom", "--json",
@@ -65,6 +66,8 @@ def test_the_winner_is_named_deflated_written_down_and_enters_as_a_challenger(tm
     assert "<svg" in Path(result["page"]).read_text()
     since, until = parse_time(result["judged"]["since"]), parse_time(result["judged"]["until"])
     assert round((until - since) / DAY) == 12
+    unseen = result["holdout"]["until"]  # 60 days of bars from the first moment on: the newest 6 are the gates'
+    assert until <= unseen <= parse_time("2022-01-01") + 54 * DAY
     sources = TrialLedger(tmp_path / "trials.sqlite", now=lambda: 0).looks(None, since, until).sources
     assert sources["tune"] == 4
 

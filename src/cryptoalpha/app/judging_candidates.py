@@ -20,12 +20,13 @@ import numpy as np
 
 from cryptoalpha.app.backtest import BacktestResult, run_backtest, run_identity
 from cryptoalpha.app.deciders import model_files
+from cryptoalpha.app.locked_days import locked_days, market_of
 from cryptoalpha.app.period import Period
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.train_all import STEPS, with_models
 from cryptoalpha.app.trials import backtest_look, trial_ledger
 from cryptoalpha.core.errors import ConfigError, CryptoAlphaError, DataMissingError
-from cryptoalpha.core.time import DAY, interval_name, iso
+from cryptoalpha.core.time import DAY, iso
 from cryptoalpha.lifecycle.gates.evidence import (
     AuditFindings,
     Checks,
@@ -117,8 +118,7 @@ class Ground:
     @cached_property
     def held_out(self) -> Period:
         """The locked days, the newest whole ones."""
-        end = max(int(self.dataset.bars[name].known_at[-1]) for name in self.names) // DAY * DAY
-        return Period(end - self.settings.lifecycle.gates.holdout_days * DAY, end)
+        return locked_days(self.dataset, self.settings.lifecycle.gates.holdout_days, self.names)
 
     @cached_property
     def open_data(self) -> Dataset:
@@ -205,9 +205,7 @@ class Ground:
         """
         if self.look_at_holdout is None:
             raise ConfigError("looks at the holdout are not counted here", hint="judge versions of the registry, which counts them")
-        interval = interval_name(self.dataset.bars[self.names[0]].interval)
-        market = f"{'simulated ' if self.dataset.simulated else ''}{interval} {','.join(self.names)}"  # a day more is the same market
-        touches = self.look_at_holdout(market, self.held_out.since, self.held_out.until)
+        touches = self.look_at_holdout(market_of(self.dataset), self.held_out.since, self.held_out.until)
         daily = self._counted(contender, self.dataset, self.held_out).strategy.daily
         return HoldoutLook(touches, daily.returns)
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cryptoalpha.app.locked_days import before_locked_days
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.sources import open_dataset
 from cryptoalpha.app.train_all import STEPS, Training, plan_stretches
@@ -82,7 +83,8 @@ def train_step(name: str, work: Work, open_data: Open = opened) -> Outcome:
 
 
 def tune_step(work: Work, open_data: Open = opened) -> Outcome:
-    """Search settings of the forecaster within the budget; refuses where no trial came through."""
+    """Search settings of the forecaster within the budget, on days before those that the gates keep locked; refuses where no trial came
+    through."""
     from cryptoalpha.app.trials import trial_ledger
     from cryptoalpha.lifecycle.recipes.forecaster import Plan
     from cryptoalpha.lifecycle.tune.forecaster import forecaster_search, winning_plan
@@ -91,9 +93,10 @@ def tune_step(work: Work, open_data: Open = opened) -> Outcome:
 
     settings, dataset = Settings.model_validate(work.plan["settings"]), data_of(work, open_data)
     config, seed = settings.lifecycle.tune, int(work.plan["seed"])
+    until = before_locked_days(dataset, settings.lifecycle.gates.holdout_days, work.plan["instruments"])
     plan = Plan(settings.nets, settings.signals, settings.learn, settings.lifecycle.train, settings.execution.costs, seed)
     name = f"campaign_{work.campaign:04d}"
-    search = forecaster_search(plan, config, dataset, name=name, until=int(work.plan["until"]), instruments=work.plan["instruments"])
+    search = forecaster_search(plan, config, dataset, name=name, until=until, instruments=work.plan["instruments"])
     place = Place(Path(work.plan["home"]) / "lifecycle" / "studies", name)
     ledger = trial_ledger(Path(work.plan["home"])).path
     result = tune(
@@ -127,7 +130,8 @@ def gates_step(work: Work, open_data: Open = opened) -> Outcome:
     told = report.as_dict()
     write_whole(work.folder / "gates.json", json.dumps(told, indent=1))
     registry.report(candidate.id, told)
-    return Outcome("done" if report.passed else "refused", report.words(), {"refused_by": list(report.refused_by)})
+    refused = list(report.refused_by)  # where only the holdout refuses, it was looked at: a search would be judged by nothing unseen
+    return Outcome("done" if report.passed else "refused", report.words(), {"refused_by": refused}, asks="holdout" not in refused)
 
 
 def do(name: str, work: Work, open_data: Open = opened) -> Outcome:

@@ -31,6 +31,7 @@ from cryptoalpha.store.home import Home
 
 PLACE = Path("lifecycle") / "rollout.sqlite"
 NAME = "inference"
+"""What is rolled out, by campaigns too: one at a time."""
 
 
 def split_of(settings: Settings, backend: str, url: str, *, hide: Hide) -> TrafficSplit:
@@ -46,13 +47,19 @@ def split_of(settings: Settings, backend: str, url: str, *, hide: Hide) -> Traff
 
 @asynccontextmanager
 async def rolling(
-    settings: Settings, home: Path, split: TrafficSplit, *, say: Callable[[str], None], now: Callable[[], int] = time.time_ns
-) -> AsyncIterator[CanaryController]:
-    """A controller over the store's book; its lease is given back in the end."""
+    settings: Settings, home: Path, split: TrafficSplit, *, say: Callable[[str], None], now: Callable[[], int] = time.time_ns,
+    holder: str = "",
+) -> AsyncIterator[CanaryController]:  # fmt: skip
+    """A controller over the store's book, held up by a kill that stands; its lease is given back in the end.
+
+    Args:
+        holder: who it is, if whoever comes after a kill shall go on at once; nobody else may be it meanwhile.
+    """
     with RolloutBook(home / PLACE) as book:
         controller = CanaryController(
-            split, book, settings.lifecycle.canary, now=now, name=NAME, say=say, guards=lambda: {"no kill stands": not any_kill(home)}
-        )
+            split, book, settings.lifecycle.canary, now=now, holder=holder, name=NAME, say=say,
+            guards=lambda: {"no kill stands": not any_kill(home)},
+        )  # fmt: skip
         try:
             yield controller
         finally:
@@ -79,6 +86,20 @@ async def drive(
         while not state.is_over and not stop() and time.monotonic() < deadline:
             await asyncio.sleep(min(0.2, look_seconds))
     return state
+
+
+def in_rollout(home: Path) -> frozenset[str]:
+    """Versions that the newest rollout is about, as it names them: both while it goes on, afterwards the one that was left answering."""
+    path = home / PLACE
+    if not path.is_file():
+        return frozenset()
+    with RolloutBook(path) as book:
+        found = book.newest(NAME)
+    if found is None:
+        return frozenset()
+    if found.is_over:
+        return frozenset({found.canary if found.stage == "promoted" else found.stable})
+    return frozenset({found.stable, found.canary})
 
 
 def known_state(home: Path) -> tuple[RolloutState, tuple[Transition, ...]]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryptoalpha.app.config_template import HEADER, render
+from cryptoalpha.app.locked_days import before_locked_days
 from cryptoalpha.app.runs import digest_of
 from cryptoalpha.app.settings import Settings
 from cryptoalpha.app.trials import trial_ledger
@@ -76,13 +77,15 @@ def tune_forecaster(
     Args:
         name: of the study; one that was interrupted goes on.
         trials: in all [`lifecycle.tune.trials`].
-        since, until: bars that may be used, UTC ns.
+        since, until: bars that may be used, UTC ns. Without `until` those before the days that the gates keep locked.
         seconds: budget after which no trial is begun.
         on_ray: let Ray Tune run the trials on the cluster of `learn.runtime`.
 
     Raises:
         As `lifecycle.tune.search.tune` and `forecaster_search` do.
     """
+    if until is None:
+        until = before_locked_days(dataset, settings.lifecycle.gates.holdout_days, instruments)
     config, plan, place = settings.lifecycle.tune, plan_of(settings), Place(studies(home), name)
     search = forecaster_search(plan, config, dataset, name=name, since=since, until=until, instruments=instruments)
     found = tune(
@@ -108,7 +111,7 @@ def enter_challenger(
         ConfigError: if the search has no winner.
         As `train_forecaster` and the registry do.
     """
-    from cryptoalpha.app.summary import code_version
+    from cryptoalpha.app.champion import code_commit
     from cryptoalpha.lifecycle.registry.registry import ModelRegistry
 
     if tuned.found.best is None:
@@ -123,7 +126,7 @@ def enter_challenger(
     if tuned.found.deflated is not None and isfinite(tuned.found.deflated.probability):
         metrics["tune_deflated_sharpe"] = tuned.found.deflated.probability
     return registry.register(
-        out, line=FORECASTER, data=dataset.fingerprint, commit=code_version(), config=config, seed=plan.seed, metrics=metrics,
+        out, line=FORECASTER, data=dataset.fingerprint, commit=code_commit(), config=config, seed=plan.seed, metrics=metrics,
         parent=registry.champion_id(FORECASTER),
     )  # fmt: skip
 

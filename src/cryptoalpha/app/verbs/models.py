@@ -147,8 +147,11 @@ def gc(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go.")] = False,
 ) -> None:
-    """Give up files of versions that nobody needs; champions, ways back, the newest and the pinned stay."""
-    done = _registry(frame).gc(keep or frame.settings.lifecycle.registry.keep, dry_run=dry_run)
+    """Give up files of versions that nobody needs; champions, ways back, the newest, the pinned and those rolled out stay."""
+    from cryptoalpha.app.rolling_out import in_rollout
+
+    keep = keep or frame.settings.lifecycle.registry.keep
+    done = _registry(frame).gc(keep, dry_run=dry_run, held=in_rollout(frame.home))
     word = "would be" if dry_run else "were"
     lines = [f"{one.short} of {one.line}, {one.size / 1e6:.1f} MB" for one in done.versions]
     frame.out.result(done.as_dict(), [*lines, f"{len(lines)} {word} given up, {done.size / 1e6:.1f} MB; {done.kept} kept"])

@@ -36,8 +36,10 @@ def retrain(
     interval: Annotated[str, typer.Option("--interval", help="Bar length, such as 1h.")] = "1h",
     instruments: Annotated[str | None, typer.Option("--instruments", help="Comma-separated [else all].")] = None,
     simulated: Annotated[bool, typer.Option("--simulated", help="Use the simulated market instead of data.")] = False,
-    serve: Annotated[str, typer.Option("--serve", help="Address of the `serve` whose requests a canary is given [else none].")] = "",
-    token: Annotated[Path | None, typer.Option("--token", help="File with the bearer token of that `serve`.")] = None,
+    serve: Annotated[
+        str,
+        typer.Option("--serve", help="Address of the `serve` whose requests a canary is given [else lifecycle.retrain.serve]."),
+    ] = "",
 ) -> None:
     """Train all models anew, judge them, try them on a share of requests and promote them; goes on where it was stopped.
 
@@ -46,6 +48,7 @@ def retrain(
     """
     from cryptoalpha.core.errors import ConfigError
     from cryptoalpha.lifecycle.retrain.book import BOOK
+    from cryptoalpha.lifecycle.retrain.campaign import open_campaign
     from cryptoalpha.lifecycle.retrain.triggers import propose
 
     path = frame.home / BOOK
@@ -55,8 +58,10 @@ def retrain(
         show(frame, path)
         return
     stopped = Stopped()
-    campaigns = assembled(frame, (data, until, interval, instruments, simulated), (serve, token), stopped)
-    if now:
+    campaigns = assembled(frame, (data, until, interval, instruments, simulated), serve, stopped)
+    if now and (left := open_campaign(path)) is not None:  # of a process that was killed, most likely: another would train all again
+        frame.out.note(f"campaign {left.number} is not over and is gone on with")
+    elif now:
         propose(path, "hand", campaigns.now(), reason)
     with stopped.listening():
         standing = watched(campaigns, stopped, frame.out.note) if watch else campaigns.runner().run()
@@ -89,27 +94,19 @@ class Stopped:
         return heard()
 
 
-def assembled(frame: Frame, data: tuple[Any, ...], serve: tuple[str, Path | None], stopped: Callable[[], bool]) -> Retraining:
+def assembled(frame: Frame, data: tuple[Any, ...], serve: str, stopped: Callable[[], bool]) -> Retraining:
     """Campaigns over the data that were asked for."""
     from cryptoalpha.app.retraining import Retraining, Source
+    from cryptoalpha.app.rolling_out import split_of
     from cryptoalpha.app.verbs.train import listed
     from cryptoalpha.core.clock import SystemClock
-    from cryptoalpha.core.errors import ConfigError
-    from cryptoalpha.lifecycle.rollout.backends import BackendOptions, open_backend
 
     where, until, interval, instruments, simulated = data
     names = listed(instruments)
-    clock, (url, token) = SystemClock(), serve
-    split = None
-    if url:
-        try:
-            secret = token.read_text(encoding="utf-8").strip() if token else ""
-        except OSError as error:
-            raise ConfigError(f"cannot read {token}: {error.strerror}", hint="--token names the file that `serve` was given") from None
-        frame.out.hide([secret] if secret else [])
-        split = open_backend("inprocess", BackendOptions(frame.settings.lifecycle, clock.now, url=url, token=secret))
+    url = serve or frame.settings.lifecycle.retrain.serve
+    split = split_of(frame.settings, "inprocess", url, hide=frame.out.hide) if url else None
     source = Source(where, simulated, interval, tuple(names) if names else None, until)
-    return Retraining(frame.settings, frame.home, source, clock.now, split, stopped=stopped, tell=frame.out.note)
+    return Retraining(frame.settings, frame.home, source, SystemClock().now, split, stopped=stopped, tell=frame.out.note)
 
 
 def watched(campaigns: Retraining, stopped: Stopped, say: Callable[[str], None]) -> Standing:

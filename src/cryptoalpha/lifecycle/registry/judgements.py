@@ -16,6 +16,9 @@ from typing import Any
 from cryptoalpha.core.errors import ConfigError
 from cryptoalpha.lifecycle.registry.version import canonical
 
+SAME = "2 * (min(until, ?) - max(since, ?)) > min(until - since, ? - ?)"
+"""Whether a row's holdout is the one from `since` to `until`; takes until, since, until, since."""
+
 
 @dataclass(frozen=True)
 class Judgement:
@@ -53,6 +56,25 @@ def read_judgements(connection: sqlite3.Connection, identity: str) -> tuple[Judg
     return tuple(Judgement(number, identity, bool(passed), at, json.loads(content)) for number, passed, at, content in rows)
 
 
+@dataclass(frozen=True)
+class Look:
+    """A look at a holdout; times are UTC ns. `by` is the version that was looked at."""
+
+    by: str
+    since: int
+    until: int
+    first_at: int
+
+
+def look_taken(connection: sqlite3.Connection, data: str, since: int, until: int) -> Look | None:
+    """The newest look at a holdout that is this one, if there is any."""
+    row = connection.execute(
+        f"SELECT by, since, until, first_at FROM holdout WHERE data = ? AND {SAME} ORDER BY until DESC, number DESC LIMIT 1",
+        (data, until, since, until, since),
+    ).fetchone()
+    return Look(*row) if row else None
+
+
 def count_look(connection: sqlite3.Connection, data: str, since: int, until: int, *, by: str, at: int) -> int:
     """Write down a look at a holdout, and say the how manieth it is of that holdout.
 
@@ -67,8 +89,7 @@ def count_look(connection: sqlite3.Connection, data: str, since: int, until: int
         (data, since, until, by, at),
     )
     looks = connection.execute(
-        "SELECT by, min(number) FROM holdout WHERE data = ? AND 2 * (min(until, ?) - max(since, ?)) > min(until - since, ? - ?) "
-        "GROUP BY by ORDER BY 2",
+        f"SELECT by, min(number) FROM holdout WHERE data = ? AND {SAME} GROUP BY by ORDER BY 2",
         (data, until, since, until, since),
     ).fetchall()
     return 1 + [who for who, _ in looks].index(by)

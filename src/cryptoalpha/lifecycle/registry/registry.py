@@ -20,7 +20,7 @@ from cryptoalpha.lifecycle.registry.collecting import Collected, collect
 from cryptoalpha.lifecycle.registry.copying import away, copy_files, demand_sound, drafted, finish_draft, is_sound
 from cryptoalpha.lifecycle.registry.following import in_use
 from cryptoalpha.lifecycle.registry.index import book, find, read_version
-from cryptoalpha.lifecycle.registry.judgements import Judgement, count_look, read_judgements, write_judgement
+from cryptoalpha.lifecycle.registry.judgements import Judgement, Look, count_look, look_taken, read_judgements, write_judgement
 from cryptoalpha.lifecycle.registry.lines import belonging, demand_line, demand_whole
 from cryptoalpha.lifecycle.registry.pointers import ANY, Expected, Pointer
 from cryptoalpha.lifecycle.registry.version import Version
@@ -238,6 +238,11 @@ class ModelRegistry:
         with book(self.root, write=True) as connection:
             return count_look(connection, data, since, until, by=by, at=self._now())
 
+    def holdout_look(self, data: str, since: int, until: int) -> Look | None:
+        """Who looked at a holdout last; None while it is unseen. Writes nothing."""
+        with book(self.root) as connection:
+            return look_taken(connection, data, since, until)
+
     def pin(self, id_or_prefix: str, by: str) -> None:
         """Keep a version's files until `unpin`; pinning twice is pinning once."""
         with book(self.root, write=True) as connection:
@@ -256,20 +261,22 @@ class ModelRegistry:
             identity = find(connection, id_or_prefix, removed=True)
             return tuple(by for (by,) in connection.execute("SELECT by FROM pin WHERE version = ? ORDER BY by", (identity,)))
 
-    def gc(self, keep: int, *, dry_run: bool) -> Collected:
+    def gc(self, keep: int, *, dry_run: bool, held: frozenset[str] = frozenset()) -> Collected:
         """Give up the files of versions that nobody needs; runs that follow champions need those of all that are in their series.
 
         Args:
             keep: of each line, this many newest versions, ancestors of the champion, and champions before it stay (1 or more).
             dry_run: say what would go, and leave everything.
+            held: versions that are in use elsewhere, by id or its beginning; names of none are let be.
 
         Raises:
             ConfigError: if `keep` is below 1: there would be no way back.
         """
         if keep < 1:
             raise ConfigError(f"gc must keep at least 1 version beside a champion, not {keep}", hint="else there is no way back")
-        held = in_use(self.root.parent / following.PLACE.name)
-        return collect(self.root, keep=keep, held=held, dry_run=dry_run, at=self._now())
+        used = {one.id for one in self.versions() for name in held if name and one.id.startswith(name)}
+        followed = in_use(self.root.parent / following.PLACE.name)
+        return collect(self.root, keep=keep, held=followed | used, dry_run=dry_run, at=self._now())
 
 
 def _resolved(connection: Any, expected: Expected) -> Expected:

@@ -127,6 +127,7 @@ def serve(do: Callable[[str, Work], Outcome], words: Sequence[str], *, nice: int
         raise StoreError(f"{folder / 'work.json'} cannot be read: {error}", hint="the runner writes it before it starts a step") from None
     outcome = do(name, Work(folder=folder, **content))
     answer = {"verdict": outcome.verdict, "words": outcome.words, "result": dict(outcome.result), "again_at": outcome.again_at}
+    answer["asks"] = outcome.asks
     write_whole(answer_file(folder, name), json.dumps(answer, indent=1, sort_keys=True))
 
 

@@ -22,6 +22,10 @@ class RetrainConfig(Section):
     """Drift alarms that propose retraining: those a year of false alarms apart, and those that question the champion (two years): an
     edge that dies shows in the latter."""
 
+    serve: str = ""
+    """Address of the `serve` whose requests a campaign's canary is given, such as http://127.0.0.1:8100; `--serve` overrules it. Empty:
+    there are none, and a version that passes the gates is promoted without. Its token is credentials.serving_token."""
+
     every_days: NonNegative = 0.0
     """Days after the last campaign, or the champion's birth, at which one is due by schedule (≥ 0). 0: none, drift decides."""
 

@@ -60,6 +60,7 @@ class CampaignRunner:
         now: UTC ns.
         judges: names of the steps whose refusal asks for a search of settings.
         born: when the champion was made, UTC ns; None if there is none. Asked only where campaigns are due by schedule.
+        failing: told of a campaign before it is closed as failed, again after a kill: takes back what its steps had begun.
     """
 
     def __init__(
@@ -72,10 +73,12 @@ class CampaignRunner:
         now: Callable[[], int],
         judges: Sequence[str] = ("gates",),
         born: Callable[[], int | None] = lambda: None,
+        failing: Callable[[Campaign], None] = lambda campaign: None,
         tell: Callable[[str], None] = lambda words: None,
     ) -> None:
         self.path, self._steps, self._plan, self._config = path, steps, plan, config
         self._now, self._judges, self._born, self._tell = now, frozenset(judges), born, tell
+        self._failing = failing
 
     @property
     def lock(self) -> Path:
@@ -182,7 +185,7 @@ class CampaignRunner:
         now = self._now()
         if outcome.verdict == "wait" and outcome.again_at is None:
             raise ModelError(f"step {name} waits and does not say until when", hint="give Outcome.again_at, UTC ns")
-        asks = name in self._judges and campaign.kind == "retrain" and self._config.tune_trials > 0
+        asks = name in self._judges and campaign.kind == "retrain" and self._config.tune_trials > 0 and outcome.asks
         end_step(self.path, campaign.number, name, now, outcome, asks=TUNE_CAUSE if asks else "")
         if outcome.verdict == "refused":
             return Standing("ended", f"refused by {name}: {outcome.words}", campaigns(self.path, last=1)[0], now)
@@ -192,6 +195,8 @@ class CampaignRunner:
         return Standing("step", f"{name}: {outcome.words}", standing, now)
 
     def _end(self, campaign: Campaign, outcome: Literal["promoted", "failed"], words: str) -> Standing:
+        if outcome == "failed":
+            self._failing(campaign)
         close_campaign(self.path, campaign.number, self._now(), outcome, words)
         return Standing("ended", f"{outcome}: {words}", campaigns(self.path, last=1)[0], self._now())
 

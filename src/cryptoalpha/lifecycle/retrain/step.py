@@ -41,6 +41,8 @@ class Outcome:
     words: str = ""
     result: Result = field(default_factory=dict)
     again_at: int | None = None
+    asks: bool = True
+    """Of a refusal: whether other settings might have passed."""
 
 
 class Step(Protocol):

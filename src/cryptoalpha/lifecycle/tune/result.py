@@ -58,6 +58,8 @@ class HoldoutResult:
     begin: Mapping[str, float] | None
     since: int
     until: int
+    winners: int = 1
+    """How many winners of this study were judged here: a study that goes on may find another, for which these days are unseen no longer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +134,9 @@ class StudyResult:
         if isfinite(self.overfitting):
             lines.append(f"picking the best of these trials by Sharpe ratio was worth nothing with probability {self.overfitting:.2f}")
         if self.holdout is not None:
-            lines.append(f"on the days no trial saw ({iso(self.holdout.since)[:10]} to {iso(self.holdout.until)[:10]}): {self._unseen()}")
+            days = f"{iso(self.holdout.since)[:10]} to {iso(self.holdout.until)[:10]}"
+            again = f"; winner number {self.holdout.winners} of this study to be judged on them" if self.holdout.winners > 1 else ""
+            lines.append(f"on the days no trial saw ({days}{again}): {self._unseen()}")
         return lines
 
     def _unseen(self) -> str:
@@ -149,7 +153,7 @@ class StudyResult:
 
 
 def result_of(bench: Bench[M], place: Place) -> StudyResult:
-    """Read the study, deflate its winner, and judge it on the days that no trial saw, once."""
+    """Read the study, deflate its winner, and judge it on the days that no trial saw: each winner once, and they are counted."""
     search, study = bench.search, bench.study
     rows = rows_of(study)
     judged = [row for row in rows if row.state == "judged" and row.value is not None]
@@ -213,10 +217,11 @@ def _judged_once(bench: Bench[M], params: Params, number: int) -> HoldoutResult 
         return None
     kept = bench.study.user_attrs.get(HOLDOUT, {})
     if kept.get("winner_number") != number:
+        winners = [*kept.get("winners", []), number]
         found = {"winner": _on_holdout(bench, params), "begin": _on_holdout(bench, search.space.begin) if search.space.begin else None}
-        kept = {"winner_number": number, **found}
+        kept = {"winner_number": number, "winners": winners, **found}
         bench.study.set_user_attr(HOLDOUT, json.loads(json.dumps(kept)))
-    return HoldoutResult(kept["winner"], kept["begin"], *search.holdout)
+    return HoldoutResult(kept["winner"], kept["begin"], *search.holdout, len(set(kept["winners"])))
 
 
 def _on_holdout(bench: Bench[M], params: Params) -> dict[str, float] | None:

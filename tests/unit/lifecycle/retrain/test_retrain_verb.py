@@ -60,9 +60,20 @@ def test_where_nothing_asks_nothing_is_opened(home, capsys):
 
 
 def test_a_token_that_cannot_be_read_is_a_fault_of_usage_before_anything_is_asked_for(home, capsys):
-    assert said(capsys, "--now", "--serve", "http://127.0.0.1:9", "--token", "no/such/file")[0] == 2
+    code, told = said(capsys, "--now", "--serve", "http://127.0.0.1:9", "--set", "credentials.serving_token=env:NO_SUCH_NAME")
+    assert (code, "serving_token" in told["error"]["message"]) == (2, True)
     assert waiting(home / BOOK) == ()
 
 
 def test_an_address_that_is_none_is_refused(home, capsys):
     assert said(capsys, "--serve", "somewhere")[0] == 2
+
+
+def test_a_campaign_that_is_not_over_is_gone_on_with_instead_of_another_being_asked_for(home, capsys):
+    """A CronJob's `retrain --now` that was killed and started again must not train everything twice."""
+    with book(home / BOOK, write=True) as connection:
+        connection.execute("INSERT INTO campaign (kind, cause, begun_at, plan) VALUES ('retrain', 'hand', 7, '{\"settings\": {}}')")
+        connection.execute("INSERT INTO step (campaign, place, name) VALUES (1, 0, 'of another release')")
+    said(capsys, "--now", "--simulated")
+    assert waiting(home / BOOK) == ()
+    assert [(one.number, one.outcome) for one in campaigns(home / BOOK)] == [(1, "failed")]

@@ -172,6 +172,29 @@ def test_a_refused_judgement_starts_a_search_whose_best_is_judged_and_promoted(w
     assert world.steps["train"].asked[1].results == {"tune": {"tune": 1}}
 
 
+def test_a_refusal_that_no_settings_can_change_asks_for_no_search(world):
+    world.steps["gates"].answers = [Outcome("refused", "the holdout was seen", asks=False)]
+    world.propose("drift")
+    world.runner.run()
+    assert campaigns(world.path)[0].outcome == "refused"
+    assert waiting(world.path) == ()
+
+
+def test_whoever_made_the_steps_is_told_before_a_campaign_is_closed_as_failed(world):
+    open_then = []
+    world.runner = CampaignRunner(
+        world.path, {"retrain": [world.steps["train"]]}, plan=lambda kind, cause, at: {}, config=world.config, now=lambda: world.now,
+        failing=lambda campaign: open_then.append((campaign.number, campaigns(world.path)[0].ended_at)),
+    )  # fmt: skip
+    world.steps["train"].answers = [WorkerDiedError("no")] * 3
+    world.propose("hand")
+    for _ in range(3):
+        world.runner.run()
+        world.now += DAY
+    assert campaigns(world.path)[0].outcome == "failed"
+    assert open_then == [(1, None)]
+
+
 def test_a_search_that_is_refused_asks_for_no_other_and_the_next_waits_for_its_cooldown(world):
     world.steps["gates"].answers = [Outcome("refused", "no")] * 3
     world.propose("drift")

@@ -150,6 +150,17 @@ def test_the_winner_is_judged_once_on_the_days_that_no_trial_saw(line, tmp_path:
     assert counted(tmp_path).sources == {"tune": 8}
 
 
+def test_a_study_that_goes_on_says_the_how_manieth_winner_is_judged_on_those_days(line, tmp_path: Path) -> None:
+    search = line.search(tmp_path / "diary", holdout=True)
+    first = run(line, tmp_path, 1, search=search)
+    assert (first.holdout.winners, "winner number" in " ".join(first.lines())) == (1, False)
+    later = run(line, tmp_path, 25, search=search)
+    assert later.best.number != first.best.number
+    assert later.holdout.winners == 2
+    assert "winner number 2 of this study" in " ".join(later.lines())
+    assert run(line, tmp_path, 25, search=search).holdout.winners == 2
+
+
 def test_another_search_of_the_same_name_is_refused_and_fresh_puts_it_aside(line, tmp_path: Path) -> None:
     run(line, tmp_path, 2)
     with pytest.raises(ConfigError, match="seed differ"):

@@ -11,6 +11,7 @@ from cryptoalpha.core.errors import ConfigError, ModelError
 from cryptoalpha.nets.config import EvoformerConfig
 from cryptoalpha.nets.evoformer import Evoformer
 from cryptoalpha.nets.evoformer.triangle_attention import TriangleAttention
+from cryptoalpha.nets.forecaster.heads import SentimentHead
 from cryptoalpha.nets.onnx_export import export_onnx, run_onnx
 
 pytest.importorskip("onnxscript")
@@ -97,3 +98,14 @@ def test_weights_that_are_not_finite_and_names_that_do_not_fit_are_refused():
         layer.weight[0, 0] = float("nan")
     with pytest.raises(ModelError, match="'weight' are not finite"):
         export_onnx(layer, [torch.zeros(1, 2)], names=("x",), answers=("y",))
+
+
+def test_who_has_no_texts_gets_the_same_sentiment_from_onnx():
+    """The exporter leaves out a term of 1e-12, and 0/0 is no sentiment."""
+    head = SentimentHead(8, 5).eval()
+    with torch.no_grad():
+        head.out.weight.normal_(generator=torch.Generator().manual_seed(1))
+        head.out.bias.copy_(torch.arange(5.0))
+    graph = export_onnx(head, [torch.ones(1, 3, 8)], names=("text",), answers=("sentiment",))
+    (answer,) = run_onnx(graph.data, [torch.zeros(1, 3, 8)], ("text",))
+    assert np.array_equal(answer, np.broadcast_to(np.arange(5.0, dtype=np.float32), (1, 3, 5)))

@@ -89,7 +89,7 @@ class SentimentHead(nn.Module):
         self.out = zero_linear(text, classes)
 
     def forward(self, text: Tensor) -> Tensor:
-        length = text.square().mean(dim=-1, keepdim=True).add(1e-12).sqrt()
+        length = text.square().mean(dim=-1, keepdim=True).clamp_min(1e-12).sqrt()  # added, the ONNX exporter would take it for 0
         logits: Tensor = self.out(text / length)
         return logits
 

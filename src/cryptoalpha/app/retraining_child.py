@@ -130,8 +130,8 @@ def gates_step(work: Work, open_data: Open = opened) -> Outcome:
     told = report.as_dict()
     write_whole(work.folder / "gates.json", json.dumps(told, indent=1))
     registry.report(candidate.id, told)
-    refused = list(report.refused_by)  # where only the holdout refuses, it was looked at: a search would be judged by nothing unseen
-    return Outcome("done" if report.passed else "refused", report.words(), {"refused_by": refused}, asks="holdout" not in refused)
+    refused = {"refused_by": list(report.refused_by)}
+    return Outcome("done" if report.passed else "refused", report.words(), refused, asks=report.asks_for_search)
 
 
 def do(name: str, work: Work, open_data: Open = opened) -> Outcome:

@@ -99,6 +99,17 @@ class GateReport:
         """The required gates that failed or could not be judged, in order."""
         return tuple(result.name for result in self.results if result.required and result.passed is not True)
 
+    @property
+    def decisive(self) -> GateResult | None:
+        """The first required gate that refused; None where none did. With `stop_at_first` those after it were not asked."""
+        return next((result for result in self.results if result.required and result.passed is not True), None)
+
+    @property
+    def asks_for_search(self) -> bool:
+        """Whether other settings might pass: not where the holdout refused, whose days are seen then, nor where nothing could be judged."""
+        first = self.decisive
+        return first is not None and first.passed is False and first.name != "holdout"
+
     def of(self, name: GateName) -> GateResult:
         """One gate's answer.
 
@@ -111,10 +122,14 @@ class GateReport:
         raise DataError(f"the report on {self.candidate} holds no gate {name!r}", hint="judge the candidate again")
 
     def words(self) -> str:
-        """One sentence: who was judged, against whom, and who refused."""
+        """One sentence: who was judged, against whom, who refused first and why, and who else judged it and refused."""
         against = f"against champion {self.champion[:12]}" if self.champion else "with no champion to beat"
         head = f"{self.line} {self.candidate[:12]}, {against}, judged {iso(self.judged_at)}"
-        return f"{head}: passed all gates" if self.passed else f"{head}: refused by {', '.join(self.refused_by) or 'an empty report'}"
+        first = self.decisive
+        if first is None:
+            return f"{head}: {'passed all gates' if self.passed else 'refused by an empty report'}"
+        others = [result.name for result in self.results if result.required and result.passed is False and result is not first]
+        return f"{head}: refused by {first.name}, {first.words}{'; also by ' if others else ''}{', '.join(others)}"
 
     def lines(self) -> list[str]:
         """For people: the sentence, then each gate."""

@@ -135,6 +135,8 @@ def test_one_thing_spoiled_refuses_by_its_own_gate_alone(world, gate, spoil, sai
     closed = () if gate == "holdout" else ("holdout",)
     assert report.refused_by == (gate, *closed), report.lines()
     assert said in report.of(gate).words
+    assert said in report.words()
+    assert report.asks_for_search == (gate != "holdout")
     assert not report.passed
     with pytest.raises(ValidationFailedError, match=f"refused by {gate}") as caught:
         report.require()
@@ -146,6 +148,9 @@ def test_a_champion_judged_on_other_days_is_no_comparison(world):
     report = world.judged(ALL)
     assert report.refused_by == ("champion", "calibration", "holdout")
     assert report.of("champion").passed is None
+    assert not report.asks_for_search  # no settings mend that
+    assert "refused by champion" in report.words()
+    assert report.words().endswith("; also by calibration") == (report.of("calibration").passed is False)
     assert "was judged on 1970-01-02 to" in report.of("champion").words
 
 

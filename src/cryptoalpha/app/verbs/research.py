@@ -188,7 +188,8 @@ def explain(
 def bench(
     frame: Frame,
     name: Annotated[
-        str, typer.Argument(help="Engine, planner, evolution, networks, risk, skill, drift, execution, decisions, streams or serving.")
+        str,
+        typer.Argument(help="Engine, planner, evolution, networks, risk, skill, drift, execution, decisions, streams, rollout, serving."),
     ] = "engine",
     repeats: Annotated[int, typer.Option("--repeats", min=1, max=50, help="Timed repeats (the median counts); skill, drift: seeds.")] = 5,
     keep: Annotated[Path | None, typer.Option("--keep", help="Folder in which to keep the result and write RESULTS.md.")] = None,

@@ -66,7 +66,7 @@ def test_the_winner_is_named_deflated_written_down_and_enters_as_a_challenger(tm
     assert "<svg" in Path(result["page"]).read_text()
     since, until = parse_time(result["judged"]["since"]), parse_time(result["judged"]["until"])
     assert round((until - since) / DAY) == 12
-    unseen = result["holdout"]["until"]  # 60 days of bars from the first moment on: the newest 6 are the gates'; ends are a nanosecond later
+    unseen = result["holdout"]["until"]  # of 60 days of bars the newest 6 are the gates'; ends are a nanosecond later
     assert until <= unseen == parse_time("2022-01-01") + 54 * DAY + 1
     sources = TrialLedger(tmp_path / "trials.sqlite", now=lambda: 0).looks(None, since, until).sources
     assert sources["tune"] == 4
